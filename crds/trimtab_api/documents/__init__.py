@@ -1,0 +1,25 @@
+"""Documents between the operator and the pods that it starts.
+
+The operator mounts one document per pod (a ConfigMap, `names.RUN_DOCUMENT`) and gets one back:
+as the container's termination message (at most 4 KiB) and as the artifact under `output.resultTag`
+in the registry. Neither side reads the other's flags or logs.
+"""
+
+from trimtab_api.documents.common import Output, Owner, RunFailure
+from trimtab_api.documents.evaluation import EvaluationReport, EvaluationResult, EvaluationRun
+from trimtab_api.documents.preparation import PrepareResult, PrepareRun
+from trimtab_api.documents.training import ProgressReport, TrainingResult, TrainingRun
+
+__all__ = [
+    "EvaluationReport",
+    "EvaluationResult",
+    "EvaluationRun",
+    "Output",
+    "Owner",
+    "PrepareResult",
+    "PrepareRun",
+    "ProgressReport",
+    "RunFailure",
+    "TrainingResult",
+    "TrainingRun",
+]

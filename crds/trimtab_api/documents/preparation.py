@@ -1,0 +1,52 @@
+"""Resolving references: data made ready and pushed by digest, a base model mirrored by digest."""
+
+from trimtab_api.documents.common import Output, Owner, RunFailure
+from trimtab_api.model import ApiModel
+from trimtab_api.v1alpha1.common import InlineDataset
+from trimtab_api.v1alpha1.finetunejob import RecordCounts
+
+
+class BaseOrigin(ApiModel):
+    """A base model outside the registry (or inside it under a tag).
+
+    The Secret of the base is mounted at `names.CREDENTIALS_PATH/base`, that of the n-th source of
+    the data at `names.CREDENTIALS_PATH/source-<n>` (n from 0). pvc:// claims are mounted at
+    /claims/<claim>, ConfigMaps at /configmaps/<name>.
+    """
+
+    uri: str
+    revision: str | None = None
+    output: Output
+
+
+class DataOrigin(ApiModel):
+    """Data to be read, checked, split and pushed."""
+
+    dataset: InlineDataset
+    output: Output
+
+
+class PrepareRun(ApiModel):
+    """The task of a `prepare` pod."""
+
+    owner: Owner
+    base: BaseOrigin | None = None
+    data: DataOrigin | None = None
+
+
+class PreparedArtifact(ApiModel):
+    """What was pushed."""
+
+    uri: str
+    digest: str
+    size_bytes: int = 0
+
+
+class PrepareResult(ApiModel):
+    """What a `prepare` pod found out; either a failure or everything that was asked."""
+
+    base: PreparedArtifact | None = None
+    data: PreparedArtifact | None = None
+    records: RecordCounts | None = None
+    warnings: list[str] = []
+    failure: RunFailure | None = None

@@ -1,0 +1,59 @@
+"""Names that more than one program must agree on."""
+
+from typing import Final
+
+GROUP: Final = "trimtab.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "trimtab"
+FIELD_MANAGER: Final = "trimtab"
+
+# Labels on every child object; selection goes by them, so their values stay below 63 characters.
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "trimtab"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_JOB: Final = f"{GROUP}/finetunejob"
+LABEL_MODEL_VERSION: Final = f"{GROUP}/modelversion"
+LABEL_SERVICE: Final = f"{GROUP}/inferenceservice"
+LABEL_MODEL: Final = f"{GROUP}/model"
+LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+
+# Annotations that a user sets to ask for something that is no part of the wanted state.
+ANNOTATION_RETRY: Final = f"{GROUP}/retry"
+ANNOTATION_ENGINE_RELEASE: Final = f"{GROUP}/engine-release"
+
+FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
+
+# Components, as the value of LABEL_COMPONENT.
+PREPARE: Final = "prepare"
+TRAIN: Final = "train"
+EVALUATE: Final = "evaluate"
+ENGINE: Final = "engine"
+GATEWAY: Final = "gateway"
+
+# Exit codes of the pods' programs. A user error is final: trying again cannot help.
+EXIT_USER_ERROR: Final = 42
+EXIT_RETRYABLE: Final = 1
+# The trainer was asked to stop (SIGTERM) and has written a checkpoint.
+EXIT_INTERRUPTED: Final = 75
+
+# Ports.
+PORT_TRAINER: Final = 8080
+PORT_AGENT: Final = 8000
+PORT_ENGINE: Final = 8001  # bound to 127.0.0.1 inside the engine pod
+PORT_GATEWAY: Final = 8080
+PORT_GATEWAY_ADMIN: Final = 8081
+PORT_OPERATOR_METRICS: Final = 8080
+
+# Paths inside pods.
+RUN_DOCUMENT: Final = "/etc/trimtab/run.json"
+BASE_MODEL_PATH: Final = "/models/base"
+CANDIDATE_MODEL_PATH: Final = "/models/candidate"
+VOLUME_PATH: Final = "/volume"
+CREDENTIALS_PATH: Final = "/credentials"
+REGISTRY_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/registry"
+API_KEYS_PATH: Final = "/etc/trimtab/keys"
+TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
+TERMINATION_MESSAGE_BYTES: Final = 4096
+
+ROUTING_TABLE_KEY: Final = "table.json"

@@ -1,0 +1,226 @@
+"""Types that several kinds share."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field
+
+from trimtab_api.model import ApiModel
+
+DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
+OCI_DIGEST_URI_PATTERN = r"^oci://[^@\s]+@sha256:[0-9a-f]{64}$"
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, max_length=71)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+# Public model names become parts of object names and label values, so they stay short labels.
+ModelName = Annotated[str, Field(min_length=1, max_length=50, pattern=NAME_PATTERN)]
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class ConditionStatus(StrEnum):
+    """The three answers that a condition can give."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(ApiModel):
+    """One observation about the object, in the form of metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316, description="What is observed.")]
+    status: Annotated[ConditionStatus, Field(description="Whether it holds; Unknown when it was not measured.")]
+    reason: Annotated[str, Field(max_length=128, description="Machine-readable cause, CamelCase.")]
+    message: Annotated[str, Field(max_length=2048, description="One sentence for people.")] = ""
+    last_transition_time: Annotated[
+        str, Field(max_length=32, description="When the status last changed (RFC 3339).")
+    ]
+    observed_generation: Annotated[
+        int, Field(ge=0, description="The metadata.generation that this observation is about.")
+    ] = 0
+
+
+class NamedReference(ApiModel):
+    """An object in the same namespace, by name."""
+
+    name: Annotated[ObjectName, Field(description="Name of the object, in the same namespace.")]
+
+
+class SecretReference(ApiModel):
+    """A Secret in the same namespace, mounted into the pod that needs it and read by nobody else."""
+
+    secret_name: Annotated[ObjectName, Field(description="Name of the Secret, in the same namespace.")]
+
+
+class SourceFormat(StrEnum):
+    """File formats of records."""
+
+    AUTO = "Auto"
+    JSONL = "JSONL"
+    JSON = "JSON"
+    CSV = "CSV"
+    PARQUET = "Parquet"
+
+
+class Source(ApiModel):
+    """Where records come from."""
+
+    uri: Annotated[
+        Uri,
+        Field(
+            description="Address of one file or of several by a glob: oci://, configmap://, pvc://, s3://, "
+            "https:// or hf://, for example s3://bucket/tickets/*.jsonl or configmap://name/key."
+        ),
+    ]
+    revision: Annotated[
+        str | None, Field(max_length=128, description="For hf:// only: the commit to read.")
+    ] = None
+    format: Annotated[
+        SourceFormat, Field(description="Format of the files; Auto goes by the file's ending.")
+    ] = SourceFormat.AUTO
+    credentials: Annotated[
+        SecretReference | None,
+        Field(
+            description="Secret with what the source asks for, under the names that its own tools use: "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION; HF_TOKEN, HF_ENDPOINT; "
+            "username, password; .dockerconfigjson; ca.crt."
+        ),
+    ] = None
+
+
+class DatasetTask(StrEnum):
+    """What one record is."""
+
+    INSTRUCTION = "Instruction"
+    CHAT = "Chat"
+    TEXT = "Text"
+
+
+class Columns(ApiModel):
+    """Which column of the source plays which part; the names on the left are Trimtab's."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=128, description="Column of the prompt (task Instruction).")] = "prompt"
+    completion: Annotated[
+        str, Field(min_length=1, max_length=128, description="Column of the answer (task Instruction).")
+    ] = "completion"
+    messages: Annotated[
+        str, Field(min_length=1, max_length=128, description="Column of the list of role and content (task Chat).")
+    ] = "messages"
+    text: Annotated[str, Field(min_length=1, max_length=128, description="Column of the text (task Text).")] = "text"
+
+
+class SplitBy(StrEnum):
+    """What is hashed to choose a record's split; equal values never fall on both sides."""
+
+    COMPLETION = "Completion"
+    PROMPT = "Prompt"
+    RECORD = "Record"
+
+
+class Split(ApiModel):
+    """Shares of the records, in per cent; by hash, so that new data never moves an old record."""
+
+    train: Annotated[int, Field(ge=1, le=100, description="Per cent for training.")] = 90
+    validation: Annotated[int, Field(ge=0, le=99, description="Per cent for early stopping.")] = 5
+    test: Annotated[int, Field(ge=0, le=99, description="Per cent for evaluation, never trained on.")] = 5
+    by: Annotated[SplitBy, Field(description="What is hashed to choose the split.")] = SplitBy.COMPLETION
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the hash.")] = 0
+
+
+class InlineDataset(ApiModel):
+    """Data described where it is used."""
+
+    sources: Annotated[list[Source], Field(min_length=1, max_length=32, description="Where records come from.")]
+    task: Annotated[DatasetTask, Field(description="What one record is.")] = DatasetTask.INSTRUCTION
+    columns: Annotated[Columns, Field(description="Which column plays which part.")] = Columns()
+    split: Annotated[Split, Field(description="How records are divided.")] = Split()
+
+
+class Metric(StrEnum):
+    """Figures of an evaluation. Loss in nats per token; the others but Perplexity lie in 0..1."""
+
+    LOSS = "Loss"
+    PERPLEXITY = "Perplexity"
+    EXACT_MATCH = "ExactMatch"
+    BLEU = "Bleu"
+    ROUGE_L = "RougeL"
+    TOKEN_F1 = "TokenF1"
+
+
+class Gate(ApiModel):
+    """A threshold that a version has to meet before it is Ready."""
+
+    metric: Annotated[Metric, Field(description="The figure that is judged.")]
+    at_least: Annotated[float | None, Field(description="The lowest value that passes.")] = None
+    at_most: Annotated[float | None, Field(description="The highest value that passes.")] = None
+
+
+class ObjectMeta(ApiModel):
+    """The parts of metadata that Trimtab reads."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    finalizers: list[str] = Field(default_factory=list)
+
+
+Spec = TypeVar("Spec", bound=ApiModel)
+Status = TypeVar("Status", bound=ApiModel)
+
+
+class Resource(ApiModel, Generic[Spec, Status]):
+    """A custom resource as the API server hands it out."""
+
+    metadata: ObjectMeta
+    spec: Spec
+    status: Status
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return (self.metadata.namespace, self.metadata.name)
+
+
+class PodToleration(ApiModel):
+    """A taint that the pod tolerates, as in core/v1."""
+
+    key: Annotated[str | None, Field(max_length=316, description="Key of the taint; empty matches all.")] = None
+    operator: Annotated[str | None, Field(max_length=16, description="Exists or Equal.")] = None
+    value: Annotated[str | None, Field(max_length=63, description="Value of the taint.")] = None
+    effect: Annotated[str | None, Field(max_length=32, description="NoSchedule, PreferNoSchedule or NoExecute.")] = None
+    toleration_seconds: Annotated[int | None, Field(description="How long NoExecute is tolerated.")] = None
+
+
+class EnvVar(ApiModel):
+    """A plain environment variable; secrets go through credentials, never here."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name.")]
+    value: Annotated[str, Field(max_length=4096, description="Value.")] = ""
+
+
+class PodOverrides(ApiModel):
+    """What a user may say about the pods that are made for them."""
+
+    node_selector: Annotated[
+        dict[str, str], Field(max_length=32, description="Labels that the node must have.")
+    ] = Field(default_factory=dict)
+    tolerations: Annotated[list[PodToleration], Field(max_length=32, description="Taints that are tolerated.")] = Field(
+        default_factory=list
+    )
+    priority_class_name: Annotated[str | None, Field(max_length=253, description="Priority class of the pods.")] = None
+    image_pull_secrets: Annotated[
+        list[NamedReference], Field(max_length=8, description="Secrets to pull images and image volumes with.")
+    ] = Field(default_factory=list)
+    env: Annotated[
+        list[EnvVar], Field(max_length=64, description="Further environment variables, HTTPS_PROXY for example.")
+    ] = Field(default_factory=list)
+
+
+AnyResource = Resource[Any, Any]

@@ -1,0 +1,165 @@
+"""ModelVersion: an artifact, where it came from, and the proof of what it does."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from trimtab_api.model import ApiModel
+from trimtab_api.v1alpha1.common import (
+    OCI_DIGEST_URI_PATTERN,
+    Condition,
+    Digest,
+    Gate,
+    Metric,
+    ModelName,
+    NamedReference,
+    Resource,
+    Uri,
+)
+
+
+class ArtifactKind(StrEnum):
+    """A whole model, or an adapter that needs its base."""
+
+    ADAPTER = "Adapter"
+    FULL = "Full"
+
+
+class Artifact(ApiModel):
+    """The weights, by digest."""
+
+    uri: Annotated[
+        str,
+        Field(max_length=1024, pattern=OCI_DIGEST_URI_PATTERN, description="oci://registry/name@sha256:<64 hex>."),
+    ]
+    kind: Annotated[ArtifactKind, Field(description="Adapter or Full.")]
+    rank: Annotated[int | None, Field(ge=1, le=512, description="Rank of an adapter; a full model has none.")] = None
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest, with its algorithm."""
+        return self.uri.rpartition("@")[2]
+
+
+class AdapterBase(ApiModel):
+    """The model that an adapter belongs to; exactly one of uri and modelVersion. Compared by digest."""
+
+    uri: Annotated[
+        str | None,
+        Field(
+            max_length=1024, pattern=OCI_DIGEST_URI_PATTERN, description="The base: oci://registry/name@sha256:<64 hex>."
+        ),
+    ] = None
+    origin: Annotated[
+        str | None, Field(max_length=1024, description="Where it was mirrored from, for people: hf://org/name@commit.")
+    ] = None
+    model_version: Annotated[NamedReference | None, Field(description="A full ModelVersion of this namespace.")] = None
+
+
+class LineageDataset(ApiModel):
+    """The data that a version was trained on."""
+
+    uri: Annotated[Uri | None, Field(description="The prepared data in the registry.")] = None
+    digest: Annotated[Digest, Field(description="Its digest.")]
+
+
+class Lineage(ApiModel):
+    """How a version was made; empty for an imported one."""
+
+    dataset: Annotated[LineageDataset | None, Field(description="Data.")] = None
+    image: Annotated[str | None, Field(max_length=1024, description="Image of the training pod.")] = None
+    seed: Annotated[int | None, Field(description="Seed.")] = None
+    objective: Annotated[str | None, Field(max_length=32, description="Objective.")] = None
+    method: Annotated[str | None, Field(max_length=32, description="Method: lora, qlora, full.")] = None
+    hyperparameters: Annotated[
+        dict[str, str], Field(max_length=64, description="Settings, as text.")
+    ] = Field(default_factory=dict)
+    parent: Annotated[str | None, Field(max_length=253, description="The version that training went on from.")] = None
+
+
+class EvaluationDataset(ApiModel):
+    """Prepared data whose test split is used."""
+
+    uri: Annotated[
+        str, Field(max_length=1024, pattern=OCI_DIGEST_URI_PATTERN, description="oci://registry/name@sha256:<64 hex>.")
+    ]
+
+
+class VersionEvaluation(ApiModel):
+    """What the version must show. A report that is there is verified, not made again."""
+
+    dataset: Annotated[EvaluationDataset | None, Field(description="Held-out data; without it only the fingerprint is taken.")] = None
+    gates: Annotated[list[Gate], Field(max_length=16, description="Thresholds; all must pass.")] = Field(default_factory=list)
+    report: Annotated[
+        str | None,
+        Field(max_length=1024, pattern=OCI_DIGEST_URI_PATTERN, description="A report about this very artifact."),
+    ] = None
+
+
+class ModelVersionSpec(ApiModel):
+    """An artifact and its origin; immutable."""
+
+    model: Annotated[ModelName, Field(description="The model that this is a version of.")]
+    artifact: Annotated[Artifact, Field(description="The weights.")]
+    base_model: Annotated[AdapterBase | None, Field(description="An adapter's base; a full model has none.")] = None
+    lineage: Annotated[Lineage, Field(description="How it was made.")] = Lineage()
+    evaluation: Annotated[VersionEvaluation, Field(description="What it must show.")] = VersionEvaluation()
+
+
+class Producer(ApiModel):
+    """A job that made exactly this artifact."""
+
+    fine_tune_job: Annotated[str, Field(max_length=253, description="Name of the job.")]
+    uid: Annotated[str, Field(max_length=64, description="Its uid.")]
+
+
+class MetricValue(ApiModel):
+    """One figure with its 95 % bootstrap interval, and that of the base on the same data."""
+
+    metric: Annotated[Metric, Field(description="Which figure.")]
+    value: Annotated[float, Field(description="The version's.")]
+    low: Annotated[float | None, Field(description="Lower end of the interval.")] = None
+    high: Annotated[float | None, Field(description="Upper end of the interval.")] = None
+    base: Annotated[float | None, Field(description="The base model's on the same data.")] = None
+
+
+class GateResult(ApiModel):
+    """What became of one gate."""
+
+    metric: Annotated[Metric, Field(description="Which figure.")]
+    passed: Annotated[bool, Field(description="Whether it passed.")]
+    message: Annotated[str, Field(max_length=512, description="The numbers, in one sentence.")]
+
+
+class EvaluationStatus(ApiModel):
+    """One evaluation of the version."""
+
+    dataset_digest: Annotated[str | None, Field(max_length=71, description="The data.")] = None
+    report: Annotated[str | None, Field(max_length=1024, description="The whole report in the registry.")] = None
+    examples: Annotated[int, Field(ge=0, description="Held-out records.")] = 0
+    metrics: Annotated[list[MetricValue], Field(max_length=32, description="Figures.")] = Field(default_factory=list)
+    gates: Annotated[list[GateResult], Field(max_length=16, description="Gates.")] = Field(default_factory=list)
+
+
+class ModelVersionStatus(ApiModel):
+    """What is known about the version."""
+
+    observed_generation: Annotated[int, Field(ge=0, description="The generation that status is about.")] = 0
+    conditions: Annotated[
+        list[Condition], Field(max_length=16, description="ArtifactVerified, Evaluated, Ready, InUse.")
+    ] = Field(default_factory=list)
+    producers: Annotated[list[Producer], Field(max_length=64, description="Jobs that made this artifact.")] = Field(
+        default_factory=list
+    )
+    evaluation: Annotated[EvaluationStatus | None, Field(description="The newest evaluation.")] = None
+    base_digest: Annotated[str | None, Field(max_length=71, description="Digest of an adapter's base.")] = None
+    base_uri: Annotated[str | None, Field(max_length=1024, description="An adapter's base in the registry.")] = None
+    size_bytes: Annotated[int | None, Field(ge=0, description="Size of the artifact.")] = None
+    image: Annotated[str | None, Field(max_length=1024, description="Image of the evaluation pod, frozen.")] = None
+
+
+class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):
+    """An artifact, where it came from, and the proof of what it does."""
+
+    status: ModelVersionStatus = ModelVersionStatus()
