@@ -1,0 +1,106 @@
+# The commands of the house. `make check` while working, `make test` before handing in, `make demo` to see it run.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CODE := crds operator pipelines serving local tests $(wildcard bench examples)
+PACKAGES := crds/trimtab_api operator/trimtab_operator pipelines/trimtab_pipelines \
+	serving/trimtab_serving local/trimtab_local
+PY := .venv/bin/python
+# Our packages are found by path, so that one environment in the cache serves every clone.
+export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# --- environments -------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: ## the development environment, in .venv
+	@venv=$$(requirements/venv.sh dev.txt) && ln -sfn "$$venv" .venv
+
+# The demo trains and serves in the cluster's containers, so that it needs no torch on the host.
+.PHONY: setup-local
+setup-local:
+	@[ -e .venv/.complete ] || { venv=$$(requirements/venv.sh local.txt) && ln -sfn "$$venv" .venv; }
+
+.PHONY: lock
+lock: setup ## write the lock files anew from pyproject.toml (LOCK_FLAGS=--upgrade for newer versions)
+	@requirements/lock.sh
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: setup format-check lint types imports generated unit ## everything that needs nothing but Python, in seconds
+
+.PHONY: format
+format: setup ## rewrite the code in the house's format
+	@.venv/bin/ruff format $(CODE)
+	@.venv/bin/ruff check --fix-only --select I $(CODE)
+
+.PHONY: format-check
+format-check: setup
+	@.venv/bin/ruff format --check --quiet $(CODE) || { echo "run: make format" >&2; exit 1; }
+
+.PHONY: lint
+lint: setup
+	@.venv/bin/ruff check --quiet $(CODE)
+
+.PHONY: types
+types: setup
+	@.venv/bin/mypy $(PACKAGES) crds/generate.py $(wildcard tests bench examples)
+
+.PHONY: imports
+imports: setup
+	@.venv/bin/lint-imports --no-logo
+
+.PHONY: generated
+generated: setup
+	@$(PY) crds/generate.py --check
+
+.PHONY: generate
+generate: setup ## write the CRDs and the chart's copies from crds/trimtab_api
+	@$(PY) crds/generate.py
+
+# --- tests: each tier has its own short command -------------------------------------------------------------------
+
+.PHONY: unit
+unit: setup
+	@$(PY) -m pytest -q tests/unit tests/golden
+
+.PHONY: cluster-up
+cluster-up: setup
+	@$(PY) -m trimtab_local up
+
+.PHONY: images
+images: setup ## build what changed and load it into the local cluster
+	@$(PY) -m trimtab_local images build
+
+.PHONY: test-cluster
+test-cluster: cluster-up ## tests against a real API server
+	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults)
+
+.PHONY: test-e2e
+test-e2e: cluster-up images ## the main job on the whole local cluster
+	@$(PY) -m pytest -q tests/e2e
+
+.PHONY: test
+test: check cluster-up images ## all tiers on a real local cluster
+	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults) tests/e2e
+
+.PHONY: soak
+soak: cluster-up images ## the long tests: minutes of traffic, kills and changes
+	@TRIMTAB_SOAK=1 $(PY) -m pytest -q tests/e2e $(wildcard tests/faults) -k soak
+
+# --- the demo -----------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup-local ## from raw text to a tuned model that answers
+	@$(PY) -m examples.quickstart.demo up
+
+.PHONY: demo-down
+demo-down: setup-local ## take everything of the demo away again
+	@$(PY) -m examples.quickstart.demo down
