@@ -1,0 +1,1 @@
+"""Decisions about an InferenceService: children, routing, and what may be said about them."""

@@ -1,0 +1,250 @@
+"""The routing table as a pure function of what is wanted, what is loaded and what was served.
+
+What must never happen: weight on a version that some ready engine has not loaded while another
+one could answer; a good version taken away because its successor is not good. Hence a version
+travels one way only:
+
+    wanted and fit --> in the table with weight 0 (agents load it)
+                   --> Loaded on every ready engine: weight 100
+                   --> replaced: weight 0, still loaded, so that requests under way and gateways
+                       that have not seen the new table yet are answered, and a way back is at hand
+                   --> gone as soon as another version enters
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trimtab_api.routing import (
+    AdapterState,
+    AgentReport,
+    EngineAddress,
+    RoutedModel,
+    RoutedVersion,
+    RoutingTable,
+)
+from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
+from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice.versions import Fit, Versions, misfit, wanted
+
+LOADED = "Loaded"
+FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that the engines hold; `version` is what status and the answer's header call it."""
+
+    version: str
+    digest: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class EnginePod:
+    """A ready engine pod and what its agent last said; None until it has said anything."""
+
+    name: str
+    address: str
+    report: AgentReport | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """An agent that says its engine is down takes no part; a silent one is waited for."""
+        return self.report is None or self.report.engine_ready
+
+
+@dataclass(frozen=True)
+class ModelRoute:
+    """What stands behind one public name, and why it is not what was asked for."""
+
+    name: str
+    active: str | None
+    candidate: str | None = None
+    finding: Finding | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Routing:
+    """A table and its explanation."""
+
+    table: RoutingTable
+    models: tuple[ModelRoute, ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What all models of one decision have in common."""
+
+    versions: Versions
+    engines: tuple[EnginePod, ...]
+    fit: Fit
+
+
+def route(
+    service: InferenceService,
+    base: Base,
+    versions: Versions,
+    engines: Sequence[EnginePod],
+    previous: RoutingTable | None,
+    *,
+    plain_http: bool = False,
+) -> Routing:
+    """Decide the table. Same inputs, same table; deciding twice changes nothing."""
+    known = Known(
+        versions=versions,
+        engines=tuple(sorted(engines, key=lambda e: e.name)),
+        fit=Fit(base.digest, service.spec.engine.adapters.max_rank),
+    )
+    served_before = _served_before(previous, base)
+    routed: list[RoutedModel] = [_routed_base(service, base)]
+    explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
+    for model in service.spec.models:
+        if model.name == service.spec.base_model.name:
+            continue  # refused at admission; the base's own name always means the base
+        entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
+        routed.append(entry)
+        explained.append(explanation)
+    table = RoutingTable(
+        namespace=service.metadata.namespace,
+        service=service.metadata.name,
+        base_digest=base.digest,
+        plain_http=plain_http,
+        engines=[EngineAddress(name=e.name, address=e.address) for e in known.engines],
+        models=routed,
+    )
+    return Routing(table, tuple(explained))
+
+
+def active_version(model: RoutedModel | None) -> RoutedVersion | None:
+    """The version that has the requests."""
+    return next((v for v in model.versions if v.weight > 0), None) if model else None
+
+
+def _served_before(
+    previous: RoutingTable | None, base: Base
+) -> dict[str, tuple[RoutedVersion, ...]]:
+    if previous is None or previous.base_digest != base.digest:
+        return {}  # adapters of another base are of no use here
+    return {m.name: tuple(m.versions) for m in previous.models}
+
+
+def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
+    version = RoutedVersion(
+        version=base.version, digest=base.digest, kind=ArtifactKind.FULL, uri=base.uri, weight=100
+    )
+    return RoutedModel(name=service.spec.base_model.name, versions=[version])
+
+
+def _route_model(
+    model: ServedModel, before: tuple[RoutedVersion, ...], known: Known
+) -> tuple[RoutedModel, ModelRoute]:
+    active = next((v for v in before if v.weight > 0), None)
+    resident = next((v for v in before if v.weight == 0), None)
+    found = wanted(model, known.versions)
+    fault = found if isinstance(found, Finding) else misfit(found, known.fit)
+    if isinstance(found, Finding) or fault is not None:
+        return _kept(model, active, resident, known, fault)
+    target = _routed(found)
+    if active is not None and _same(active, target):
+        refreshed = target.model_copy(update={"weight": active.weight})
+        return _kept(model, refreshed, resident, known, _unloaded(target, known.engines))
+    pending = _unloaded(target, known.engines)
+    if pending is None:
+        return _flipped(model, target, active, known)
+    versions = ([active] if active else []) + [target]
+    explanation = ModelRoute(
+        model.name, active.version if active else None, target.version, pending
+    )
+    return RoutedModel(name=model.name, versions=versions), explanation
+
+
+def _kept(
+    model: ServedModel,
+    active: RoutedVersion | None,
+    resident: RoutedVersion | None,
+    known: Known,
+    finding: Finding | None,
+) -> tuple[RoutedModel, ModelRoute]:
+    """What was served goes on; a second version stays loaded only while it can still be of use."""
+    kept = [active] if active else []
+    if active and resident and _is_useful(resident, known):
+        kept.append(resident)
+    return (
+        RoutedModel(name=model.name, versions=kept),
+        ModelRoute(
+            model.name,
+            active.version if active else None,
+            finding=finding,
+            note=_note(active, known.engines) if active else None,
+        ),
+    )
+
+
+def _flipped(
+    model: ServedModel, target: RoutedVersion, active: RoutedVersion | None, known: Known
+) -> tuple[RoutedModel, ModelRoute]:
+    versions = [target.model_copy(update={"weight": 100})]
+    if active is not None and active.version != target.version:
+        versions.append(active.model_copy(update={"weight": 0}))
+    explanation = ModelRoute(model.name, target.version, note=_note(target, known.engines))
+    return RoutedModel(name=model.name, versions=versions), explanation
+
+
+def _is_useful(resident: RoutedVersion, known: Known) -> bool:
+    version = known.versions.get(resident.version)
+    if version is None or version.spec.artifact.digest != resident.digest:
+        return False
+    states = (_state(engine, resident) for engine in known.engines)
+    return misfit(version, known.fit) is None and not any(s and s.state == FAILED for s in states)
+
+
+def _routed(version: ModelVersion) -> RoutedVersion:
+    evaluation = version.status.evaluation
+    return RoutedVersion(
+        version=version.metadata.name,
+        digest=version.spec.artifact.digest,
+        kind=version.spec.artifact.kind,
+        uri=version.spec.artifact.uri,
+        report=evaluation.report if evaluation else version.spec.evaluation.report,
+        rank=version.spec.artifact.rank,
+    )
+
+
+def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
+    return (left.version, left.digest) == (right.version, right.digest)
+
+
+def _unloaded(version: RoutedVersion, engines: Sequence[EnginePod]) -> Finding | None:
+    """Why the version cannot be relied upon yet; None when every ready engine has loaded it."""
+    counted = [e for e in engines if e.is_counted]
+    if not counted:
+        return Finding("NoEngineReady", f"{version.version} waits for an engine that is ready")
+    states = [(e.name, _state(e, version)) for e in counted]
+    for engine, state in states:
+        if state is not None and state.state == FAILED:
+            return Finding(
+                state.reason or "LoadFailed",
+                f"{version.version} cannot be loaded on {engine}: {state.message or 'no cause given'}",
+            )
+    waiting = [name for name, state in states if state is None or state.state != LOADED]
+    if waiting:
+        return Finding(
+            "Loading",
+            f"{version.version} is loaded on {len(counted) - len(waiting)} of {len(counted)} engines",
+        )
+    return None
+
+
+def _note(version: RoutedVersion, engines: Sequence[EnginePod]) -> str | None:
+    """What an agent has to say about a version that is loaded all the same."""
+    states = (_state(engine, version) for engine in engines)
+    return next((s.message for s in states if s and s.state == LOADED and s.reason), None)
+
+
+def _state(engine: EnginePod, version: RoutedVersion) -> AdapterState | None:
+    adapters = engine.report.adapters if engine.report else []
+    return next(
+        (a for a in adapters if (a.version, a.digest) == (version.version, version.digest)), None
+    )

@@ -1,0 +1,127 @@
+"""Which ModelVersion a public name should be served by, and whether these engines can.
+
+Only facts of the spec and of the versions' status enter here; what engines have loaded is judged
+in `routing`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from trimtab_api.v1alpha1.common import Condition, ConditionStatus
+from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
+from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
+from trimtab_operator.domain.finding import Finding
+
+Versions = Mapping[str, ModelVersion]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a version is held against."""
+
+    base_digest: str
+    max_rank: int
+
+
+Check = Callable[[ModelVersion, Fit], Finding | None]
+
+
+def deleted(version: ModelVersion, _: Fit) -> Finding | None:
+    if version.metadata.deletion_timestamp:
+        return Finding("VersionDeleted", f"ModelVersion {version.metadata.name} is being deleted")
+    return None
+
+
+def not_ready(version: ModelVersion, _: Fit) -> Finding | None:
+    if is_ready(version):
+        return None
+    ready = condition(version, "Ready")
+    why = f": {ready.message}" if ready and ready.message else ""
+    return Finding("VersionNotReady", f"ModelVersion {version.metadata.name} is not Ready{why}")
+
+
+def not_an_adapter(version: ModelVersion, _: Fit) -> Finding | None:
+    if version.spec.artifact.kind is not ArtifactKind.ADAPTER:
+        return Finding(
+            "NotAnAdapter",
+            f"ModelVersion {version.metadata.name} is a full model; serve it as the baseModel of an "
+            "InferenceService of its own",
+        )
+    return None
+
+
+def other_base(version: ModelVersion, fit: Fit) -> Finding | None:
+    digest = base_digest(version)
+    if digest != fit.base_digest:
+        return Finding(
+            "BaseMismatch",
+            f"ModelVersion {version.metadata.name} is an adapter of base {short(digest)}, "
+            f"the engines hold {short(fit.base_digest)}",
+        )
+    return None
+
+
+def rank_too_high(version: ModelVersion, fit: Fit) -> Finding | None:
+    rank = version.spec.artifact.rank
+    if rank is not None and rank > fit.max_rank:
+        return Finding(
+            "RankTooHigh",
+            f"ModelVersion {version.metadata.name} has rank {rank}, the engines accept at most "
+            f"{fit.max_rank}; raise spec.engine.adapters.maxRank",
+        )
+    return None
+
+
+CHECKS: tuple[Check, ...] = (deleted, not_ready, not_an_adapter, other_base, rank_too_high)
+
+
+def wanted(model: ServedModel, versions: Versions) -> ModelVersion | Finding:
+    """The version that the spec asks for."""
+    if model.version.name is not None:
+        found = versions.get(model.version.name)
+        return found or Finding(
+            "VersionMissing", f"there is no ModelVersion {model.version.name} in this namespace"
+        )
+    newest = latest(model.version.latest_of or "", versions)
+    return newest or Finding(
+        "NoReadyVersion", f"no version of model {model.version.latest_of} is Ready"
+    )
+
+
+def latest(model: str, versions: Versions) -> ModelVersion | None:
+    """The newest Ready version: by creation, then by name, so that everybody picks the same."""
+    ready = (
+        v
+        for v in versions.values()
+        if v.spec.model == model and is_ready(v) and not v.metadata.deletion_timestamp
+    )
+    return max(
+        ready, key=lambda v: (v.metadata.creation_timestamp or "", v.metadata.name), default=None
+    )
+
+
+def misfit(version: ModelVersion, fit: Fit) -> Finding | None:
+    """The first reason why these engines cannot serve this version."""
+    return next((f for check in CHECKS if (f := check(version, fit))), None)
+
+
+def base_digest(version: ModelVersion) -> str | None:
+    """The base that an adapter belongs to: as verified, else as declared."""
+    if version.status.base_digest:
+        return version.status.base_digest
+    base = version.spec.base_model
+    return base.uri.rpartition("@")[2] if base and base.uri else None
+
+
+def is_ready(version: ModelVersion) -> bool:
+    ready = condition(version, "Ready")
+    return ready is not None and ready.status is ConditionStatus.TRUE
+
+
+def condition(resource: ModelVersion | InferenceService, kind: str) -> Condition | None:
+    return next((c for c in resource.status.conditions if c.type == kind), None)
+
+
+def short(digest: str | None) -> str:
+    """Enough of a digest for people to tell two apart."""
+    return digest[:19] if digest else "unknown"

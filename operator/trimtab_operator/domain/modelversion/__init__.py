@@ -1,0 +1,1 @@
+"""Decisions about a ModelVersion: is the artifact what it claims, is it good enough, who uses it."""
