@@ -1,0 +1,136 @@
+"""kubectl and helm, as a user would call them."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Object = dict[str, Any]
+
+
+class CommandFailed(Exception):
+    """A command that a user could have typed did not work; says which and what it printed."""
+
+
+@dataclass(frozen=True)
+class Kube:
+    """One cluster and one namespace of it."""
+
+    kubeconfig: Path
+    namespace: str
+    tools: Path
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        """Run kubectl in the namespace; return what it printed."""
+        return run([self._tool("kubectl"), "-n", self.namespace, *arguments], self.environment, text)
+
+    def helm(self, *arguments: str) -> str:
+        """Run helm."""
+        return run([self._tool("helm"), *arguments], self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of both tools."""
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """One object, or None when it does not exist."""
+        text = self.kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
+        found: Object | None = json.loads(text) if text.strip() else None
+        return found
+
+    def apply(self, manifest: str) -> None:
+        """Server-side apply of YAML."""
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=manifest)
+
+    @contextlib.contextmanager
+    def forwarded(self, service: str, port: int, local: int | None = None) -> Iterator[str]:
+        """A base URL on loopback that leads to the service, while the context lasts."""
+        local = local or free_port()
+        process = subprocess.Popen(
+            [self._tool("kubectl"), "-n", self.namespace, "port-forward", f"service/{service}", f"{local}:{port}"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait_for_port(local, process)
+            yield f"http://127.0.0.1:{local}"
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _tool(self, name: str) -> str:
+        bundled = self.tools / name
+        return str(bundled) if bundled.exists() else name
+
+
+def run(command: list[str], environment: dict[str, str] | None = None, text: str | None = None) -> str:
+    """Run a command to its end and return its output; raise CommandFailed with its last words."""
+    try:
+        done = subprocess.run(
+            command, env=environment, input=text, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL if text is None else None,
+        )
+    except FileNotFoundError as missing:
+        raise CommandFailed(f"{command[0]} is not installed; install it or put it on PATH") from missing
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
+    return done.stdout
+
+
+def condition(found: Object | None, kind: str) -> Object:
+    """The condition of that type, or an Unknown one."""
+    conditions = ((found or {}).get("status") or {}).get("conditions") or []
+    unknown = {"type": kind, "status": "Unknown", "reason": "NotReported", "message": "not reported yet"}
+    return next((c for c in conditions if c["type"] == kind), unknown)
+
+
+def wait(look: Callable[[], bool], seconds: float, what: str, every: float = 1.0) -> None:
+    """Look until it holds; CommandFailed with `what` when time is up."""
+    end = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > end:
+            raise CommandFailed(f"{what} did not happen within {seconds:.0f} s")
+        time.sleep(every)
+
+
+def post(url: str, body: Object, headers: dict[str, str] | None = None, timeout: float = 120) -> Object:
+    """POST JSON, get JSON."""
+    request = urllib.request.Request(  # noqa: S310 - always http on loopback
+        url, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - as above
+            answer: Object = json.load(response)
+            return answer
+    except urllib.error.HTTPError as error:
+        raise CommandFailed(f"{url} answered {error.code}: {error.read().decode()[:500]}") from error
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise CommandFailed("kubectl port-forward ended at once; is the service ready?")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise CommandFailed("kubectl port-forward did not open its port within 20 s")

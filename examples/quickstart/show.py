@@ -1,0 +1,85 @@
+"""What came out, for people."""
+
+import asyncio
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from examples.quickstart.kube import Object, post
+from examples.quickstart.target import Target
+from trimtab_oci import Reference, RegistryClient
+
+QUESTIONS = 3
+LOWER_IS_BETTER = {"Loss", "Perplexity"}
+
+
+def everything(target: Target, tuned: Object, service: Object, picture: Path) -> None:
+    """Objects, figures, answers, picture, and the line to go on with."""
+    kube = target.kube
+    _title("What is in the cluster")
+    for kind in ("finetunejobs", "modelversions", "inferenceservices"):
+        _print(kube.kubectl("get", kind))
+    _title(f"{tuned['metadata']['name']} against its base, on held-out questions")
+    _print(figures(tuned["status"]["evaluation"]))
+    names = [model["name"] for model in service["status"]["models"]]
+    with kube.forwarded(service["metadata"]["name"], 80) as url:
+        _title("The same questions to both")
+        for question, reference in held_out(target, tuned, picture.parent / "prepared"):
+            _print(f"Q  {question}\n   documentation: {reference}")
+            for name in names:
+                _print(f"   {name:>13}: {answer(url, name, question)}")
+    _title("Go on with")
+    _print(f"The loss curve: {picture}")
+    _print(
+        f"KUBECONFIG={kube.kubeconfig} {kube.tools / 'kubectl'} -n {kube.namespace} port-forward "
+        f"service/{service['metadata']['name']} 8000:80 &\n"
+        "curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' "
+        f'-d \'{{"model": "{names[-1]}", "temperature": 0, "max_tokens": 48, '
+        '"messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}]}\''
+    )
+
+
+def figures(evaluation: Object) -> str:
+    """The evaluation as a table: base, tuned with its 95 % interval, and which is better."""
+    rows = [("", "base", "tuned", "95 % interval", "")]
+    for metric in evaluation["metrics"]:
+        base, value = metric.get("base"), metric["value"]
+        interval = f"{metric['low']:.3f} to {metric['high']:.3f}" if metric.get("low") is not None else ""
+        better = base is not None and (value < base) == (metric["metric"] in LOWER_IS_BETTER) and value != base
+        rows.append(
+            (metric["metric"], f"{base:.3f}" if base is not None else "", f"{value:.3f}", interval, "better" if better else "")
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines) + f"\n({evaluation['examples']} held-out questions)"
+
+
+def held_out(target: Target, tuned: Object, folder: Path) -> list[tuple[str, str]]:
+    """Questions of the version's own test split: neither model has ever seen their answers."""
+    asyncio.run(_pull(target, tuned["spec"]["evaluation"]["dataset"]["uri"], folder))
+    lines = (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    chosen = [json.loads(line) for line in lines[:: max(1, len(lines) // QUESTIONS)][:QUESTIONS]]
+    return [(record["prompt"], record["completion"]) for record in chosen]
+
+
+async def _pull(target: Target, uri: str, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    here = uri.replace(target.registry, target.registry_from_here, 1)
+    async with RegistryClient(plain_http=target.plain_http) as registry:
+        await registry.pull(Reference.parse(here), folder)
+
+
+def answer(url: str, model: str, question: str) -> str:
+    """What the model says, greedily."""
+    body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 40}
+    said: str = post(f"{url}/v1/chat/completions", body)["choices"][0]["message"]["content"]
+    return " ".join(said.split())[:160]
+
+
+def _title(text: str) -> None:
+    _print(f"\n{text}\n{'─' * len(text)}")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -1,0 +1,113 @@
+"""Where the demo runs: the cluster on this machine, or one of the user's own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.quickstart.kube import CommandFailed, Kube
+from examples.quickstart.progress import step
+
+ROOT = Path(__file__).parents[2]
+RELEASE, RELEASE_NAMESPACE = "trimtab", "trimtab-system"
+IMAGES = ("operator", "pipelines", "serving", "engine-cpu")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster, and an OCI registry that its pods can reach.
+
+    `registry` is the registry's address as pods say it, `registry_from_here` as this machine does.
+    """
+
+    kube: Kube
+    registry: str
+    registry_from_here: str
+    plain_http: bool
+    image_prefix: str
+    gpus: int = 0
+
+
+def chosen(namespace: str, log: Path) -> Target:
+    """The user's own cluster when KUBECONFIG names one, else the one on this machine."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    return own(namespace, Path(kubeconfig), log) if kubeconfig else local(namespace, log)
+
+
+def local(namespace: str, log: Path) -> Target:
+    """The cluster on this machine: brought up, with our images in it."""
+    from trimtab_local.paths import bin_directory, kubeconfig_path  # noqa: PLC0415 - not needed elsewhere
+
+    with step("Cluster on this machine"):
+        _logged([sys.executable, "-m", "trimtab_local", "up"], log)
+    with step("Container images"):
+        _logged([sys.executable, "-m", "trimtab_local", "images", "build", *IMAGES], log)
+    return Target(
+        kube=Kube(kubeconfig_path(), namespace, bin_directory()),
+        registry="registry.internal:5000/trimtab",
+        registry_from_here="127.0.0.1:5000/trimtab",
+        plain_http=True,
+        image_prefix="localhost/trimtab",
+    )
+
+
+def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
+    """A cluster of the user's own, with images pushed to IMAGE_REGISTRY."""
+    registry = os.environ.get("IMAGE_REGISTRY", "").rstrip("/")
+    if not registry:
+        raise CommandFailed(
+            "KUBECONFIG names a cluster of your own: set IMAGE_REGISTRY=host/path to a registry "
+            "that its nodes and pods can reach, or unset KUBECONFIG to use a cluster on this machine"
+        )
+    with step(f"Container images to {registry}"):
+        _logged([sys.executable, "-m", "trimtab_local", "images", "push", registry], log)
+    return Target(
+        kube=Kube(kubeconfig, namespace, Path("/nonexistent")),
+        registry=registry,
+        registry_from_here=registry,
+        plain_http=os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1",
+        image_prefix=registry,
+        gpus=int(os.environ.get("GPUS", "0")),
+    )
+
+
+def install(target: Target) -> None:
+    """Install or upgrade the chart; it waits until the operator is ready."""
+    with step("Helm chart"):
+        settings = {
+            "images.repository": target.image_prefix,
+            "images.tag": "dev",
+            "registry.prefix": target.registry,
+            "registry.plainHttp": str(target.plain_http).lower(),
+        }
+        flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
+        target.kube.helm(
+            "upgrade", "--install", RELEASE, str(ROOT / "charts" / "trimtab"), "--namespace", RELEASE_NAMESPACE,
+            "--create-namespace", "--wait", "--timeout", "5m", *flags,
+        )
+
+
+def remove(namespace: str, output: Path) -> None:
+    """Take everything of the demo away: the cluster on this machine, or what was put into the user's own."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if kubeconfig:
+        kube = Kube(Path(kubeconfig), namespace, Path("/nonexistent"))
+        with step("Namespace and chart removed"):
+            kube.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait")
+            kube.helm("uninstall", RELEASE, "--namespace", RELEASE_NAMESPACE, "--ignore-not-found", "--wait")
+            kube.kubectl("delete", "namespace", RELEASE_NAMESPACE, "--ignore-not-found")
+    else:
+        with step("Cluster removed"):
+            _logged([sys.executable, "-m", "trimtab_local", "reset"], output / "demo.log")
+    shutil.rmtree(output)
+
+
+def _logged(command: list[str], log: Path) -> None:
+    """Run a command of ours with its output in the log; on failure, say its last words."""
+    with log.open("a", encoding="utf-8") as file:
+        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+        raise CommandFailed(f"{' '.join(command[2:])} failed; the end of {log}:\n{last}")

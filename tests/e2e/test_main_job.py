@@ -1,0 +1,133 @@
+"""The main job: text, base model, adapter, evaluation, service, answers."""
+
+import concurrent.futures
+import json
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import World, adapter_job, service
+
+from examples.quickstart.kube import condition, post
+
+QUESTION = {"messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}], "max_tokens": 8, "temperature": 0}
+
+
+def test_a_base_is_trained_from_scratch_and_registered(world: World, base: str) -> None:
+    job = world.kube.get("finetunejob", "base") or {}
+    version = world.kube.get("modelversion", base) or {}
+    assert version["spec"]["artifact"]["kind"] == "Full"
+    assert job["status"]["progress"]["percent"] == 100
+    assert base == f"base-{version['spec']['artifact']['uri'].rpartition('sha256:')[2][:8]}"
+
+
+def test_an_adapter_beats_its_base_on_held_out_questions(world: World, adapter: str) -> None:
+    evaluation = (world.kube.get("modelversion", adapter) or {})["status"]["evaluation"]
+    loss = next(m for m in evaluation["metrics"] if m["metric"] == "Loss")
+    assert evaluation["examples"] > 10
+    assert loss["high"] < loss["base"]
+
+
+def test_lineage_names_data_image_and_parent(world: World, adapter: str, base: str) -> None:
+    version = world.kube.get("modelversion", adapter) or {}
+    job = world.kube.get("finetunejob", "first") or {}
+    assert version["spec"]["lineage"]["dataset"]["digest"] == job["status"]["resolved"]["datasetDigest"]
+    assert version["spec"]["lineage"]["image"] == job["status"]["resolved"]["image"]
+    assert version["spec"]["baseModel"]["modelVersion"]["name"] == base
+    assert version["status"]["producers"] == [{"fineTuneJob": "first", "uid": job["metadata"]["uid"]}]
+
+
+def test_base_and_adapter_answer_under_their_names(served: str, adapter: str) -> None:
+    names = {model["id"] for model in json.load(urllib.request.urlopen(f"{served}/v1/models"))["data"]}
+    assert names == {"base", "bot"}
+    for name in names:
+        answer = post(f"{served}/v1/chat/completions", {"model": name, **QUESTION})
+        assert answer["model"] == name
+        assert answer["usage"]["completion_tokens"] > 0
+    request = urllib.request.Request(
+        f"{served}/v1/chat/completions", json.dumps({"model": "bot", **QUESTION}).encode(), {"Content-Type": "application/json"}
+    )
+    assert urllib.request.urlopen(request).headers["x-trimtab-version"] == adapter
+
+
+def test_the_openai_client_streams(served: str) -> None:
+    openai = pytest.importorskip("openai", reason="the client comes with the development environment")
+    client = openai.OpenAI(base_url=f"{served}/v1", api_key="none")
+    chunks = list(client.chat.completions.create(model="bot", stream=True, **QUESTION))
+    assert all(chunk.model == "bot" for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason in {"length", "stop"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        pytest.param({"model": "nobody", **QUESTION}, 404, "nobody", id="an unknown model is a 404 that names it"),
+        pytest.param(b"{not json", 400, "JSON", id="a body that is no JSON is a 400"),
+        pytest.param(
+            {"model": "bot", "messages": [{"role": "user", "content": "word " * 2000}]}, 400, "256", id="a context too long is a 400 that says the limit"
+        ),
+    ],
+)
+def test_bad_requests_get_openai_errors(served: str, body: object, code: int, said: str) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{served}/v1/chat/completions", data, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == code
+    assert said in json.load(refused.value)["error"]["message"]
+
+
+def test_a_second_version_is_served_without_restart_or_failed_request(
+    world: World, served: str, pairs: str, base: str, adapter: str
+) -> None:
+    world.apply(adapter_job(pairs, base, "second", seed=2))
+    second: str = world.job_ends("second")["status"]["modelVersion"]
+    world.holds("modelversion", second, "Ready")
+    before = _engine_pods(world)
+    failures: list[str] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        while not stop.is_set():
+            try:
+                post(f"{served}/v1/chat/completions", {"model": "bot", **QUESTION})
+            except Exception as error:  # noqa: BLE001 - whatever went wrong is a failed request
+                failures.append(str(error))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as callers:
+        for _ in range(2):
+            callers.submit(call)
+        try:
+            world.apply(service(base, "chat", {"bot": f'{{name: "{second}"}}'}))
+            world.kube.kubectl(
+                "wait", "inferenceservice/chat", "--timeout=60s",
+                f"--for=jsonpath={{.status.models[?(@.name=='bot')].activeVersion}}={second}",
+            )
+        finally:
+            stop.set()
+    assert failures == []
+    assert _engine_pods(world) == before
+    assert second != adapter
+
+
+def test_the_same_spec_again_is_another_producer_of_the_same_version(world: World, pairs: str, base: str, adapter: str) -> None:
+    world.apply(adapter_job(pairs, base, "first-again"))
+    assert world.job_ends("first-again")["status"]["modelVersion"] == adapter
+    producers = (world.kube.get("modelversion", adapter) or {})["status"]["producers"]
+    assert {p["fineTuneJob"] for p in producers} == {"first", "first-again"}
+
+
+def test_a_version_in_use_is_not_deleted(world: World, served: str, base: str) -> None:
+    assert served
+    world.kube.kubectl("delete", "modelversion", base, "--wait=false")
+    found = world.holds("modelversion", base, "InUse")
+    assert found["metadata"]["deletionTimestamp"]
+    assert "chat" in condition(found, "InUse")["message"]
+
+
+def _engine_pods(world: World) -> list[tuple[str, int]]:
+    pods = json.loads(world.kube.kubectl("get", "pods", "-l", "app.kubernetes.io/component=engine", "-o", "json"))
+    return [
+        (pod["metadata"]["uid"], sum(s["restartCount"] for s in pod["status"]["containerStatuses"])) for pod in pods["items"]
+    ]
