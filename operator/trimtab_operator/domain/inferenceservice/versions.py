@@ -7,9 +7,9 @@ in `routing`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trimtab_api.v1alpha1.common import Condition, ConditionStatus
-from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
+from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
+from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.finding import Finding
 
 Versions = Mapping[str, ModelVersion]
@@ -35,7 +35,7 @@ def deleted(version: ModelVersion, _: Fit) -> Finding | None:
 def not_ready(version: ModelVersion, _: Fit) -> Finding | None:
     if is_ready(version):
         return None
-    ready = condition(version, "Ready")
+    ready = find(version.status.conditions, "Ready")
     why = f": {ready.message}" if ready and ready.message else ""
     return Finding("VersionNotReady", f"ModelVersion {version.metadata.name} is not Ready{why}")
 
@@ -114,12 +114,8 @@ def base_digest(version: ModelVersion) -> str | None:
 
 
 def is_ready(version: ModelVersion) -> bool:
-    ready = condition(version, "Ready")
-    return ready is not None and ready.status is ConditionStatus.TRUE
-
-
-def condition(resource: ModelVersion | InferenceService, kind: str) -> Condition | None:
-    return next((c for c in resource.status.conditions if c.type == kind), None)
+    """Verified, evaluated, and all gates passed."""
+    return is_true(version.status.conditions, "Ready")
 
 
 def short(digest: str | None) -> str:

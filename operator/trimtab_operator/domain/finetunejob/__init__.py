@@ -1,0 +1,1 @@
+"""What a FineTuneJob should have, and what is to be said about it."""

@@ -1,0 +1,1 @@
+"""One module per kind: gather, decide, act. State lives in the cluster, never here."""

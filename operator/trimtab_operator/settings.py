@@ -1,0 +1,72 @@
+"""What the chart tells the operator: one document, read once at the start."""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import Field
+
+from trimtab_api.model import ApiModel
+
+SETTINGS_PATH: Final = "/etc/trimtab/operator.json"
+
+
+class Images(ApiModel):
+    """Images of the pods that the operator starts."""
+
+    pipelines: str
+    serving: str
+    engine: str
+
+
+class RegistrySettings(ApiModel):
+    """The OCI registry that holds artifacts.
+
+    `prefix` is host[:port]/path. The Secret is looked up in the user's namespace by the kubelet;
+    where it is absent the pod goes without. The operator's own copy is a mounted file.
+    """
+
+    prefix: str
+    plain_http: bool = False
+    credentials_secret: str = ""
+
+
+class EngineSettings(ApiModel):
+    """What engines get beside what the InferenceService says."""
+
+    extra_arguments: list[str] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class ExposureKind(StrEnum):
+    """How a service is reached from outside the cluster."""
+
+    NONE = "None"
+    INGRESS = "Ingress"
+    HTTP_ROUTE = "HTTPRoute"
+    ROUTE = "Route"
+
+
+class Exposure(ApiModel):
+    """Outside address of services; `{name}` and `{namespace}` are filled in."""
+
+    kind: ExposureKind = ExposureKind.NONE
+    host: str = "{name}.{namespace}.example.com"
+    tls_secret: str = ""
+    class_name: str = ""
+    parent_ref: str = ""
+
+
+class Settings(ApiModel):
+    """The operator's settings; an unknown field is a newer chart's and is left alone.
+
+    `pod_security_context` is merged over that of every pod: a fixed user or fsGroup where a
+    cluster does not choose them by itself.
+    """
+
+    images: Images
+    image_pull_policy: str = "IfNotPresent"
+    registry: RegistrySettings
+    engine: EngineSettings = EngineSettings()
+    exposure: Exposure = Exposure()
+    watch_namespaces: list[str] = Field(default_factory=list)
+    pod_security_context: dict[str, Any] = Field(default_factory=dict)
