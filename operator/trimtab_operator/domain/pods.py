@@ -36,7 +36,7 @@ class Mount:
 
 
 def scratch_space() -> Mount:
-    """/tmp: the one writable place that every container has."""
+    """The one place for HOME, caches and scratch files that every container has."""
     return Mount.of("tmp", TMP, {"emptyDir": {}}, read_only=False)
 
 
