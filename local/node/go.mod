@@ -1,0 +1,3 @@
+module trimtab.local/node
+
+go 1.26.0

@@ -1,0 +1,181 @@
+"""Builds the programs of the cluster, each once per content.
+
+A program lives in the cache under a hash of all that goes into it, so a clean
+clone on the same machine compiles nothing, and a changed pin never meets an old
+binary. Go finds its modules as its own settings in the environment say.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from trimtab_local.errors import Trouble
+from trimtab_local.layout import Layout
+
+KUBERNETES: Final = "1.36.3"
+SOURCES: Final = Path(__file__).resolve().parent.parent
+VERSION_PACKAGE: Final = "k8s.io/component-base/version"
+SMALL: Final = "-s -w"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What one run of the Go compiler leaves: some binaries, and names for them."""
+
+    name: str
+    binaries: tuple[str, ...]
+    packages: tuple[str, ...]
+    # Our own module, relative to SOURCES; None for programs taken as published.
+    module: str | None = None
+    flags: str = SMALL
+    links: tuple[tuple[str, str], ...] = field(default=())
+
+
+def _kubernetes_version() -> str:
+    """Without these, clients take the server for an unknown one and warn."""
+    major, minor, _ = KUBERNETES.split(".")
+    values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
+    return " ".join(f"-X {VERSION_PACKAGE}.{key}={value}" for key, value in values.items())
+
+
+def _published(name: str, version: str, *paths: str) -> Artifact:
+    binaries = tuple(path.rsplit("/", 1)[-1] for path in paths)
+    return Artifact(name, binaries, tuple(f"{path}@{version}" for path in paths))
+
+
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+
+ARTIFACTS: Final = (
+    Artifact(
+        "kubernetes",
+        ("trimtab-kube",),
+        (".",),
+        module="cluster",
+        flags=f"{SMALL} {_kubernetes_version()}",
+        links=(("kubectl", "trimtab-kube"),),
+    ),
+    Artifact("node", ("forward", "pause"), ("./forward", "./pause"), module="node"),
+    _published(
+        "containerd",
+        "v2.4.2",
+        f"{_CONTAINERD}/containerd",
+        f"{_CONTAINERD}/ctr",
+        f"{_CONTAINERD}/containerd-shim-runc-v2",
+    ),
+    _published("coredns", "v1.15.0", "github.com/coredns/coredns"),
+    _published("registry", "v3.1.2", "github.com/distribution/distribution/v3/cmd/registry"),
+    _published("helm", "v4.3.1", "helm.sh/helm/v4/cmd/helm"),
+)
+# Not part of `up`: the image by which the tests look around from inside a pod.
+PROBE: Final = Artifact("probe", ("probe",), ("./probe",), module="node")
+
+
+def content_hash(artifact: Artifact, sources: Path = SOURCES) -> str:
+    """Sixteen hex digits over everything that decides what the compiler makes."""
+    digest = hashlib.sha256(repr((artifact.packages, artifact.flags)).encode())
+    if artifact.module:
+        for path in _go_files(sources / artifact.module):
+            digest.update(f"{path.relative_to(sources)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _go_files(module: Path) -> Iterator[Path]:
+    for path in sorted(module.rglob("*")):
+        if path.name in ("go.mod", "go.sum") or path.suffix == ".go":
+            yield path
+
+
+def folder_of(artifact: Artifact, layout: Layout) -> Path:
+    return layout.cache / "programs" / f"{artifact.name}-{content_hash(artifact)}"
+
+
+def is_built(artifact: Artifact, layout: Layout) -> bool:
+    folder = folder_of(artifact, layout)
+    return all((folder / binary).is_file() for binary in artifact.binaries)
+
+
+def missing(layout: Layout, artifacts: Sequence[Artifact] = ARTIFACTS) -> list[Artifact]:
+    return [artifact for artifact in artifacts if not is_built(artifact, layout)]
+
+
+def build(artifact: Artifact, layout: Layout, log: Path) -> Path:
+    """The folder with the binaries, compiled now if they are not there."""
+    folder = folder_of(artifact, layout)
+    if is_built(artifact, layout):
+        return folder
+    staged = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        _compile(artifact, staged, log)
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.replace(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def _compile(artifact: Artifact, target: Path, log: Path) -> None:
+    command, place = _command(artifact, target)
+    environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(target), "GOWORK": "off"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        done = subprocess.run(
+            command, cwd=place, env=environment, stdout=output, stderr=output, check=False
+        )
+    if done.returncode:
+        raise Trouble(
+            f"Go could not build {artifact.name}",
+            f"see the end of {log}, most often a proxy or a full disk, and run this again",
+        )
+
+
+def _command(artifact: Artifact, target: Path) -> tuple[list[str], Path]:
+    if artifact.module is None:
+        install = ["go", "install", "-ldflags", artifact.flags]
+        return [*install, *artifact.packages], target
+    output = target / artifact.binaries[0] if artifact.packages == (".",) else target
+    compile_ = ["go", "build", "-ldflags", artifact.flags, "-o", f"{output}"]
+    if output is target:
+        compile_[-1] += os.sep
+    return [*compile_, *artifact.packages], SOURCES / artifact.module
+
+
+def link(layout: Layout, artifacts: Sequence[Artifact] = ARTIFACTS) -> None:
+    """Puts stable names for the current binaries into one folder for the PATH."""
+    layout.programs.mkdir(parents=True, exist_ok=True)
+    for artifact in artifacts:
+        folder = folder_of(artifact, layout)
+        names = [(binary, binary) for binary in artifact.binaries]
+        for name, binary in [*names, *artifact.links]:
+            _replace_link(layout.programs / name, folder / binary)
+
+
+def _replace_link(link_path: Path, target: Path) -> None:
+    if link_path.is_symlink() and link_path.readlink() == target:
+        return
+    staged = link_path.with_name(f".{link_path.name}.{os.getpid()}")
+    staged.symlink_to(target)
+    staged.replace(link_path)
+
+
+def binary(layout: Layout, name: str) -> Path:
+    """Where a built program really is; the hash in the path tells its versions apart."""
+    for artifact in (*ARTIFACTS, PROBE):
+        if name in artifact.binaries:
+            return folder_of(artifact, layout) / name
+    raise KeyError(name)
+
+
+def require_go(which: Callable[[str], str | None] = shutil.which) -> None:
+    if which("go") is None:
+        raise Trouble(
+            "the Go compiler is not on the PATH, and the cluster's programs are not built yet",
+            "install Go 1.26 or later and run this again",
+        )

@@ -1,0 +1,272 @@
+"""The commands' insides: up, down, reset. Each can be repeated and goes on from anywhere."""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from trimtab_local import (
+    build,
+    checks,
+    identities,
+    imagestore,
+    inside,
+    leftovers,
+    network,
+    packages,
+    processes,
+    render,
+)
+from trimtab_local.components import Component, components
+from trimtab_local.errors import Trouble
+from trimtab_local.files import write_if_changed
+from trimtab_local.layout import NODE_NAME, REGISTRY_NAME, REGISTRY_PORT, Layout, save_ports
+from trimtab_local.progress import Progress
+from trimtab_local.runtime import Runtime
+
+_LOCK: Final = Path("/run/trimtab-local.lock")
+_NODE_SECONDS: Final = 120.0
+_SANDBOX_SECONDS: Final = 90.0
+
+
+class Cluster:
+    """One cluster on this machine."""
+
+    def __init__(self, layout: Layout, progress: Progress) -> None:
+        self.layout = layout
+        self.progress = progress
+        self.runtime = Runtime(layout, progress)
+
+    def up(self) -> None:
+        require_host()
+        with _alone(self.progress):
+            listeners = self._claim_ports()
+            try:
+                self._provide()
+                self._prepare()
+                self._start(listeners)
+            finally:
+                for listener in listeners:
+                    listener.close()
+
+    def down(self) -> None:
+        require_host()
+        with _alone(self.progress):
+            self._take_down()
+
+    def reset(self, *, keep_images: bool) -> None:
+        require_host()
+        with _alone(self.progress):
+            self._take_down()
+            with self.progress.step("delete the state"):
+                self._delete_state(keep_images=keep_images)
+
+    def _claim_ports(self) -> list[socket.socket]:
+        """First of all: a taken port should be known before minutes of compiling."""
+        self.runtime_forgets_changed_forwards()
+        return [] if self._forwards_run() else network.open_ports(self.layout.ports)
+
+    def runtime_forgets_changed_forwards(self) -> None:
+        if not self._forwards_run():
+            self.runtime.stop_forwards()
+
+    def _forwards_run(self) -> bool:
+        return self.runtime.forwards_run() and network.exists(self.layout)
+
+    def _provide(self) -> None:
+        """What the machine lacks: packages, and programs still to be compiled."""
+        lacking, unbuilt = packages.missing(), build.missing(self.layout)
+        checks.require_space(self.layout, building=bool(unbuilt))
+        if unbuilt:
+            build.require_go()
+        self.layout.logs.mkdir(parents=True, exist_ok=True)
+        if lacking:
+            with self.progress.step(f"install {', '.join(lacking)} by apt-get"):
+                packages.install(lacking, self.runtime.log_of("packages"))
+        if not packages.has_prometheus(self.layout):
+            with self.progress.step("unpack prometheus from its Debian package"):
+                packages.unpack_prometheus(self.layout, self.runtime.log_of("packages"))
+        for artifact in unbuilt:
+            with self.progress.step(f"build {artifact.name} (once; minutes, not seconds)"):
+                build.build(artifact, self.layout, self.runtime.log_of("build"))
+        build.link(self.layout)
+
+    def _prepare(self) -> None:
+        if not network.exists(self.layout) and any(processes.members(self.layout.home)):
+            # Their network is gone: nothing of what still runs can be reached again.
+            self._take_down()
+        strays = self.runtime.strays()
+        if strays:
+            with self.progress.step(f"end {len(strays)} stray processes of an interrupted start"):
+                processes.stop(strays, grace_seconds=5)
+        with self.progress.step("network, certificates, configuration"):
+            self._make_folders()
+            leftovers.make_cgroups()
+            leftovers.save_kernel_settings(self.layout)
+            if not network.exists(self.layout):
+                network.remove(self.layout)
+                network.create(self.layout)
+            identities.make_certificates(self.layout)
+            identities.write_kubeconfigs(self.layout)
+            write_configuration(self.layout)
+            save_ports(self.layout)
+
+    def _make_folders(self) -> None:
+        layout = self.layout
+        for folder in (layout.volumes, layout.registry, layout.prometheus, layout.pod_logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        layout.processes.mkdir(parents=True, exist_ok=True)
+        # Secrets of pods lie below; the folder of volumes must be passable for them.
+        layout.home.chmod(0o711)
+
+    def _start(self, listeners: Sequence[socket.socket]) -> None:
+        wanted = components(self.layout)
+        with self.progress.step("all components ready"):
+            if listeners:
+                self.runtime.start_forwards(listeners)
+            self.runtime.bring_up(wanted)
+        with self.progress.step("pause image, roles, storage class"):
+            imagestore.ensure_pause_image(self.layout)
+            self._apply_objects()
+        with self.progress.step(f"node {NODE_NAME} ready"):
+            self._wait_for_node()
+
+    def _apply_objects(self) -> None:
+        listed = {"apiVersion": "v1", "kind": "List", "items": identities.objects()}
+        command = ["apply", "--server-side", "--force-conflicts"]
+        command += ["--field-manager=trimtab-local", "-f", "-"]
+        deadline = time.monotonic() + _NODE_SECONDS
+        while True:
+            done = self._kubectl(command, json.dumps(listed))
+            if done.returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise Trouble(
+                    f"the cluster's own objects were refused ({done.stderr.strip()})",
+                    "see `trimtab-local logs api-server`",
+                )
+            time.sleep(0.5)
+
+    def _wait_for_node(self) -> None:
+        """Ready for pods: the node is, and the account that pods run under exists."""
+        path = '{.status.conditions[?(@.type=="Ready")].status}'
+        deadline = time.monotonic() + _NODE_SECONDS
+        while time.monotonic() < deadline:
+            node = self._kubectl(["get", "node", NODE_NAME, "-o", f"jsonpath={path}"])
+            account = self._kubectl(["get", "serviceaccount", "default", "-n", "default"])
+            if node.stdout == "True" and account.returncode == 0:
+                return
+            time.sleep(0.3)
+        raise Trouble(
+            f"node {NODE_NAME} was not ready after {_NODE_SECONDS:.0f} seconds",
+            "see `trimtab-local logs kubelet` and `trimtab-local logs containerd`",
+        )
+
+    def _kubectl(
+        self, arguments: Sequence[str], text: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        program = str(build.binary(self.layout, "trimtab-kube"))
+        command = [program, "kubectl", f"--kubeconfig={self.layout.kubeconfig}", *arguments]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+    def _take_down(self) -> None:
+        wanted = components(self.layout)
+        self._remove_pods(wanted)
+        with self.progress.step("end all components"):
+            self.runtime.stop_all(wanted)
+        with self.progress.step("clear mounts, cgroups, network"):
+            leftovers.kill_contained()
+            leftovers.unmount(self.layout)
+            leftovers.remove_cgroups()
+            network.remove(self.layout)
+            leftovers.remove_log_links(self.layout)
+            leftovers.restore_kernel_settings(self.layout)
+            shutil.rmtree(self.layout.run, ignore_errors=True)
+
+    def _remove_pods(self, wanted: Sequence[Component]) -> None:
+        """Through the runtime while it lives; what it cannot do is done by force after."""
+        kubelet = next(component for component in wanted if component.name == "kubelet")
+        running = self.runtime.table.running(kubelet.name)
+        if running:  # it would start every pod again
+            processes.stop([running], kubelet.grace_seconds)
+        # The linked program, not the current sources' one: that may not be built.
+        program = self.layout.programs / "trimtab-kube"
+        if not program.exists() or not inside.accepts(self.layout.containerd_socket):
+            return
+        with self.progress.step("remove the pods from the node"):
+            command = [str(program), "remove-sandboxes", str(self.layout.containerd_socket)]
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, timeout=_SANDBOX_SECONDS
+                )
+            except subprocess.TimeoutExpired:
+                self.progress.note("the runtime did not answer: its pods are ended by force")
+                return
+            if done.returncode:
+                self.progress.note(f"some pods are ended by force ({done.stderr.strip()})")
+
+    def _delete_state(self, *, keep_images: bool) -> None:
+        """By name: a home that was set to a folder with other things in it keeps them."""
+        layout = self.layout
+        doomed = [
+            layout.certificates,
+            layout.config,
+            layout.etcd,
+            layout.kubelet,
+            layout.logs,
+            layout.pod_logs,
+            layout.prometheus,
+            layout.registry,
+            layout.volumes,
+        ]
+        if not keep_images:
+            doomed.append(layout.containerd)
+        for folder in doomed:
+            if folder.exists():
+                shutil.rmtree(folder)
+        for file in (layout.kubeconfig, layout.settings):
+            file.unlink(missing_ok=True)
+        if layout.home.exists() and not any(layout.home.iterdir()):
+            layout.home.rmdir()
+
+
+def require_host() -> None:
+    checks.require_linux(platform.system())
+    checks.require_root(os.geteuid())
+
+
+def write_configuration(layout: Layout) -> None:
+    host = checks.look_at_host()
+    registries = layout.config / "registries" / f"{REGISTRY_NAME}:{REGISTRY_PORT}"
+    files = {
+        layout.config / "Corefile": render.corefile(layout),
+        layout.config / "cni" / "10-trimtab.conflist": render.cni(layout),
+        layout.config / "containerd.toml": render.containerd(layout, host),
+        layout.config / "kubelet.yaml": render.kubelet(layout, host),
+        layout.config / "prometheus.yaml": render.prometheus(layout),
+        layout.config / "registry.yaml": render.registry(layout),
+        layout.config / "resolv.conf": render.resolv_conf(),
+        registries / "hosts.toml": render.registry_hosts(),
+    }
+    for path, text in files.items():
+        write_if_changed(path, text)
+
+
+@contextmanager
+def _alone(progress: Progress) -> Iterator[None]:
+    """One command at a time changes the cluster; a second one waits for the first."""
+    with _LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note("another trimtab-local command is at work: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

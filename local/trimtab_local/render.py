@@ -1,0 +1,308 @@
+"""The configuration files of the components. Pure: settings in, text out.
+
+Most of it is written as JSON, which every YAML reader takes.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trimtab_local.layout import (
+    API_PORT,
+    CGROUP,
+    CLUSTER_DOMAIN,
+    DNS_SERVICE_ADDRESS,
+    NODE_ADDRESS,
+    PAUSE_IMAGE,
+    POD_RANGE,
+    PROMETHEUS_NAME,
+    REGISTRY_NAME,
+    REGISTRY_PORT,
+    Layout,
+)
+
+DNS_HEALTH_PORT: Final = 8080
+_Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the machine allows, as far as a configuration depends on it."""
+
+    cgroup_v2: bool
+    may_lower_oom_score: bool
+
+
+def kubeconfig(server: str, authority: bytes, certificate: bytes, key: bytes) -> str:
+    """Certificates go inside, so that the file can be copied anywhere."""
+    cluster = {"server": server, "certificate-authority-data": _base64(authority)}
+    user = {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)}
+    name = "trimtab-local"
+    return _json(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": cluster}],
+            "users": [{"name": name, "user": user}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "current-context": name,
+        }
+    )
+
+
+def kubelet(layout: Layout, host: Host) -> str:
+    certificates = layout.certificates
+    return _json(
+        {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": f"{certificates / 'ca.crt'}"},
+            },
+            "authorization": {"mode": "Webhook"},
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{CGROUP}",
+            "clusterDNS": [DNS_SERVICE_ADDRESS],
+            "clusterDomain": CLUSTER_DOMAIN,
+            "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",
+            "enforceNodeAllocatable": [],
+            # A disk that is nearly full is the user's to judge: evicted pods and
+            # images that nobody can pull again would be worse.
+            "evictionHard": {
+                "imagefs.available": "0%",
+                "imagefs.inodesFree": "0%",
+                "memory.available": "0%",
+                "nodefs.available": "0%",
+                "nodefs.inodesFree": "0%",
+            },
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "makeIPTablesUtilChains": False,
+            "oomScoreAdj": -999 if host.may_lower_oom_score else 0,
+            "podLogsDir": f"{layout.pod_logs}",
+            "resolvConf": f"{layout.config / 'resolv.conf'}",
+            "serializeImagePulls": False,
+            "shutdownGracePeriod": "0s",
+            "tlsCertFile": f"{certificates / 'kubelet-server.crt'}",
+            "tlsPrivateKeyFile": f"{certificates / 'kubelet-server.key'}",
+            "volumePluginDir": f"{layout.kubelet / 'volume-plugins'}",
+        }
+    )
+
+
+def containerd(layout: Layout, host: Host) -> str:
+    restrict = "false" if host.may_lower_oom_score else "true"
+    return f"""\
+version = 3
+root = '{layout.containerd}'
+state = '{layout.run / "containerd"}'
+disabled_plugins = [
+  'io.containerd.nri.v1.nri',
+  'io.containerd.snapshotter.v1.blockfile',
+  'io.containerd.snapshotter.v1.btrfs',
+  'io.containerd.snapshotter.v1.devmapper',
+  'io.containerd.snapshotter.v1.erofs',
+  'io.containerd.snapshotter.v1.zfs',
+  'io.containerd.tracing.processor.v1.otlp',
+]
+
+[grpc]
+  address = '{layout.containerd_socket}'
+
+[ttrpc]
+  address = '{layout.run / "containerd.ttrpc.sock"}'
+
+[plugins.'io.containerd.internal.v1.opt']
+  path = '{layout.containerd / "opt"}'
+
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = 'overlayfs'
+  [plugins.'io.containerd.cri.v1.images'.pinned_images]
+    sandbox = '{PAUSE_IMAGE}'
+  [plugins.'io.containerd.cri.v1.images'.registry]
+    config_path = '{layout.config / "registries"}'
+
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = {restrict}
+  netns_mounts_under_state_dir = true
+  [plugins.'io.containerd.cri.v1.runtime'.cni]
+    bin_dirs = ['/usr/lib/cni']
+    conf_dir = '{layout.config / "cni"}'
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+    runtime_type = 'io.containerd.runc.v2'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+      SystemdCgroup = false
+"""
+
+
+def registry_hosts() -> str:
+    """Tells containerd where the registry's name leads: the host knows nothing of it."""
+    return f"""\
+server = 'http://{NODE_ADDRESS}:{REGISTRY_PORT}'
+
+[host.'http://{NODE_ADDRESS}:{REGISTRY_PORT}']
+  capabilities = ['pull', 'resolve']
+"""
+
+
+def cni(layout: Layout) -> str:
+    """Each pod gets a cable of its own instead of a place on a bridge.
+
+    Bridged answers to a service address would bypass the node's translation of it.
+    """
+    return _json(
+        {
+            "cniVersion": "1.0.0",
+            "name": "trimtab-local",
+            "plugins": [
+                {
+                    "type": "ptp",
+                    "ipMasq": False,
+                    "ipam": {
+                        "type": "host-local",
+                        "dataDir": f"{layout.run / 'addresses'}",
+                        "ranges": [[{"subnet": POD_RANGE}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                    },
+                }
+            ],
+        }
+    )
+
+
+def corefile(layout: Layout) -> str:
+    """No name outside is looked up: an unknown one is said not to exist, at once."""
+    return f"""\
+{CLUSTER_DOMAIN}:53 in-addr.arpa:53 {{
+    bind {NODE_ADDRESS}
+    errors
+    health 127.0.0.1:{DNS_HEALTH_PORT}
+    kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
+        kubeconfig {layout.config / "coredns.kubeconfig"}
+        ttl 5
+    }}
+}}
+internal:53 {{
+    bind {NODE_ADDRESS}
+    errors
+    hosts {{
+        {NODE_ADDRESS} {REGISTRY_NAME} {PROMETHEUS_NAME}
+    }}
+}}
+.:53 {{
+    bind {NODE_ADDRESS}
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+"""
+
+
+def registry(layout: Layout) -> str:
+    return _json(
+        {
+            "version": "0.1",
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": f"{layout.registry}"},
+                "delete": {"enabled": True},
+            },
+            "http": {"addr": f"{NODE_ADDRESS}:{REGISTRY_PORT}"},
+        }
+    )
+
+
+def prometheus(layout: Layout) -> str:
+    """Scrapes the pods that ask for it by the customary annotations."""
+    return _json(
+        {
+            "global": {"scrape_interval": "5s", "scrape_timeout": "4s"},
+            "scrape_configs": [
+                _pod_job(layout, "pods", _port_from_annotation()),
+                _pod_job(layout, "pods-by-port-name", _port_from_name()),
+            ],
+        }
+    )
+
+
+def _pod_job(layout: Layout, name: str, port_rules: list[_Config]) -> _Config:
+    kubeconfig_file = f"{layout.config / 'prometheus.kubeconfig'}"
+    annotation = "__meta_kubernetes_pod_annotation_prometheus_io"
+    return {
+        "job_name": name,
+        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": kubeconfig_file}],
+        "relabel_configs": [
+            _keep(f"{annotation}_scrape", "true"),
+            # Finished pods keep their address for a while, and others may get it.
+            _keep("__meta_kubernetes_pod_phase", "Pending|Running"),
+            *port_rules,
+            _copy(f"{annotation}_scheme", "__scheme__"),
+            _copy(f"{annotation}_path", "__metrics_path__"),
+            _copy("__meta_kubernetes_namespace", "namespace"),
+            _copy("__meta_kubernetes_pod_name", "pod"),
+            _copy("__meta_kubernetes_pod_container_name", "container"),
+        ],
+    }
+
+
+def _port_from_annotation() -> list[_Config]:
+    address = {
+        "action": "replace",
+        "source_labels": [
+            "__meta_kubernetes_pod_ip",
+            "__meta_kubernetes_pod_annotation_prometheus_io_port",
+        ],
+        "separator": ":",
+        "target_label": "__address__",
+    }
+    # Every declared port makes a target of its own, here all of the same address;
+    # without the container's name they are one again.
+    container = {
+        "action": "replace",
+        "replacement": "",
+        "target_label": "__meta_kubernetes_pod_container_name",
+    }
+    return [_keep("__meta_kubernetes_pod_annotation_prometheus_io_port", ".+"), address, container]
+
+
+def _port_from_name() -> list[_Config]:
+    return [
+        _keep("__meta_kubernetes_pod_annotation_prometheus_io_port", ""),
+        _keep("__meta_kubernetes_pod_container_port_name", "(.+-)?metrics"),
+    ]
+
+
+def _keep(label: str, regex: str) -> _Config:
+    return {"action": "keep", "source_labels": [label], "regex": regex}
+
+
+def _copy(label: str, target: str) -> _Config:
+    """Copies a label that is there; an absent one leaves the default in place."""
+    return {
+        "action": "replace",
+        "source_labels": [label],
+        "regex": "(.+)",
+        "target_label": target,
+    }
+
+
+def resolv_conf() -> str:
+    return f"nameserver {NODE_ADDRESS}\n"
+
+
+def api_address() -> str:
+    return f"https://{NODE_ADDRESS}:{API_PORT}"
+
+
+def _json(value: _Config) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
