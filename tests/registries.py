@@ -1,0 +1,71 @@
+"""Registries for tests: the real one as a process, and a fake one that does what a test wants of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+MODULE = "github.com/distribution/distribution/v3/cmd/registry@v3.0.0"
+
+
+def registry_binary() -> Path | None:
+    """The registry that the local cluster uses, if it has been built on this machine."""
+    cache = Path(
+        os.environ.get("TRIMTAB_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab"
+    )
+    found = shutil.which(
+        "registry", path=os.pathsep.join(str(p) for p in (cache / "bin", cache / "tools" / "bin"))
+    )
+    if found is None and cache.is_dir():
+        found = next(
+            (
+                str(p)
+                for p in sorted(cache.glob("*/registry"))
+                if os.access(p, os.X_OK) and p.is_file()
+            ),
+            None,
+        )
+    return Path(found) if found else None
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_registry(binary: Path, directory: Path, extra: str = "") -> Iterator[str]:
+    """The real registry on a loopback port; yields host:port."""
+    port = free_port()
+    config = directory / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {directory}/blobs}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}', secret: tests}}\n{extra}"
+    )
+    with (directory / "registry.log").open("wb") as log:
+        process = subprocess.Popen([str(binary), "serve", str(config)], stdout=log, stderr=log)
+        try:
+            _wait_for(port, process)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=1)
+            return
+        time.sleep(0.05)
+    raise RuntimeError("the registry did not come up")
