@@ -2,14 +2,13 @@
 # venv.sh LOCK.txt: prints the path of a virtual environment that holds exactly what LOCK.txt says, making it if need be.
 #
 # Environments live in the build cache under the hash of their lock file and Python, so that clones and branches with
-# the same lock share one. Wheels are downloaded once into the cache (an interrupted download goes on where it stopped)
-# and image builds use the same ones. An environment counts only once its stamp is there: one that was interrupted is
-# made anew. Our own packages are not in it, because then it would belong to one clone: PYTHONPATH finds them.
+# the same lock share one. An environment counts only once its stamp is there: one that was interrupted is made anew.
+# uv downloads each package once into the same cache, from which image builds take it too. Our own packages are not
+# installed, because then the environment would belong to one clone: PYTHONPATH finds them.
 set -euo pipefail
 lock=$(cd "$(dirname "$0")" && pwd)/$1
 cache=${TRIMTAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/trimtab}
-wheels=$cache/wheels
-mkdir -p "$wheels"
+mkdir -p "$cache"
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
@@ -36,10 +35,13 @@ if [ ! -e "$venv/.complete" ]; then
   echo "making $venv (once; $(grep -c '==' "$lock") packages)" >&2
   rm -rf "$venv"
   "$python" -m venv "$venv" >&2
-  "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary :all: --no-binary rouge-score --dest "$wheels" --requirement "$lock" >&2 </dev/null
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --find-links "$wheels" --requirement "$lock" >&2 </dev/null
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    --requirement "$(dirname "$lock")/uv.txt" >&2 </dev/null
+  index=$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true) # uv does not read pip's settings
+  index=${PIP_INDEX_URL:-$index}
+  UV_CACHE_DIR=$cache/uv UV_LINK_MODE=hardlink ${index:+env UV_DEFAULT_INDEX="$index"} "$venv/bin/uv" pip install \
+    --quiet --python "$venv/bin/python" --no-deps --require-hashes --only-binary :all: --compile-bytecode \
+    --requirement "$lock" >&2 </dev/null
   touch "$venv/.complete"
 fi
 echo "$venv"

@@ -1,0 +1,139 @@
+"""Hands images from the builder's store to the cluster's container runtime.
+
+Through an OCI layout that leaves out every layer the runtime already has, so that after
+a change of our own code kilobytes move instead of gigabytes.
+"""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from trimtab_local import build
+from trimtab_local.buildah import Buildah
+from trimtab_local.errors import Trouble
+from trimtab_local.layout import Layout
+
+# The name by which the runtime will know the image; OCI's own annotation holds only a tag.
+NAME_ANNOTATION: Final = "io.containerd.image.name"
+_NAMESPACE: Final = "k8s.io"
+
+
+def missing(layout: Layout, buildah: Buildah, references: Sequence[str]) -> list[str]:
+    """The images that the cluster has not, or has in another state than the builder."""
+    held = _held_configs(layout, references)
+    return [name for name in references if held.get(name) != _config_digest(buildah, name)]
+
+
+def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path) -> None:
+    temporary = layout.cache / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="handover.", dir=temporary) as scratch:
+        folder = Path(scratch)
+        blobs = folder / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        placeholders = _pretend(blobs, _layers(buildah, references), _content(layout))
+        for number, reference in enumerate(references):
+            # -D: layers stay uncompressed, for there is no network between the two.
+            target = f"oci:{folder}:{number}"
+            buildah.run(["push", "-D", reference, target], log, temporary)
+        for placeholder in placeholders:
+            placeholder.unlink()
+        index = folder / "index.json"
+        index.write_text(json.dumps(renamed(json.loads(index.read_text()), references)))
+        _import(layout, folder)
+
+
+def renamed(index: Mapping[str, Any], references: Sequence[str]) -> dict[str, Any]:
+    """The index with each manifest under its full name instead of its number."""
+    tag = "org.opencontainers.image.ref.name"
+    manifests = [
+        manifest | {"annotations": {NAME_ANNOTATION: references[int(manifest["annotations"][tag])]}}
+        for manifest in index["manifests"]
+    ]
+    return dict(index) | {"manifests": manifests}
+
+
+def _pretend(blobs: Path, layers: set[str], content: Mapping[str, int]) -> list[Path]:
+    """Empty files of the right size for layers that the runtime has: buildah skips those.
+
+    They are sparse and take no room; nobody reads them, and they are gone before the import.
+    """
+    made = []
+    for layer in sorted(layers & content.keys()):
+        blob = blobs / layer.removeprefix("sha256:")
+        with blob.open("wb") as file:
+            file.truncate(content[layer])
+        made.append(blob)
+    return made
+
+
+def _layers(buildah: Buildah, references: Sequence[str]) -> set[str]:
+    found = [buildah.inspect(reference) or {} for reference in references]
+    return {layer for image in found for layer in image["OCIv1"]["rootfs"]["diff_ids"]}
+
+
+def _config_digest(buildah: Buildah, reference: str) -> str:
+    image = buildah.inspect(reference)
+    if image is None:
+        raise Trouble(
+            f"there is no image {reference}", "build it first: trimtab-local images build"
+        )
+    return f"sha256:{image['FromImageID']}"
+
+
+def _held_configs(layout: Layout, references: Sequence[str]) -> dict[str, str]:
+    """Digest of the configuration of each of these images that the runtime has."""
+    rows = [line.split() for line in _ctr(layout, "images", "list").splitlines()[1:]]
+    digests = {row[0]: row[2] for row in rows if len(row) > 2 and row[0] in references}
+    manifests = {
+        name: json.loads(_ctr(layout, "content", "get", digest)) for name, digest in digests.items()
+    }
+    return {name: m["config"]["digest"] for name, m in manifests.items() if "config" in m}
+
+
+def _content(layout: Layout) -> dict[str, int]:
+    """Size in bytes of every blob that the runtime has."""
+    digests = _ctr(layout, "content", "list", "--quiet").split()
+    store = layout.containerd / "io.containerd.content.v1.content" / "blobs" / "sha256"
+    paths = {digest: store / digest.removeprefix("sha256:") for digest in digests}
+    return {digest: path.stat().st_size for digest, path in paths.items() if path.is_file()}
+
+
+def _import(layout: Layout, folder: Path) -> None:
+    """As a stream, so that gigabytes are not written once more in between."""
+    command = [*_client(layout), "images", "import", "--local", "--all-platforms", "-"]
+    with subprocess.Popen(
+        ["tar", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE
+    ) as tar:
+        done = subprocess.run(
+            command, stdin=tar.stdout, capture_output=True, text=True, check=False
+        )
+        if tar.stdout is not None:
+            tar.stdout.close()
+    _judge(done)
+
+
+def _ctr(layout: Layout, *arguments: str) -> str:
+    done = subprocess.run(
+        [*_client(layout), *arguments], capture_output=True, text=True, check=False
+    )
+    _judge(done)
+    return done.stdout
+
+
+def _client(layout: Layout) -> list[str]:
+    program = str(build.binary(layout, "ctr"))
+    return [program, "--address", str(layout.containerd_socket), "--namespace", _NAMESPACE]
+
+
+def _judge(done: subprocess.CompletedProcess[str]) -> None:
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["it gave no reason"]
+        raise Trouble(
+            f"the container runtime refused ({lines[-1]})",
+            "see `trimtab-local status` and `trimtab-local logs containerd`",
+        )
