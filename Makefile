@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 CODE := crds operator pipelines serving local tests $(wildcard bench examples)
-PACKAGES := crds/trimtab_api operator/trimtab_operator pipelines/trimtab_pipelines \
+PACKAGES := crds/trimtab_api crds/trimtab_oci operator/trimtab_operator pipelines/trimtab_pipelines \
 	serving/trimtab_serving local/trimtab_local
 PY := .venv/bin/python
 # Our packages are found by path, so that one environment in the cache serves every clone.
