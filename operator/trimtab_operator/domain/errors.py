@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the names say what happened; `except Conflict` reads as a sentence
 """Everything that can go wrong at the edges.
 
 Adapters raise these and keep the library's error as the cause, so that reconcilers know no client.

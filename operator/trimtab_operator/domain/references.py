@@ -6,7 +6,7 @@ A target is (kind, namespace, name). `Model` and `Digest` are no kinds of the AP
 
 from typing import Any, Final
 
-from trimtab_operator.domain.manifests import Manifest, get
+from trimtab_operator.domain.manifests import Manifest, get, name_of
 
 Target = tuple[str, str, str]
 
@@ -57,3 +57,17 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
 
 
 _REFERENCES = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+
+
+def wake_ups(kind: str, before: Manifest | None, after: Manifest | None) -> frozenset[Target]:
+    """What may have to be decided anew because one of our objects is, was or is no more.
+
+    The object itself, what it refers to, and (as targets to look up in reverse) the names under
+    which others refer to it.
+    """
+    targets: set[Target] = set()
+    for manifest in (before, after):
+        if manifest is not None:
+            targets |= references(kind, manifest)
+            targets.add((kind, get(manifest, "metadata", "namespace"), name_of(manifest)))
+    return frozenset(targets)

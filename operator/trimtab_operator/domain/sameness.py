@@ -1,0 +1,90 @@
+"""When a write would change nothing, and what a smaller write has to say.
+
+Observed objects hold more than what was asked for (defaults, fields of other managers), so "same"
+means: everything asked for is there, and what was asked last time is what is asked now.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from trimtab_operator.domain.manifests import Manifest
+
+_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
+_UNITS = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "k": Decimal(10**3),
+    "M": Decimal(10**6),
+    "G": Decimal(10**9),
+    "T": Decimal(10**12),
+    "Ki": Decimal(2**10),
+    "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40),
+}
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """What is asked for, as a short text; equal for equal manifests."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def includes(observed: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
+    """Whether everything that is wanted is there; amounts may be spelled in another unit."""
+    if isinstance(wanted, Mapping):
+        return isinstance(observed, Mapping) and all(
+            includes(observed.get(key), value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        if not wanted:
+            return not observed
+        return (
+            isinstance(observed, Sequence)
+            and len(observed) == len(wanted)
+            and all(includes(o, w) for o, w in zip(observed, wanted, strict=True))
+        )
+    # The API server leaves out what is empty: null, "" and false where that is the default.
+    return bool(observed == wanted) or (not observed and not wanted) or _equal(observed, wanted)
+
+
+def merge_patch(before: Any, after: Any) -> Any:  # noqa: ANN401 - JSON
+    """The JSON merge patch (RFC 7396) from one object to the other; empty where they are equal."""
+    changes: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            inner = merge_patch(old, value)
+            if inner:
+                changes[key] = inner
+        elif key not in before or old != value:
+            changes[key] = value
+    return changes
+
+
+def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON
+    """The target after a JSON merge patch."""
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+def amount(text: object) -> Decimal | None:
+    """A Kubernetes quantity as a number; None for any other text."""
+    found = _QUANTITY.match(text) if isinstance(text, str) else None
+    return Decimal(found[1]) * _UNITS[found[2] or ""] if found else None
+
+
+def _equal(observed: object, wanted: object) -> bool:
+    left, right = amount(observed), amount(wanted)
+    return left is not None and left == right
