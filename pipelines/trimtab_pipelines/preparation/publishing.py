@@ -1,0 +1,25 @@
+"""Directories pushed to the operator's registry."""
+
+from pathlib import Path
+
+from trimtab_api.documents import Output
+from trimtab_api.documents.preparation import PreparedArtifact
+from trimtab_oci import Reference
+from trimtab_pipelines.registry import again_while_unreachable, open_registry
+
+# Longer than a registry needs to restart; then the pod ends and its Job tries again.
+_PATIENCE_SECONDS = 120
+
+
+async def push_directory(directory: Path, output: Output, kind: str) -> PreparedArtifact:
+    """Push what is there and say under which digest it is found."""
+
+    async def push() -> tuple[Reference, int]:
+        async with open_registry(plain_http=output.plain_http) as registry:
+            reference = await registry.push_directory(
+                directory, output.repository, kind=kind, annotations={}, tag=None
+            )
+            return reference, (await registry.manifest(reference)).size_bytes
+
+    reference, size = await again_while_unreachable(push, _PATIENCE_SECONDS)
+    return PreparedArtifact(uri=str(reference), digest=str(reference.digest), size_bytes=size)

@@ -1,0 +1,127 @@
+"""What a record must be: a row of a source becomes a record of its task, or the run ends.
+
+Pure. A row that cannot be used ends the run with the place and the remedy: data that is dropped in
+silence is found out about in production.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.common import Columns, DatasetTask, SplitBy
+from trimtab_pipelines.formats import Row, malformed
+from trimtab_pipelines.prompts import Record, answer_of, messages_of
+from trimtab_pipelines.runtime import RunError
+
+_LISTED_COLUMNS = 20
+
+
+def record_of(row: Row, task: DatasetTask, columns: Columns) -> Record:
+    """The record in a row."""
+    return _SHAPES[task](row, columns)
+
+
+def canonical(record: object) -> str:
+    """One line of JSON that depends on the content alone."""
+    return json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def split_value(record: Record, by: SplitBy) -> str:
+    """What is hashed to choose the record's split; plain text has only itself."""
+    if by is SplitBy.RECORD or "text" in record:
+        return canonical(record)
+    if by is SplitBy.COMPLETION:
+        return answer_of(record)
+    return canonical(messages_of(record)[:-1])
+
+
+def _instruction(row: Row, columns: Columns) -> Record:
+    return {
+        "prompt": _text(row, columns.prompt, "prompt"),
+        "completion": _text(row, columns.completion, "completion"),
+    }
+
+
+def _plain(row: Row, columns: Columns) -> Record:
+    return {"text": _text(row, columns.text, "text")}
+
+
+def _chat(row: Row, columns: Columns) -> Record:
+    value = _column(row, columns.messages, "messages")
+    if isinstance(value, str):  # the only way that CSV has
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            malformed(
+                row.where, f'"{columns.messages}" is not valid JSON; it must be a list of messages'
+            )
+    if not isinstance(value, list) or not value:
+        malformed(
+            row.where, f'"{columns.messages}" must be a list of objects with role and content'
+        )
+    messages = [_message(item, f"{row.where}, message {n}") for n, item in enumerate(value, 1)]
+    _check_turns([message["role"] for message in messages], row.where)
+    return {"messages": messages}
+
+
+def _message(item: object, where: str) -> dict[str, str]:
+    if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
+        malformed(where, "a message must be an object with role and content")
+    if item["role"] not in {"system", "user", "assistant"}:
+        malformed(where, f"the role must be system, user or assistant, not {item['role']!r}")
+    return {"role": item["role"], "content": _checked(item["content"], where, "content")}
+
+
+def _check_turns(roles: Iterable[str], where: str) -> None:
+    turns = list(roles)
+    if turns[0] == "system":
+        turns = turns[1:]
+    expected = ["user", "assistant"] * (len(turns) // 2 + 1)
+    if not turns or turns[-1] != "assistant":
+        malformed(where, "the last message must be the assistant's: it is what is learnt")
+    if turns != expected[: len(turns)]:
+        malformed(
+            where,
+            "messages must alternate between user and assistant, beginning with user, after at "
+            f"most one of system; they are: {', '.join(turns[:8])}",
+        )
+
+
+def _column(row: Row, column: str, part: str) -> object:
+    if column not in row.values:
+        there = ", ".join(str(name) for name in list(row.values)[:_LISTED_COLUMNS])
+        more = ", …" if len(row.values) > _LISTED_COLUMNS else ""
+        raise RunError(
+            FailureReason.COLUMN_MISSING,
+            f'{row.where}: there is no column "{column}"; there are: {there or "none"}{more}; set '
+            f"the dataset's columns.{part} to the right one",
+        )
+    return row.values[column]
+
+
+def _text(row: Row, column: str, part: str) -> str:
+    return _checked(_column(row, column, part), row.where, column)
+
+
+def _checked(value: object, where: str, column: str) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        kind = "empty" if value is None else "not a text"
+        malformed(where, f'"{column}" is {kind}; fill it or remove the record')
+    if not value.strip():
+        malformed(where, f'"{column}" is empty; fill it or remove the record')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        malformed(
+            where, f'"{column}" holds half of a surrogate pair, which no file can hold; correct it'
+        )
+    return value
+
+
+_SHAPES: dict[DatasetTask, Callable[[Row, Columns], Record]] = {
+    DatasetTask.INSTRUCTION: _instruction,
+    DatasetTask.CHAT: _chat,
+    DatasetTask.TEXT: _plain,
+}
