@@ -144,7 +144,9 @@ def unpack(source: Readable, staging: Staging, *, gzipped: bool) -> None:
     """Read a tar to its end; only plain files and directories are accepted."""
     try:
         # The mode with a bar never seeks, so a layer is read as it arrives.
-        with tarfile.open(fileobj=source, mode="r|gz" if gzipped else "r|") as archive:  # type: ignore[call-overload]  # only read() is asked of it
+        with tarfile.open(
+            fileobj=source, mode="r|gz" if gzipped else "r|", bufsize=CHUNK_BYTES
+        ) as archive:  # type: ignore[call-overload]  # only read() is asked of it
             for member in archive:
                 _unpack_member(archive, member, staging)
     except (tarfile.TarError, EOFError, zlib.error) as error:
