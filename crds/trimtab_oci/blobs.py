@@ -13,7 +13,6 @@ from trimtab_oci.format import Descriptor
 from trimtab_oci.reference import Reference
 from trimtab_oci.transport import PULL, Transport
 
-
 _PIECE_BYTES = 4 << 20
 
 
