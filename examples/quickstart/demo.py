@@ -16,7 +16,12 @@ def main() -> int:
     """Run every step that is not done yet, or take all of it away; 0 when that worked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("direction", choices=("up", "down"))
-    parser.add_argument("--output", type=Path, default=target.ROOT / ".demo", help="folder for data, log and picture")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=target.ROOT / ".demo",
+        help="folder for data, log and picture",
+    )
     arguments = parser.parse_args()
     output: Path = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
@@ -30,7 +35,9 @@ def main() -> int:
         sys.stderr.write("\nInterrupted. Run `make demo` again to go on from here.\n")
         return 130
     if arguments.direction == "up":
-        sys.stdout.write(f"\nAll of it took {time.monotonic() - began:.0f} s. `make demo-down` removes everything.\n")
+        sys.stdout.write(
+            f"\nAll of it took {time.monotonic() - began:.0f} s. `make demo-down` removes everything.\n"
+        )
     return 0
 
 
@@ -42,11 +49,17 @@ def demo(output: Path) -> None:
     kube.apply(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n")
     values = {**steps.data(place, output), "GPUS": str(place.gpus)}
     base, base_curve = steps.train(
-        kube, "tiny-base", steps.rendered("1-base.yaml", **values), "Base model, trained from scratch"
+        kube,
+        "tiny-base",
+        steps.rendered("1-base.yaml", **values),
+        "Base model, trained from scratch",
     )
     steps.evaluated(kube, base)
     version, tuned_curve = steps.train(
-        kube, "docs-bot", steps.rendered("2-tuned.yaml", BASE=base, **values), "Fine-tuning with LoRA"
+        kube,
+        "docs-bot",
+        steps.rendered("2-tuned.yaml", BASE=base, **values),
+        "Fine-tuning with LoRA",
     )
     tuned = steps.evaluated(kube, version)
     service = steps.serve(kube, steps.rendered("3-service.yaml", BASE=base, **values), "docs")

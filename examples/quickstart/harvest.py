@@ -18,11 +18,21 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 # Modules that open windows, print jokes, or test Python itself.
 SKIPPED = frozenset(
-    {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "test", "lib2to3", "__main__"}
+    {
+        "antigravity",
+        "this",
+        "idlelib",
+        "tkinter",
+        "turtle",
+        "turtledemo",
+        "test",
+        "lib2to3",
+        "__main__",
+    }
 )
 LONGEST_ANSWER = 160
 SENTENCE_END = re.compile(r"(?<=[.!?])\s|\n\s*\n")
@@ -48,7 +58,11 @@ def modules() -> Iterator[ModuleType]:
         yield module
         for child in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
             tail = child.name.rpartition(".")[2]
-            if not tail.startswith("_") and tail not in SKIPPED and tail not in {"tests", "__main__"}:
+            if (
+                not tail.startswith("_")
+                and tail not in SKIPPED
+                and tail not in {"tests", "__main__"}
+            ):
                 submodule = _imported(child.name)
                 if submodule is not None:
                     yield submodule
@@ -90,7 +104,7 @@ def harvest(directory: Path) -> tuple[int, int]:
     return len(pairs), len(texts)
 
 
-def _of(module: str, name: str, value: Any) -> Iterator[Documented]:
+def _of(module: str, name: str, value: object) -> Iterator[Documented]:
     value = getattr(value, "__func__", value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some objects warn of their age when they are looked at
@@ -128,4 +142,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     counts = harvest(parser.parse_args().directory)
-    print(f"{counts[0]} pairs, {counts[1]} texts")  # noqa: T201 - this is its output
+    print(f"{counts[0]} pairs, {counts[1]} texts")

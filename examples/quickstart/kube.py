@@ -6,12 +6,12 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 Object = dict[str, Any]
 
@@ -30,7 +30,9 @@ class Kube:
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl in the namespace; return what it printed."""
-        return run([self._tool("kubectl"), "-n", self.namespace, *arguments], self.environment, text)
+        return run(
+            [self._tool("kubectl"), "-n", self.namespace, *arguments], self.environment, text
+        )
 
     def helm(self, *arguments: str) -> str:
         """Run helm."""
@@ -56,7 +58,14 @@ class Kube:
         """A base URL on loopback that leads to the service, while the context lasts."""
         local = local or free_port()
         process = subprocess.Popen(
-            [self._tool("kubectl"), "-n", self.namespace, "port-forward", f"service/{service}", f"{local}:{port}"],
+            [
+                self._tool("kubectl"),
+                "-n",
+                self.namespace,
+                "port-forward",
+                f"service/{service}",
+                f"{local}:{port}",
+            ],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -74,24 +83,40 @@ class Kube:
         return str(bundled) if bundled.exists() else name
 
 
-def run(command: list[str], environment: dict[str, str] | None = None, text: str | None = None) -> str:
+def run(
+    command: list[str], environment: dict[str, str] | None = None, text: str | None = None
+) -> str:
     """Run a command to its end and return its output; raise CommandFailed with its last words."""
     try:
         done = subprocess.run(
-            command, env=environment, input=text, capture_output=True, text=True, check=False,
+            command,
+            env=environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
             stdin=subprocess.DEVNULL if text is None else None,
         )
     except FileNotFoundError as missing:
-        raise CommandFailed(f"{command[0]} is not installed; install it or put it on PATH") from missing
+        raise CommandFailed(
+            f"{command[0]} is not installed; install it or put it on PATH"
+        ) from missing
     if done.returncode:
-        raise CommandFailed(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
+        raise CommandFailed(
+            f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-1500:]}"
+        )
     return done.stdout
 
 
 def condition(found: Object | None, kind: str) -> Object:
     """The condition of that type, or an Unknown one."""
     conditions = ((found or {}).get("status") or {}).get("conditions") or []
-    unknown = {"type": kind, "status": "Unknown", "reason": "NotReported", "message": "not reported yet"}
+    unknown = {
+        "type": kind,
+        "status": "Unknown",
+        "reason": "NotReported",
+        "message": "not reported yet",
+    }
     return next((c for c in conditions if c["type"] == kind), unknown)
 
 
@@ -104,17 +129,13 @@ def wait(look: Callable[[], bool], seconds: float, what: str, every: float = 1.0
         time.sleep(every)
 
 
-def post(url: str, body: Object, headers: dict[str, str] | None = None, timeout: float = 120) -> Object:
+def post(url: str, body: Object, timeout: float = 120) -> Object:
     """POST JSON, get JSON."""
-    request = urllib.request.Request(  # noqa: S310 - always http on loopback
-        url, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310 - as above
-            answer: Object = json.load(response)
-            return answer
-    except urllib.error.HTTPError as error:
-        raise CommandFailed(f"{url} answered {error.code}: {error.read().decode()[:500]}") from error
+    answer = httpx.post(url, json=body, timeout=timeout)
+    if answer.is_error:
+        raise CommandFailed(f"{url} answered {answer.status_code}: {answer.text[:500]}")
+    found: Object = answer.json()
+    return found
 
 
 def free_port() -> int:

@@ -29,8 +29,10 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         return round(x, 1), round(y, 1)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="system-ui, sans-serif" font-size="13" fill="#24292f">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+            'font-family="system-ui, sans-serif" font-size="13" fill="#24292f">'
+        ),
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="24" font-size="15" font-weight="600">Training loss, nats per token</text>',
         *_grid(low, high, place),
@@ -39,11 +41,15 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         colour = COLOURS[index % len(COLOURS)]
         line = " ".join(f"{x},{y}" for x, y in (place(*point) for point in sorted(curve.points)))
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT - 160}" y="{TOP + 16 + 18 * index}" fill="{colour}">{curve.name}</text>')
+        parts.append(
+            f'<text x="{WIDTH - RIGHT - 160}" y="{TOP + 16 + 18 * index}" fill="{colour}">{curve.name}</text>'
+        )
     path.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
 
 
-def _grid(low: float, high: float, place: Callable[[float, float], tuple[float, float]]) -> list[str]:
+def _grid(
+    low: float, high: float, place: Callable[[float, float], tuple[float, float]]
+) -> list[str]:
     lines: list[str] = []
     for index in range(6):
         loss, percent = low + (high - low) * index / 5, index * 20.0
@@ -53,4 +59,7 @@ def _grid(low: float, high: float, place: Callable[[float, float], tuple[float, 
             f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{loss:.2f}</text>',
             f'<text x="{x}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{percent:.0f} %</text>',
         ]
-    return [*lines, f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}" text-anchor="middle">share of the job</text>']
+    return [
+        *lines,
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}" text-anchor="middle">share of the job</text>',
+    ]

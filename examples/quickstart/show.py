@@ -8,6 +8,7 @@ from pathlib import Path
 
 from examples.quickstart.kube import Object, post
 from examples.quickstart.target import Target
+
 from trimtab_oci import Reference, RegistryClient
 
 QUESTIONS = 3
@@ -45,13 +46,28 @@ def figures(evaluation: Object) -> str:
     rows = [("", "base", "tuned", "95 % interval", "")]
     for metric in evaluation["metrics"]:
         base, value = metric.get("base"), metric["value"]
-        interval = f"{metric['low']:.3f} to {metric['high']:.3f}" if metric.get("low") is not None else ""
-        better = base is not None and (value < base) == (metric["metric"] in LOWER_IS_BETTER) and value != base
+        interval = (
+            f"{metric['low']:.3f} to {metric['high']:.3f}" if metric.get("low") is not None else ""
+        )
+        better = (
+            base is not None
+            and (value < base) == (metric["metric"] in LOWER_IS_BETTER)
+            and value != base
+        )
         rows.append(
-            (metric["metric"], f"{base:.3f}" if base is not None else "", f"{value:.3f}", interval, "better" if better else "")
+            (
+                metric["metric"],
+                f"{base:.3f}" if base is not None else "",
+                f"{value:.3f}",
+                interval,
+                "better" if better else "",
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
     return "\n".join(lines) + f"\n({evaluation['examples']} held-out questions)"
 
 
@@ -72,7 +88,12 @@ async def _pull(target: Target, uri: str, folder: Path) -> None:
 
 def answer(url: str, model: str, question: str) -> str:
     """What the model says, greedily."""
-    body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 40}
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+        "max_tokens": 40,
+    }
     said: str = post(f"{url}/v1/chat/completions", body)["choices"][0]["message"]["content"]
     return " ".join(said.split())[:160]
 

@@ -10,6 +10,7 @@ from examples.quickstart.kube import CommandFailed, Kube, Object, condition, wai
 from examples.quickstart.plot import Curve
 from examples.quickstart.progress import Step, step
 from examples.quickstart.target import Target
+
 from trimtab_oci import RegistryClient
 
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -20,7 +21,10 @@ SERVING_SECONDS = 900
 async def _push(directory: Path, target: Target, name: str) -> str:
     async with RegistryClient(plain_http=target.plain_http) as registry:
         pushed = await registry.push_directory(
-            directory, f"{target.registry_from_here}/quickstart/{name}", kind="Files", annotations={}
+            directory,
+            f"{target.registry_from_here}/quickstart/{name}",
+            kind="Files",
+            annotations={},
         )
     return f"oci://{target.registry}/quickstart/{name}@{pushed.digest}"
 
@@ -44,7 +48,11 @@ def train(kube: Kube, name: str, manifest: str, title: str) -> tuple[str, Curve]
     losses: dict[int, float] = {}
     with step(title) as shown:
         kube.apply(manifest)
-        wait(lambda: _followed(kube, name, losses, shown), TRAINING_SECONDS, f"FineTuneJob {name} complete")
+        wait(
+            lambda: _followed(kube, name, losses, shown),
+            TRAINING_SECONDS,
+            f"FineTuneJob {name} complete",
+        )
         job = kube.get("finetunejob", name) or {}
         version: str = job["status"]["modelVersion"]
         shown.say(f"made {version}")
@@ -59,7 +67,11 @@ def evaluated(kube: Kube, version: str) -> Object:
             found = kube.get("modelversion", version)
             state = condition(found, "Ready")
             shown.say(state["message"])
-            if state["status"] == "False" and state["reason"] not in {"Pending", "EvaluationPending", "Evaluating"}:
+            if state["status"] == "False" and state["reason"] not in {
+                "Pending",
+                "EvaluationPending",
+                "Evaluating",
+            }:
                 raise CommandFailed(f"ModelVersion {version} is not Ready: {state['message']}")
             return bool(state["status"] == "True")
 
@@ -74,9 +86,14 @@ def serve(kube: Kube, manifest: str, name: str) -> Object:
 
         def ready() -> bool:
             found = kube.get("inferenceservice", name)
-            states = [condition(found, kind) for kind in ("EngineReady", "AdaptersReady", "GatewayReady", "Ready")]
+            states = [
+                condition(found, kind)
+                for kind in ("EngineReady", "AdaptersReady", "GatewayReady", "Ready")
+            ]
             behind = next((s for s in states if s["status"] != "True"), None)
-            shown.say(f"{behind['type']}: {behind['message']}" if behind else "a request was answered")
+            shown.say(
+                f"{behind['type']}: {behind['message']}" if behind else "a request was answered"
+            )
             return behind is None
 
         wait(ready, SERVING_SECONDS, f"InferenceService {name} Ready")

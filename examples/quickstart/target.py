@@ -10,6 +10,8 @@ from pathlib import Path
 from examples.quickstart.kube import CommandFailed, Kube
 from examples.quickstart.progress import step
 
+from trimtab_local.layout import REGISTRY_NAME, REGISTRY_PORT, layout_from
+
 ROOT = Path(__file__).parents[2]
 RELEASE, RELEASE_NAMESPACE = "trimtab", "trimtab-system"
 IMAGES = ("operator", "pipelines", "serving", "engine-cpu")
@@ -38,16 +40,15 @@ def chosen(namespace: str, log: Path) -> Target:
 
 def local(namespace: str, log: Path) -> Target:
     """The cluster on this machine: brought up, with our images in it."""
-    from trimtab_local.paths import bin_directory, kubeconfig_path  # noqa: PLC0415 - not needed elsewhere
-
+    layout = layout_from(os.environ)
     with step("Cluster on this machine"):
         _logged([sys.executable, "-m", "trimtab_local", "up"], log)
     with step("Container images"):
         _logged([sys.executable, "-m", "trimtab_local", "images", "build", *IMAGES], log)
     return Target(
-        kube=Kube(kubeconfig_path(), namespace, bin_directory()),
-        registry="registry.internal:5000/trimtab",
-        registry_from_here="127.0.0.1:5000/trimtab",
+        kube=Kube(layout.kubeconfig, namespace, layout.programs),
+        registry=f"{REGISTRY_NAME}:{REGISTRY_PORT}/trimtab",
+        registry_from_here=f"127.0.0.1:{layout.ports.registry}/trimtab",
         plain_http=True,
         image_prefix="localhost/trimtab",
     )
@@ -84,8 +85,17 @@ def install(target: Target) -> None:
         }
         flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
         target.kube.helm(
-            "upgrade", "--install", RELEASE, str(ROOT / "charts" / "trimtab"), "--namespace", RELEASE_NAMESPACE,
-            "--create-namespace", "--wait", "--timeout", "5m", *flags,
+            "upgrade",
+            "--install",
+            RELEASE,
+            str(ROOT / "charts" / "trimtab"),
+            "--namespace",
+            RELEASE_NAMESPACE,
+            "--create-namespace",
+            "--wait",
+            "--timeout",
+            "5m",
+            *flags,
         )
 
 
@@ -96,7 +106,14 @@ def remove(namespace: str, output: Path) -> None:
         kube = Kube(Path(kubeconfig), namespace, Path("/nonexistent"))
         with step("Namespace and chart removed"):
             kube.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait")
-            kube.helm("uninstall", RELEASE, "--namespace", RELEASE_NAMESPACE, "--ignore-not-found", "--wait")
+            kube.helm(
+                "uninstall",
+                RELEASE,
+                "--namespace",
+                RELEASE_NAMESPACE,
+                "--ignore-not-found",
+                "--wait",
+            )
             kube.kubectl("delete", "namespace", RELEASE_NAMESPACE, "--ignore-not-found")
     else:
         with step("Cluster removed"):
@@ -107,7 +124,14 @@ def remove(namespace: str, output: Path) -> None:
 def _logged(command: list[str], log: Path) -> None:
     """Run a command of ours with its output in the log; on failure, say its last words."""
     with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
     if done.returncode:
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise CommandFailed(f"{' '.join(command[2:])} failed; the end of {log}:\n{last}")

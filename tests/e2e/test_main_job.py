@@ -3,15 +3,17 @@
 import concurrent.futures
 import json
 import threading
-import urllib.error
-import urllib.request
 
+import httpx
 import pytest
-from conftest import World, adapter_job, service
-
 from examples.quickstart.kube import condition, post
+from tests.e2e.world import World, adapter_job, service
 
-QUESTION = {"messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}], "max_tokens": 8, "temperature": 0}
+QUESTION = {
+    "messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}],
+    "max_tokens": 8,
+    "temperature": 0,
+}
 
 
 def test_a_base_is_trained_from_scratch_and_registered(world: World, base: str) -> None:
@@ -32,27 +34,33 @@ def test_an_adapter_beats_its_base_on_held_out_questions(world: World, adapter: 
 def test_lineage_names_data_image_and_parent(world: World, adapter: str, base: str) -> None:
     version = world.kube.get("modelversion", adapter) or {}
     job = world.kube.get("finetunejob", "first") or {}
-    assert version["spec"]["lineage"]["dataset"]["digest"] == job["status"]["resolved"]["datasetDigest"]
+    assert (
+        version["spec"]["lineage"]["dataset"]["digest"]
+        == job["status"]["resolved"]["datasetDigest"]
+    )
     assert version["spec"]["lineage"]["image"] == job["status"]["resolved"]["image"]
     assert version["spec"]["baseModel"]["modelVersion"]["name"] == base
-    assert version["status"]["producers"] == [{"fineTuneJob": "first", "uid": job["metadata"]["uid"]}]
+    assert version["status"]["producers"] == [
+        {"fineTuneJob": "first", "uid": job["metadata"]["uid"]}
+    ]
 
 
-def test_base_and_adapter_answer_under_their_names(served: str, adapter: str) -> None:
-    names = {model["id"] for model in json.load(urllib.request.urlopen(f"{served}/v1/models"))["data"]}
+def test_base_and_adapter_answer_under_their_names(served: str, base: str, adapter: str) -> None:
+    names = {model["id"] for model in httpx.get(f"{served}/v1/models").json()["data"]}
     assert names == {"base", "bot"}
-    for name in names:
-        answer = post(f"{served}/v1/chat/completions", {"model": name, **QUESTION})
-        assert answer["model"] == name
-        assert answer["usage"]["completion_tokens"] > 0
-    request = urllib.request.Request(
-        f"{served}/v1/chat/completions", json.dumps({"model": "bot", **QUESTION}).encode(), {"Content-Type": "application/json"}
-    )
-    assert urllib.request.urlopen(request).headers["x-trimtab-version"] == adapter
+    for name, version in (("base", base), ("bot", adapter)):
+        answer = httpx.post(
+            f"{served}/v1/chat/completions", json={"model": name, **QUESTION}, timeout=60
+        )
+        assert answer.json()["model"] == name
+        assert answer.json()["usage"]["completion_tokens"] > 0
+        assert answer.headers["x-trimtab-version"] == version
 
 
 def test_the_openai_client_streams(served: str) -> None:
-    openai = pytest.importorskip("openai", reason="the client comes with the development environment")
+    openai = pytest.importorskip(
+        "openai", reason="the client comes with the development environment"
+    )
     client = openai.OpenAI(base_url=f"{served}/v1", api_key="none")
     chunks = list(client.chat.completions.create(model="bot", stream=True, **QUESTION))
     assert all(chunk.model == "bot" for chunk in chunks)
@@ -62,20 +70,30 @@ def test_the_openai_client_streams(served: str) -> None:
 @pytest.mark.parametrize(
     ("body", "code", "said"),
     [
-        pytest.param({"model": "nobody", **QUESTION}, 404, "nobody", id="an unknown model is a 404 that names it"),
+        pytest.param(
+            {"model": "nobody", **QUESTION},
+            404,
+            "nobody",
+            id="an unknown model is a 404 that names it",
+        ),
         pytest.param(b"{not json", 400, "JSON", id="a body that is no JSON is a 400"),
         pytest.param(
-            {"model": "bot", "messages": [{"role": "user", "content": "word " * 2000}]}, 400, "256", id="a context too long is a 400 that says the limit"
+            {"model": "bot", "messages": [{"role": "user", "content": "word " * 2000}]},
+            400,
+            "256",
+            id="a context too long is a 400 that says the limit",
         ),
     ],
 )
 def test_bad_requests_get_openai_errors(served: str, body: object, code: int, said: str) -> None:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{served}/v1/chat/completions", data, {"Content-Type": "application/json"})
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request)
-    assert refused.value.code == code
-    assert said in json.load(refused.value)["error"]["message"]
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    refused = httpx.post(
+        f"{served}/v1/chat/completions",
+        content=content,
+        headers={"Content-Type": "application/json"},
+    )
+    assert refused.status_code == code
+    assert said in refused.json()["error"]["message"]
 
 
 def test_a_second_version_is_served_without_restart_or_failed_request(
@@ -101,7 +119,9 @@ def test_a_second_version_is_served_without_restart_or_failed_request(
         try:
             world.apply(service(base, "chat", {"bot": f'{{name: "{second}"}}'}))
             world.kube.kubectl(
-                "wait", "inferenceservice/chat", "--timeout=60s",
+                "wait",
+                "inferenceservice/chat",
+                "--timeout=60s",
                 f"--for=jsonpath={{.status.models[?(@.name=='bot')].activeVersion}}={second}",
             )
         finally:
@@ -111,7 +131,9 @@ def test_a_second_version_is_served_without_restart_or_failed_request(
     assert second != adapter
 
 
-def test_the_same_spec_again_is_another_producer_of_the_same_version(world: World, pairs: str, base: str, adapter: str) -> None:
+def test_the_same_spec_again_is_another_producer_of_the_same_version(
+    world: World, pairs: str, base: str, adapter: str
+) -> None:
     world.apply(adapter_job(pairs, base, "first-again"))
     assert world.job_ends("first-again")["status"]["modelVersion"] == adapter
     producers = (world.kube.get("modelversion", adapter) or {})["status"]["producers"]
@@ -127,7 +149,10 @@ def test_a_version_in_use_is_not_deleted(world: World, served: str, base: str) -
 
 
 def _engine_pods(world: World) -> list[tuple[str, int]]:
-    pods = json.loads(world.kube.kubectl("get", "pods", "-l", "app.kubernetes.io/component=engine", "-o", "json"))
+    pods = json.loads(
+        world.kube.kubectl("get", "pods", "-l", "app.kubernetes.io/component=engine", "-o", "json")
+    )
     return [
-        (pod["metadata"]["uid"], sum(s["restartCount"] for s in pod["status"]["containerStatuses"])) for pod in pods["items"]
+        (pod["metadata"]["uid"], sum(s["restartCount"] for s in pod["status"]["containerStatuses"]))
+        for pod in pods["items"]
     ]

@@ -1,0 +1,153 @@
+"""Versions that somebody brings along: what is wrong with them is said, and what served goes on serving."""
+
+import asyncio
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from examples.quickstart.kube import condition
+from tests.e2e.world import World, service
+
+from trimtab_oci import Reference, RegistryClient
+
+
+def untouched(folder: Path) -> None:
+    """The adapter as it is."""
+
+
+def pickled(folder: Path) -> None:
+    """A pickle under the name of a safetensors file."""
+    (folder / "adapter_model.safetensors").write_bytes(
+        b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94."
+    )
+
+
+def truncated(folder: Path) -> None:
+    """Weights that end too early."""
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def decomposed(folder: Path) -> None:
+    """An adapter of a form that the engine cannot serve."""
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "use_dora": True}))
+
+
+def header_lies(folder: Path) -> None:
+    """A header that points behind the end of the file."""
+    header = json.dumps(
+        {"a": {"dtype": "F32", "shape": [1 << 20], "data_offsets": [0, 4 << 20]}}
+    ).encode()
+    (folder / "adapter_model.safetensors").write_bytes(
+        struct.pack("<Q", len(header)) + header + b"\0" * 64
+    )
+
+
+REFUSED = [
+    pytest.param(pickled, {}, "UnsafeFormat", id="a pickle named safetensors"),
+    pytest.param(truncated, {}, "CorruptWeights", id="truncated weights"),
+    pytest.param(header_lies, {}, "CorruptWeights", id="a header that points outside of its file"),
+    pytest.param(
+        decomposed, {}, "UnsupportedAdapter", id="an adapter that the engine cannot serve"
+    ),
+    pytest.param(untouched, {"rank": 64}, "RankMismatch", id="another rank than declared"),
+    pytest.param(
+        untouched, {"base": "sha256:" + "0" * 64}, "BaseMismatch", id="an adapter of another base"
+    ),
+]
+
+
+@pytest.mark.parametrize(("harm", "declared", "reason"), REFUSED)
+def test_a_bad_import_is_never_ready(
+    world: World,
+    base: str,
+    adapter: str,
+    harm: Callable[[Path], None],
+    declared: dict[str, object],
+    reason: str,
+) -> None:
+    name = f"import-{harm.__name__.replace('_', '-')}-{reason.lower()}"
+    world.apply(
+        imported(world, name, base, changed(world, adapter, name, harm, declared), declared)
+    )
+    found = world.holds("modelversion", name, "Ready", "False", seconds=120)
+    assert reason in {
+        condition(found, kind)["reason"] for kind in ("ArtifactVerified", "Evaluated", "Ready")
+    }
+
+
+def test_a_digest_that_does_not_exist_is_said(world: World, base: str) -> None:
+    missing = f"oci://{world.place.registry}/e2e/none@sha256:{'1' * 64}"
+    world.apply(imported(world, "import-missing", base, missing, {}))
+    found = world.holds("modelversion", "import-missing", "Ready", "False", seconds=120)
+    assert condition(found, "ArtifactVerified")["status"] == "False"
+
+
+def test_a_version_that_is_not_ready_leaves_the_good_one_serving(
+    world: World, served: str, base: str, adapter: str
+) -> None:
+    assert served
+    world.apply(service(base, "chat", {"bot": '{name: "no-such-version"}'}))
+    found = world.holds("inferenceservice", "chat", "AdaptersReady", "False", seconds=60)
+    model = next(m for m in found["status"]["models"] if m["name"] == "bot")
+    assert model["activeVersion"]
+    assert "no-such-version" in model["message"]
+    world.apply(service(base, "chat", {"bot": f'{{name: "{adapter}"}}'}))
+    world.holds("inferenceservice", "chat", "AdaptersReady", seconds=60)
+
+
+def changed(
+    world: World, adapter: str, name: str, harm: Callable[[Path], None], declared: dict[str, object]
+) -> str:
+    """A copy of the adapter, harmed, in the registry; its address as pods say it."""
+    spec = (world.kube.get("modelversion", adapter) or {})["spec"]
+    folder = world.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+
+    async def copy() -> str:
+        async with RegistryClient(plain_http=True) as registry:
+            here = spec["artifact"]["uri"].replace(
+                world.place.registry, world.place.registry_from_here
+            )
+            manifest = await registry.manifest(Reference.parse(here))
+            await registry.pull(Reference.parse(here), folder)
+            harm(folder)
+            annotations = dict(manifest.annotations)
+            if "base" in declared:
+                annotations["dev.trimtab.base"] = str(declared["base"])
+                config = folder / "adapter_config.json"
+                config.write_text(
+                    json.dumps(
+                        {
+                            **json.loads(config.read_text()),
+                            "base_model_name_or_path": declared["base"],
+                        }
+                    )
+                )
+            pushed = await registry.push_directory(
+                folder,
+                f"{world.place.registry_from_here}/e2e/{name}",
+                kind="Adapter",
+                annotations=annotations,
+            )
+            return pushed.digest
+
+    return f"oci://{world.place.registry}/e2e/{name}@{asyncio.run(copy())}"
+
+
+def imported(world: World, name: str, base: str, uri: str, declared: dict[str, object]) -> str:
+    """A ModelVersion for an artifact that no job of ours made."""
+    assert world
+    return f"""
+apiVersion: trimtab.dev/v1alpha1
+kind: ModelVersion
+metadata: {{name: {name}}}
+spec:
+  model: imported
+  artifact: {{uri: "{uri}", kind: Adapter, rank: {declared.get("rank", 8)}}}
+  baseModel: {{modelVersion: {{name: "{base}"}}}}
+"""
