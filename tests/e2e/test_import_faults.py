@@ -71,9 +71,7 @@ def test_a_bad_import_is_never_ready(
     reason: str,
 ) -> None:
     name = f"import-{harm.__name__.replace('_', '-')}-{reason.lower()}"
-    world.apply(
-        imported(world, name, base, changed(world, adapter, name, harm, declared), declared)
-    )
+    world.apply(imported(name, base, changed(world, adapter, name, harm, declared), declared))
     found = world.holds("modelversion", name, "Ready", "False", seconds=120)
     assert reason in {
         condition(found, kind)["reason"] for kind in ("ArtifactVerified", "Evaluated", "Ready")
@@ -82,7 +80,7 @@ def test_a_bad_import_is_never_ready(
 
 def test_a_digest_that_does_not_exist_is_said(world: World, base: str) -> None:
     missing = f"oci://{world.place.registry}/e2e/none@sha256:{'1' * 64}"
-    world.apply(imported(world, "import-missing", base, missing, {}))
+    world.apply(imported("import-missing", base, missing, {}))
     found = world.holds("modelversion", "import-missing", "Ready", "False", seconds=120)
     assert condition(found, "ArtifactVerified")["status"] == "False"
 
@@ -134,14 +132,13 @@ def changed(
                 kind="Adapter",
                 annotations=annotations,
             )
-            return pushed.digest
+            return str(pushed.digest)
 
     return f"oci://{world.place.registry}/e2e/{name}@{asyncio.run(copy())}"
 
 
-def imported(world: World, name: str, base: str, uri: str, declared: dict[str, object]) -> str:
+def imported(name: str, base: str, uri: str, declared: dict[str, object]) -> str:
     """A ModelVersion for an artifact that no job of ours made."""
-    assert world
     return f"""
 apiVersion: trimtab.dev/v1alpha1
 kind: ModelVersion
