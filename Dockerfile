@@ -58,6 +58,7 @@ RUN --mount=type=bind,from=installer,source=/opt/uv,target=/opt/uv \
 
 FROM serving-packages AS serving
 COPY crds/trimtab_api /app/trimtab_api
+COPY crds/trimtab_oci /app/trimtab_oci
 COPY serving/trimtab_serving /app/trimtab_serving
 USER 10001:0
 ENTRYPOINT ["python", "-m", "trimtab_serving"]
@@ -84,6 +85,7 @@ RUN --mount=type=bind,from=installer,source=/opt/uv,target=/opt/uv \
 
 FROM pipelines-packages AS pipelines
 COPY crds/trimtab_api /app/trimtab_api
+COPY crds/trimtab_oci /app/trimtab_oci
 COPY pipelines/trimtab_pipelines /app/trimtab_pipelines
 USER 10001:0
 ENTRYPOINT ["python", "-m", "trimtab_pipelines"]

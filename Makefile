@@ -43,15 +43,15 @@ format: setup ## rewrite the code in the house's format
 
 .PHONY: format-check
 format-check: setup
-	@.venv/bin/ruff format --check --quiet $(CODE) || { echo "run: make format" >&2; exit 1; }
+	@.venv/bin/ruff format --check --quiet --output-format concise $(CODE) || { echo "run: make format" >&2; exit 1; }
 
 .PHONY: lint
 lint: setup
-	@.venv/bin/ruff check --quiet $(CODE)
+	@.venv/bin/ruff check --quiet --output-format concise $(CODE)
 
 .PHONY: types
 types: setup
-	@.venv/bin/mypy $(PACKAGES) crds/generate.py $(wildcard tests bench examples)
+	@.venv/bin/mypy $(PACKAGES) $(wildcard crds/generate.py tests bench examples)
 
 .PHONY: imports
 imports: setup

@@ -5,7 +5,6 @@ a change of our own code kilobytes move instead of gigabytes.
 """
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence

