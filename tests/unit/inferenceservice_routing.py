@@ -184,7 +184,9 @@ CASES = [
         {"v1": 100, "v2": 0},
         "FingerprintMismatch",
         engines=(
-            says("e1", state("v1"), state("v2", "Failed", reason="FingerprintMismatch", message="x")),
+            says(
+                "e1", state("v1"), state("v2", "Failed", reason="FingerprintMismatch", message="x")
+            ),
         ),
         previous=table(("v1", 100), ("v2", 0)),
     ),

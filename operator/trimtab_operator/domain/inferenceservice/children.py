@@ -1,0 +1,131 @@
+"""Names and labels that the children of an InferenceService share."""
+
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.routing import RoutingTable
+from trimtab_api.v1alpha1 import InferenceService
+from trimtab_operator.domain.manifests import Manifest, child_labels, child_metadata
+from trimtab_operator.domain.naming import child_name, fitted
+
+KIND: Final = "InferenceService"
+ROUTING: Final = "routing"
+
+
+def name(service: InferenceService, component: str) -> str:
+    """`<service>-<component>`; dots are no good in host names."""
+    return child_name(service.metadata.name, component)
+
+
+def service_name(service: InferenceService) -> str:
+    """Name of the Service: that of the InferenceService itself, as a host name."""
+    return fitted(service.metadata.name.replace(".", "-"))
+
+
+def metadata(service: InferenceService, component: str, called: str | None = None) -> Manifest:
+    """Metadata of a child."""
+    return child_metadata(KIND, service, component, called)
+
+
+def selector(service: InferenceService, component: str) -> dict[str, str]:
+    """Labels by which Deployments, Services and policies find the pods of one part."""
+    labels = child_labels(KIND, service.metadata.name, component)
+    return {k: v for k, v in labels.items() if k != names.LABEL_MANAGED_BY}
+
+
+def selector_text(service: InferenceService, component: str) -> str:
+    """The same in the form that autoscalers read from status."""
+    return ",".join(f"{k}={v}" for k, v in sorted(selector(service, component).items()))
+
+
+def routing_config_map(service: InferenceService, table: RoutingTable) -> Manifest:
+    """The table as agents and gateways watch it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(service, ROUTING, name(service, ROUTING)),
+        "data": {names.ROUTING_TABLE_KEY: table.model_dump_json(exclude_none=True)},
+    }
+
+
+def read_table(config_map: Manifest | None) -> RoutingTable | None:
+    """The table that was written last; None where there is none that can be read."""
+    text = (config_map or {}).get("data", {}).get(names.ROUTING_TABLE_KEY)
+    if not text:
+        return None
+    try:
+        return RoutingTable.model_validate_json(text)
+    except ValueError:
+        return None  # somebody has edited it; it is written anew
+
+
+def access(service: InferenceService) -> list[Manifest]:
+    """Accounts of engines and gateways, which may read the routing table and nothing else."""
+    role = name(service, ROUTING)
+    accounts: list[Manifest] = [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": metadata(service, part, name(service, part)),
+            "automountServiceAccountToken": False,
+        }
+        for part in (names.ENGINE, names.GATEWAY)
+    ]
+    return [
+        *accounts,
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": metadata(service, ROUTING, role),
+            "rules": [
+                {
+                    "apiGroups": [""],
+                    "resources": ["configmaps"],
+                    "resourceNames": [role],
+                    "verbs": ["get", "list", "watch"],
+                }
+            ],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": metadata(service, ROUTING, role),
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": role,
+            },
+            "subjects": [
+                {
+                    "kind": "ServiceAccount",
+                    "name": a["metadata"]["name"],
+                    "namespace": service.metadata.namespace,
+                }
+                for a in accounts
+            ],
+        },
+    ]
+
+
+def api_token() -> Manifest:
+    """The volume that a mounted service account token comes from; mounted by our programs alone."""
+    return {
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+                {
+                    "configMap": {
+                        "name": "kube-root-ca.crt",
+                        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                    }
+                },
+                {
+                    "downwardAPI": {
+                        "items": [
+                            {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+                        ]
+                    }
+                },
+            ]
+        }
+    }

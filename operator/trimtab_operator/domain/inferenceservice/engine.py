@@ -1,0 +1,254 @@
+"""The engine Deployment: vLLM, and the agent that keeps its adapters equal to the routing table.
+
+An operator upgrade changes no running engine. The pod template is therefore kept as it was first
+made, beside a hash of what it was made from (the user's wishes, the base, the release): only when
+that hash changes is it made anew.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1.inferenceservice import Dtype, Engine, FrozenRelease
+from trimtab_operator.domain import pods
+from trimtab_operator.domain.inferenceservice import children
+from trimtab_operator.domain.inferenceservice.routing import Base
+from trimtab_operator.domain.manifests import Manifest, get
+from trimtab_operator.domain.naming import short_hash
+from trimtab_operator.settings import Settings
+
+ANNOTATION_INPUTS: Final = f"{names.GROUP}/engine-inputs"
+ANNOTATION_TEMPLATE: Final = f"{names.GROUP}/engine-template"
+
+ADAPTER_DIRECTORY: Final = "/adapters"
+TOKEN_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
+# vLLM has kernels for these ranks alone; an adapter of a lower rank fits into the next.
+VLLM_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+DTYPES: Final = {
+    Dtype.AUTO: "auto",
+    Dtype.FLOAT32: "float32",
+    Dtype.FLOAT16: "float16",
+    Dtype.BFLOAT16: "bfloat16",
+}
+STARTUP_PERIOD_SECONDS: Final = 2
+STARTUP_TRIES: Final = 900  # half an hour: large weights from a cold disk
+HUNG_PERIOD_SECONDS: Final = 10
+HUNG_TRIES: Final = 30
+# The table drops a pod that ends within milliseconds; these cover gateways that are slow to see it,
+# and answers that are still being written. The engine outlasts its agent.
+AGENT_DRAIN_SECONDS: Final = 5
+ENGINE_DRAIN_SECONDS: Final = 20
+GRACE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What an engine is made from."""
+
+    service: InferenceService
+    base: Base
+    release: FrozenRelease
+    settings: Settings
+
+
+def release(service: InferenceService, settings: Settings) -> FrozenRelease:
+    """The images that the engines run: those of the first day, until a move is asked for."""
+    frozen = service.status.release
+    asked = service.metadata.annotations.get(names.ANNOTATION_ENGINE_RELEASE)
+    if frozen is not None and (asked is None or asked == frozen.requested):
+        return frozen
+    return FrozenRelease(
+        engine_image=settings.images.engine, agent_image=settings.images.serving, requested=asked
+    )
+
+
+def deployment(plan: EnginePlan, present: Manifest | None) -> Manifest:
+    """The Deployment that the service should have, with the template it already runs if it may."""
+    inputs = _inputs(plan)
+    template = _kept_template(present, inputs) or _template(plan)
+    service = plan.service
+    metadata = children.metadata(service, names.ENGINE, children.name(service, names.ENGINE))
+    metadata["annotations"] |= {
+        ANNOTATION_INPUTS: inputs,
+        ANNOTATION_TEMPLATE: json.dumps(template, separators=(",", ":"), sort_keys=True),
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": replicas(service),
+            "selector": {"matchLabels": children.selector(service, names.ENGINE)},
+            "strategy": strategy(service.spec.engine, replicas(service)),
+            "progressDeadlineSeconds": STARTUP_PERIOD_SECONDS * STARTUP_TRIES,
+            "revisionHistoryLimit": 2,
+            "template": template,
+        },
+    }
+
+
+def replicas(service: InferenceService) -> int:
+    """Engines that are wanted."""
+    return 1 if service.spec.replicas is None else service.spec.replicas
+
+
+def strategy(engine: Engine, count: int) -> Manifest:
+    """How engines are replaced.
+
+    On CPUs a new one comes before an old one goes. With GPUs that would wait for ever on a full
+    cluster, so that of several engines one goes first and lends its GPUs to the next. A single
+    engine never goes first: the service would be down. It waits for spare GPUs, and says so.
+    """
+    spare_needed = engine.gpus == 0 or count <= 1
+    surge, unavailable = (1, 0) if spare_needed else (0, 1)
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
+
+
+def arguments(plan: EnginePlan) -> list[str]:
+    """The command line of vLLM; what the settings add comes last, and wins."""
+    engine = plan.service.spec.engine
+    result = [
+        "vllm",
+        "serve",
+        names.BASE_MODEL_PATH,
+        f"--served-model-name={plan.service.spec.base_model.name}",
+        "--host=127.0.0.1",
+        f"--port={names.PORT_ENGINE}",
+        f"--dtype={DTYPES[engine.dtype]}",
+        "--load-format=safetensors",
+        "--uvicorn-log-level=warning",
+        "--enable-lora",
+        f"--max-loras={engine.adapters.slots}",
+        f"--max-cpu-loras={max(engine.adapters.resident, engine.adapters.slots)}",
+        f"--max-lora-rank={supported_rank(engine.adapters.max_rank)}",
+    ]
+    if engine.max_model_length is not None:
+        result.append(f"--max-model-len={engine.max_model_length}")
+    if engine.tensor_parallel > 1:
+        result.append(f"--tensor-parallel-size={engine.tensor_parallel}")
+    return result + plan.settings.engine.extra_arguments
+
+
+def supported_rank(rank: int) -> int:
+    """The lowest rank of vLLM's that an adapter of this rank fits into."""
+    return next(r for r in VLLM_RANKS if r >= rank)
+
+
+def _inputs(plan: EnginePlan) -> str:
+    spec = plan.service.spec
+    parts = (spec.engine, spec.pod, plan.release)
+    return short_hash(
+        spec.base_model.name,
+        plan.base.digest,
+        *(p.model_dump_json(exclude_none=True) for p in parts),
+        length=16,
+    )
+
+
+def _kept_template(present: Manifest | None, inputs: str) -> Manifest | None:
+    annotations = get(present, "metadata", "annotations", default={})
+    if annotations.get(ANNOTATION_INPUTS) != inputs:
+        return None
+    try:
+        template = json.loads(annotations.get(ANNOTATION_TEMPLATE, ""))
+    except ValueError:
+        return None
+    return template if isinstance(template, dict) else None
+
+
+def _template(plan: EnginePlan) -> Manifest:
+    service = plan.service
+    adapters: Manifest = {"emptyDir": {}}
+    shared = pods.Mount.of("adapters", ADAPTER_DIRECTORY, adapters)
+    owned = pods.Mount.of("adapters", ADAPTER_DIRECTORY, adapters, read_only=False)
+    base = pods.model_image("base", names.BASE_MODEL_PATH, plan.base.uri, plan.settings)
+    token = pods.Mount.of("api-token", TOKEN_DIRECTORY, children.api_token())
+    credentials = pods.registry_credentials(plan.settings)
+    # Each container has a /tmp of its own: vLLM's cache is no business of the agent's.
+    engine_tmp = pods.Mount.of("engine-tmp", "/tmp", {"emptyDir": {}}, read_only=False)  # noqa: S108
+    engine_mounts = [engine_tmp, base, shared]
+    if service.spec.engine.tensor_parallel > 1:
+        engine_mounts.append(pods.shared_memory())
+    agent_mounts = [pods.scratch_space(), owned, token, *credentials]
+    spec = pods.pod_spec(
+        [_engine(plan, engine_mounts), _agent(plan, agent_mounts)],
+        [*engine_mounts, *agent_mounts],
+        plan.settings,
+        overrides=service.spec.pod,
+    )
+    spec["serviceAccountName"] = children.name(service, names.ENGINE)
+    spec["terminationGracePeriodSeconds"] = GRACE_SECONDS
+    return {"metadata": children.metadata(service, names.ENGINE), "spec": spec}
+
+
+def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
+    engine = plan.service.spec.engine
+    environment = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true",
+        "VLLM_NO_USAGE_STATS": "1",
+        "XDG_CACHE_HOME": "/tmp/.cache",  # noqa: S108 - inside the pod
+        **plan.settings.engine.environment,
+    }
+    container = pods.container(
+        "engine",
+        plan.release.engine_image,
+        arguments(plan),
+        mounts,
+        plan.settings,
+        env=tuple(environment.items()),
+        wants=pods.resources(engine.gpus, engine.cpu, engine.memory),
+    )
+    # vLLM listens on the pod's own loopback, where the kubelet cannot ask: the agent answers for it.
+    container["startupProbe"] = _asked(
+        "/readyz", period=STARTUP_PERIOD_SECONDS, tries=STARTUP_TRIES
+    )
+    container["livenessProbe"] = _asked("/readyz", period=HUNG_PERIOD_SECONDS, tries=HUNG_TRIES)
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": ENGINE_DRAIN_SECONDS}}}
+    return container
+
+
+def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
+    service = plan.service
+    container = pods.container(
+        "agent",
+        plan.release.agent_image,
+        ["python", "-m", "trimtab_serving", "agent"],
+        mounts,
+        plan.settings,
+        env=(
+            ("TRIMTAB_NAMESPACE", service.metadata.namespace),
+            ("TRIMTAB_SERVICE", service.metadata.name),
+            ("TRIMTAB_ROUTING_CONFIGMAP", children.name(service, children.ROUTING)),
+            ("TRIMTAB_ENGINE_URL", f"http://127.0.0.1:{names.PORT_ENGINE}"),
+            ("TRIMTAB_BASE_NAME", service.spec.base_model.name),
+            ("TRIMTAB_ADAPTER_DIRECTORY", ADAPTER_DIRECTORY),
+            ("TRIMTAB_REGISTRY_CREDENTIALS", names.REGISTRY_CREDENTIALS_PATH),
+        ),
+        ports=(("agent", names.PORT_AGENT),),
+        wants={"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
+    )
+    container["env"].append(pod_name())
+    container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
+    container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": AGENT_DRAIN_SECONDS}}}
+    return container
+
+
+def pod_name() -> Manifest:
+    """The pod's own name, as an environment variable."""
+    return {"name": "TRIMTAB_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+
+
+def _asked(path: str, *, period: int, tries: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": names.PORT_AGENT},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": tries,
+    }

@@ -1,0 +1,128 @@
+"""The gateway Deployment and its Service: rolled to every release without a failed request."""
+
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.v1alpha1 import InferenceService
+from trimtab_operator.domain import pods
+from trimtab_operator.domain.inferenceservice import children
+from trimtab_operator.domain.inferenceservice.engine import TOKEN_DIRECTORY, pod_name
+from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.settings import Settings
+
+SERVICE_PORT: Final = 80
+# Proxies and load balancers go on sending to a pod for some seconds after it was told to end.
+DRAIN_SECONDS: Final = 10
+GRACE_SECONDS: Final = 120
+
+
+def deployment(service: InferenceService, settings: Settings) -> Manifest:
+    """The gateways."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": children.metadata(
+            service, names.GATEWAY, children.name(service, names.GATEWAY)
+        ),
+        "spec": {
+            "replicas": service.spec.gateway.replicas,
+            "selector": {"matchLabels": children.selector(service, names.GATEWAY)},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "revisionHistoryLimit": 2,
+            "template": _template(service, settings),
+        },
+    }
+
+
+def front(service: InferenceService) -> Manifest:
+    """The Service in front of the gateways."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": children.metadata(service, names.GATEWAY, children.service_name(service)),
+        "spec": {
+            "selector": children.selector(service, names.GATEWAY),
+            "ports": [
+                {
+                    "name": "http",
+                    "port": SERVICE_PORT,
+                    "targetPort": names.PORT_GATEWAY,
+                    "protocol": "TCP",
+                }
+            ],
+        },
+    }
+
+
+def disruption_budgets(service: InferenceService) -> list[Manifest]:
+    """One at a time: a drained node takes away no more, and is never blocked by a single replica."""
+    return [
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": children.metadata(service, part, children.name(service, part)),
+            "spec": {
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": children.selector(service, part)},
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        }
+        for part in (names.ENGINE, names.GATEWAY)
+    ]
+
+
+def _template(service: InferenceService, settings: Settings) -> Manifest:
+    keys = service.spec.gateway.api_keys
+    token = pods.Mount.of("api-token", TOKEN_DIRECTORY, children.api_token())
+    mounts = [pods.scratch_space(), token]
+    if keys is not None:
+        # Never optional: without its keys the front must stay closed, not open.
+        mounts.append(pods.secret("api-keys", names.API_KEYS_PATH, keys.secret_name))
+    container = pods.container(
+        "gateway",
+        settings.images.serving,
+        ["python", "-m", "trimtab_serving", "gateway"],
+        mounts,
+        settings,
+        env=(
+            ("TRIMTAB_NAMESPACE", service.metadata.namespace),
+            ("TRIMTAB_SERVICE", service.metadata.name),
+            ("TRIMTAB_ROUTING_CONFIGMAP", children.name(service, children.ROUTING)),
+            ("TRIMTAB_API_KEYS", names.API_KEYS_PATH if keys is not None else ""),
+        ),
+        ports=(("http", names.PORT_GATEWAY), ("admin", names.PORT_GATEWAY_ADMIN)),
+        wants={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+    )
+    container["env"].append(pod_name())
+    container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
+    container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
+    spec = pods.pod_spec([container], mounts, settings)
+    spec |= {
+        "serviceAccountName": children.name(service, names.GATEWAY),
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": children.selector(service, names.GATEWAY)},
+            }
+        ],
+    }
+    secrets = service.spec.pod.image_pull_secrets
+    if secrets:
+        spec["imagePullSecrets"] = [{"name": s.name} for s in secrets]
+    return {"metadata": children.metadata(service, names.GATEWAY), "spec": spec}
+
+
+def _asked(path: str, *, period: int, tries: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": names.PORT_GATEWAY_ADMIN},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": tries,
+    }

@@ -1,0 +1,297 @@
+"""What a ModelVersion should have and say, as a function of what was seen.
+
+    report given ---> registry's word ----------+
+                                                +--> verdict --> gates --> Ready
+    no report (or no access) --> Job --> result +
+
+A verdict that is final is kept in status and never asked for again: artifacts have digests.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.documents import EvaluationResult
+from trimtab_api.reasons import RETRYABLE, FailureReason
+from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_api.v1alpha1.common import Condition
+from trimtab_api.v1alpha1.finetunejob import Failure
+from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
+from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
+from trimtab_operator.domain.events import Event, transitions
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.manifests import Manifest, get, name_of
+from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
+from trimtab_operator.domain.modelversion.verdict import (
+    Answer,
+    Verdict,
+    judged,
+    of_failure,
+    of_finding,
+    of_given_report,
+    of_result,
+    readiness,
+    remembered,
+    remembered_failure,
+    unknown,
+)
+from trimtab_operator.domain.modelversion.verification import Claim
+from trimtab_operator.domain.observation import JobState, failure_of, obstacle, pods_of
+from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
+from trimtab_operator.settings import Settings
+
+KIND: Final = "ModelVersion"
+LOGS_KEPT: Final = timedelta(hours=1)
+TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
+LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
+REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
+WORRYING: Final = frozenset(
+    {*FailureReason, "GateFailed", "BaseNotFull", "BaseMissing", "JobFailed", "ContainerFailed"}
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the registry answered about the artifact and the report in the spec."""
+
+    claim: Claim | None = None
+    fault: Finding | None = None
+    is_forbidden: bool = False
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that the decision rests on."""
+
+    version: ModelVersion
+    base: ModelVersion | None = None
+    given: Given | None = None
+    jobs: tuple[Manifest, ...] = ()
+    pods: tuple[Manifest, ...] = ()
+    result: EvaluationResult | None = None
+    result_fault: Finding | None = None
+    users: tuple[usage.Use, ...] = ()
+    producers: tuple[Producer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write, in this order."""
+
+    finalizers: tuple[str, ...]
+    decision: ModelVersionStatus | None
+    create: tuple[Manifest, ...]
+    delete: tuple[Manifest, ...]
+    events: tuple[Event, ...]
+    status: ModelVersionStatus
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """A verdict and what it takes to get further."""
+
+    verdict: Verdict
+    create: tuple[Manifest, ...] = ()
+    delete: tuple[Manifest, ...] = ()
+    again_after: timedelta | None = None
+
+
+def needs_registry(version: ModelVersion) -> bool:
+    """Whether the registry is to be asked about a given report now."""
+    return bool(version.spec.evaluation.report) and not (
+        remembered(version) or version.metadata.deletion_timestamp
+    )
+
+
+def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
+    """Decide everything at once."""
+    version = observed.version
+    base = resolved(version, observed.base)
+    judgement = _judgement(observed, base, settings, now)
+    status = _status(observed, base, judgement, settings, now)
+    decision = None
+    if judgement.create:
+        decision = version.status.model_copy(
+            update={
+                "image": status.image,
+                "base_uri": status.base_uri,
+                "base_digest": status.base_digest,
+            }
+        )
+    return Plan(
+        finalizers=_finalizers(observed),
+        decision=decision,
+        create=judgement.create,
+        delete=judgement.delete,
+        events=tuple(transitions(KIND, version, status.conditions, warnings=WORRYING)),
+        status=status,
+        outcome=_outcome(judgement),
+    )
+
+
+def blocked(
+    status: ModelVersionStatus, message: str, version: ModelVersion, now: datetime
+) -> ModelVersionStatus:
+    """The status when the cluster refuses the evaluation's Job."""
+    answer = Answer(None, "JobRefused", f"the evaluation cannot be started: {message}")
+    told = [
+        _condition(kind, answer, version, now)
+        for kind in ("ArtifactVerified", "Evaluated", "Ready")
+    ]
+    return status.model_copy(update={"conditions": with_conditions(status.conditions, told)})
+
+
+def _judgement(
+    observed: Observed, base: ResolvedBase | Finding | None, settings: Settings, now: datetime
+) -> _Judgement:
+    version = observed.version
+    if known := remembered(version):
+        return _tidied(observed, known, now)
+    if version.metadata.deletion_timestamp:
+        return _Judgement(unknown("Deleting", "the version is being deleted"))
+    if isinstance(base, Finding):
+        return _Judgement(of_finding(base))
+    given = observed.given
+    if given is not None and not given.is_forbidden:
+        return _by_registry(given)
+    return _by_job(observed, base, settings, now)
+
+
+def _tidied(observed: Observed, known: Verdict, now: datetime) -> _Judgement:
+    """Nothing is left to find out; the Job's log is kept for a while."""
+    due: list[Manifest] = []
+    waits: list[timedelta] = []
+    for job in observed.jobs:
+        left = LOGS_KEPT - (now - _ended(job, now))
+        if JobState(job).is_finished and left <= timedelta():
+            due.append(job)
+        else:
+            waits.append(max(left, timedelta(seconds=1)))
+    return _Judgement(known, delete=tuple(due), again_after=soonest(*waits))
+
+
+def _by_registry(given: Given) -> _Judgement:
+    if given.fault is not None:
+        after = REGISTRY_ASKED_AGAIN_AFTER if given.fault.is_unknown else LOOKED_AGAIN_AFTER
+        return _Judgement(of_finding(given.fault), again_after=after)
+    if given.claim is None:
+        return _Judgement(unknown("Checking", "the registry has not been asked yet"))
+    return _Judgement(of_given_report(given.claim))
+
+
+def _by_job(
+    observed: Observed, base: ResolvedBase | None, settings: Settings, now: datetime
+) -> _Judgement:
+    version = observed.version
+    name = evaluation.job_name(version)
+    outdated = tuple(j for j in observed.jobs if name_of(j) != name)
+    job = next((j for j in observed.jobs if name_of(j) == name), None)
+    if job is None:
+        waits = unknown("Evaluating", "the evaluation pod is being started")
+        made = tuple(evaluation.children(version, base, settings))
+        return _Judgement(waits, create=made, delete=outdated)
+    pods = pods_of(name, observed.pods)
+    state = JobState(job)
+    if not state.is_finished:
+        found = obstacle(pods)
+        if found is not None:
+            return _Judgement(unknown(found.reason, found.message), delete=outdated)
+        return _Judgement(unknown("Evaluating", "the evaluation pod is at work"), delete=outdated)
+    if not state.is_complete:
+        before = None if pods else remembered_failure(version)
+        if before is not None:
+            return _Judgement(before)
+        return _after_failure(job, failure_of(state, pods, EvaluationResult), now)
+    if observed.result is not None:
+        return _Judgement(of_result(version, observed.result), delete=outdated)
+    fault = observed.result_fault or Finding("ResultMissing", "the evaluation left no result")
+    if fault.is_unknown:
+        return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
+    return _after_failure(job, Failure(reason=fault.reason, message=fault.message), now)
+
+
+def _after_failure(job: Manifest, failure: Failure, now: datetime) -> _Judgement:
+    """A failure that may pass is tried again after a while; any other is final until asked."""
+    if failure.reason not in RETRYABLE:
+        return _Judgement(of_failure(failure))
+    verdict = unknown(failure.reason, f"{failure.message}; it will be tried again")
+    left = TRIED_AGAIN_AFTER - (now - _ended(job, now))
+    if left > timedelta():
+        return _Judgement(verdict, again_after=left)
+    return _Judgement(verdict, delete=(job,), again_after=timedelta(seconds=1))
+
+
+def _ended(job: Manifest, now: datetime) -> datetime:
+    for each in get(job, "status", "conditions", default=[]):
+        if each.get("type") in {"Complete", "Failed"} and each.get("status") == "True":
+            return moment_of(each.get("lastTransitionTime")) or now
+    return now
+
+
+def _status(
+    observed: Observed,
+    base: ResolvedBase | Finding | None,
+    judgement: _Judgement,
+    settings: Settings,
+    now: datetime,
+) -> ModelVersionStatus:
+    version, verdict = observed.version, judgement.verdict
+    known = base if isinstance(base, ResolvedBase) else None
+    answers = {
+        "ArtifactVerified": verdict.verified,
+        "Evaluated": verdict.evaluated,
+        "Ready": readiness(version, verdict),
+        "InUse": _in_use(observed),
+    }
+    conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
+    before = version.status
+    return ModelVersionStatus(
+        observed_generation=version.metadata.generation,
+        conditions=with_conditions(before.conditions, conditions),
+        producers=usage.merged(before.producers, list(observed.producers)),
+        evaluation=judged(version, verdict.evaluation),
+        base_digest=known.digest if known else before.base_digest,
+        base_uri=known.uri if known else before.base_uri,
+        size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
+        image=evaluation.image(version, settings) if judgement.create else before.image,
+    )
+
+
+def _in_use(observed: Observed) -> Answer:
+    if not observed.users:
+        return Answer(False, "NotInUse", "nobody uses it")
+    told = usage.told(observed.users)
+    if observed.version.metadata.deletion_timestamp:
+        return Answer(True, "DeletionWaits", f"deletion waits: {told}")
+    return Answer(True, "InUse", told)
+
+
+def _finalizers(observed: Observed) -> tuple[str, ...]:
+    """Protected while in use. A finalizer cannot be added to what is already on its way out."""
+    present = observed.version.metadata.finalizers
+    others = tuple(f for f in present if f != names.FINALIZER_IN_USE)
+    may_hold = not observed.version.metadata.deletion_timestamp or len(others) < len(present)
+    if observed.users and may_hold:
+        return tuple(present) if len(others) < len(present) else (*others, names.FINALIZER_IN_USE)
+    return others
+
+
+def _condition(kind: str, answer: Answer, version: ModelVersion, now: datetime) -> Condition:
+    return condition(
+        kind,
+        answer.holds,
+        answer.reason,
+        answer.message,
+        generation=version.metadata.generation,
+        now=now,
+    )
+
+
+def _outcome(judgement: _Judgement) -> Outcome:
+    verified = judgement.verdict.verified
+    if verified.holds is None and verified.reason == FailureReason.REGISTRY_UNREACHABLE:
+        return Retry(verified.message, judgement.again_after)
+    return Done(judgement.again_after)

@@ -1,0 +1,97 @@
+"""Who needs a version: as what is served, as a base, as the base of another version.
+
+While somebody does, the version carries a finalizer: deleting it waits and says for whom.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1.common import AnyResource
+from trimtab_api.v1alpha1.modelversion import Producer
+from trimtab_operator.domain.conditions import is_true
+
+NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True, order=True)
+class Use:
+    """One object that needs the version."""
+
+    kind: str
+    name: str
+    role: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} ({self.role})"
+
+
+def uses(
+    version: str,
+    services: Iterable[InferenceService],
+    jobs: Iterable[FineTuneJob],
+    versions: Iterable[ModelVersion],
+) -> tuple[Use, ...]:
+    """Everybody in the namespace who needs the version, in a stable order."""
+    found = [
+        *(u for s in services for u in _by_service(version, s)),
+        *(Use("FineTuneJob", j.metadata.name, "base") for j in jobs if _by_job(version, j)),
+        *(
+            Use("ModelVersion", v.metadata.name, "base")
+            for v in versions
+            if _by_version(version, v)
+        ),
+    ]
+    return tuple(sorted(set(found)))
+
+
+def producers(version: str, jobs: Iterable[FineTuneJob]) -> list[Producer]:
+    """The jobs that made this artifact, oldest first."""
+    made = (j for j in jobs if j.status.model_version == version)
+    ordered = sorted(made, key=lambda j: (j.metadata.creation_timestamp or "", j.metadata.name))
+    return [Producer(fine_tune_job=j.metadata.name, uid=j.metadata.uid) for j in ordered]
+
+
+def merged(known: list[Producer], seen: list[Producer]) -> list[Producer]:
+    """Producers are remembered after their jobs are gone; a uid is a producer once."""
+    by_uid = {p.uid: p for p in (*known, *seen)}
+    return list(by_uid.values())[:64]
+
+
+def told(users: tuple[Use, ...]) -> str:
+    """The users in one sentence."""
+    named = ", ".join(str(u) for u in users[:NAMED_AT_MOST])
+    rest = len(users) - NAMED_AT_MOST
+    return f"used by {named}" + (f" and {rest} more" if rest > 0 else "")
+
+
+def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
+    name = service.metadata.name
+    base = service.spec.base_model.model_version
+    if base and base.name == version:
+        yield Use("InferenceService", name, "base")
+    wanted = {m.name for m in service.spec.models}
+    for model in service.status.models:
+        if model.name in wanted and version in (model.active_version, model.candidate_version):
+            role = "active" if version == model.active_version else "candidate"
+            yield Use("InferenceService", name, f"{role} for {model.name}")
+
+
+def _by_job(version: str, job: FineTuneJob) -> bool:
+    base = job.spec.base_model.model_version
+    return bool(base and base.name == version) and not _is_over(job)
+
+
+def _by_version(version: str, other: ModelVersion) -> bool:
+    base = other.spec.base_model
+    return bool(
+        base
+        and base.model_version
+        and base.model_version.name == version
+        and not other.metadata.deletion_timestamp
+    )
+
+
+def _is_over(job: AnyResource) -> bool:
+    conditions = job.status.conditions
+    return is_true(conditions, "Complete") or is_true(conditions, "Failed")

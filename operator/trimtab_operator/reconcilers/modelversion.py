@@ -1,0 +1,176 @@
+"""ModelVersion: gather what the store and the registry know, decide, act."""
+
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from trimtab_api.documents import EvaluationReport, EvaluationResult
+from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
+from trimtab_operator.domain.errors import (
+    ArtifactError,
+    ArtifactForbidden,
+    ArtifactInvalid,
+    ArtifactMissing,
+    Forbidden,
+    Gone,
+    NameTaken,
+    Refused,
+)
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.manifests import Manifest, get, name_of
+from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
+from trimtab_operator.domain.modelversion.plan import (
+    Given,
+    Observed,
+    Plan,
+    blocked,
+    needs_registry,
+    plan,
+)
+from trimtab_operator.domain.modelversion.verdict import remembered
+from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Claim
+from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
+from trimtab_operator.domain.outcome import Done, Outcome, Retry
+from trimtab_operator.domain.references import VERSION
+from trimtab_operator.reconcilers.ports import Key, Registry, World
+
+
+async def reconcile(key: Key, world: World) -> Outcome:
+    """Bring one ModelVersion nearer to what it should be."""
+    version = world.cluster.get(ModelVersion, key)
+    if version is None:
+        return Done()
+    observed = await _with_results(_seen(version, world), world)
+    return await _act(plan(observed, world.settings, world.clock.now()), version, world)
+
+
+def _seen(version: ModelVersion, world: World) -> Observed:
+    """What the local store holds."""
+    cluster = world.cluster
+    namespace, name = version.key
+    target = (VERSION, namespace, name)
+    jobs = cluster.referrers(FineTuneJob, target)
+    base = version.spec.base_model
+    named = base.model_version.name if base and base.model_version else None
+    return Observed(
+        version=version,
+        base=cluster.get(ModelVersion, (namespace, named)) if named else None,
+        jobs=tuple(cluster.children(version, "Job")),
+        pods=tuple(cluster.children(version, "Pod")),
+        users=usage.uses(
+            name,
+            cluster.referrers(InferenceService, target),
+            jobs,
+            cluster.referrers(ModelVersion, target),
+        ),
+        producers=tuple(usage.producers(name, jobs)),
+    )
+
+
+async def _with_results(observed: Observed, world: World) -> Observed:
+    """What only the registry can tell, asked for only while it matters."""
+    version = observed.version
+    if needs_registry(version):
+        base = resolved(version, observed.base)
+        if isinstance(base, Finding):
+            return observed
+        given = await _given(version, base, world.registry)
+        observed = replace(observed, given=given)
+        if not given.is_forbidden:
+            return observed
+    if remembered(version):
+        return observed
+    return await _with_job_result(observed, world)
+
+
+async def _with_job_result(observed: Observed, world: World) -> Observed:
+    """The evaluation's result: the termination message, else what the pod left in the registry."""
+    name = evaluation.job_name(observed.version)
+    job = next((j for j in observed.jobs if name_of(j) == name), None)
+    if job is None or not JobState(job).is_complete:
+        return observed
+    pods = pods_of(name, observed.pods)
+    result = document_of(pods, EvaluationResult, succeeded=True)
+    if result is not None:
+        return replace(observed, result=result)
+    try:
+        content = await world.registry.document(
+            evaluation.result_uri(observed.version, world.settings)
+        )
+    except ArtifactMissing:
+        return observed
+    except ArtifactError as error:
+        return replace(observed, result_fault=_fault(error))
+    return replace(observed, result=parsed(content, EvaluationResult))
+
+
+async def _given(version: ModelVersion, base: ResolvedBase | None, registry: Registry) -> Given:
+    try:
+        manifest = await registry.manifest(version.spec.artifact.uri)
+        claim = Claim(version, base.digest if base else None, _facts(manifest))
+        return Given(claim=await _with_report(claim, registry))
+    except ArtifactForbidden:
+        return Given(is_forbidden=True)
+    except ArtifactError as error:
+        return Given(fault=_fault(error))
+
+
+async def _with_report(claim: Claim, registry: Registry) -> Claim:
+    """The claim with its report; a report that is absent or broken says nothing of the artifact."""
+    uri = claim.version.spec.evaluation.report or ""
+    try:
+        manifest = await registry.manifest(uri)
+        report = EvaluationReport.model_validate_json(await registry.document(uri))
+    except (ArtifactMissing, ArtifactInvalid) as error:
+        return replace(claim, report_problem=str(error))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(p) for p in first["loc"]) or "the document"
+        return replace(claim, report_problem=f"it cannot be read: {where}: {first['msg']}")
+    return replace(claim, report=report, report_subject=get(manifest, "subject", "digest"))
+
+
+def _facts(manifest: Manifest) -> ArtifactFacts:
+    annotations = get(manifest, "annotations", default={})
+    return ArtifactFacts(
+        kind=annotations.get(ANNOTATION_KIND),
+        base=annotations.get(ANNOTATION_BASE),
+        rank=annotations.get(ANNOTATION_RANK),
+        size_bytes=sum(int(layer.get("size", 0)) for layer in manifest.get("layers", [])),
+    )
+
+
+def _fault(error: ArtifactError) -> Finding:
+    if isinstance(error, ArtifactMissing):
+        return Finding(FailureReason.SOURCE_NOT_FOUND, str(error))
+    if isinstance(error, ArtifactInvalid):
+        return Finding(FailureReason.DIGEST_MISMATCH, str(error))
+    if isinstance(error, ArtifactForbidden):
+        return Finding.unknown(FailureReason.REGISTRY_FORBIDDEN, str(error))
+    return Finding.unknown(FailureReason.REGISTRY_UNREACHABLE, str(error))
+
+
+async def _act(todo: Plan, version: ModelVersion, world: World) -> Outcome:
+    cluster = world.cluster
+    version = await cluster.write_finalizers(version, todo.finalizers)
+    if todo.decision is not None:
+        version = await cluster.write_status(version, todo.decision)
+    try:
+        for manifest in todo.create:
+            await cluster.create(manifest, version)
+    except (Forbidden, NameTaken, Refused) as error:
+        told = blocked(todo.status, str(error), version, world.clock.now())
+        await cluster.write_status(version, told)
+        return Retry(str(error))
+    for child in todo.delete:
+        await cluster.delete(child)
+    for event in todo.events:
+        await cluster.emit(event)
+    try:
+        await cluster.write_status(version, todo.status)
+    except Gone:
+        return Done()  # the last finalizer was ours
+    return todo.outcome

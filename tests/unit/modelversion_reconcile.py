@@ -1,0 +1,558 @@
+"""ModelVersion from what the registry, its Job and its neighbours say to what status says."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.fakes import Crash, FakeCluster, FakeWorld, settle
+from tests.servingbuilders import (
+    NAMESPACE,
+    a_job,
+    a_ready_version,
+    a_report,
+    a_service,
+    a_version,
+    an_artifact,
+    condition,
+    digest_of,
+    ready_status,
+    uri_of,
+)
+
+from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_operator.domain.conditions import find
+from trimtab_operator.domain.errors import (
+    ArtifactForbidden,
+    ArtifactInvalid,
+    ArtifactUnreachable,
+    Forbidden,
+)
+from trimtab_operator.domain.outcome import Done, Retry
+from trimtab_operator.reconcilers.modelversion import reconcile
+
+KEY = (NAMESPACE, "bot-1")
+REPORT = uri_of("report")
+GIVEN = {"report": REPORT}
+
+
+def world_of(*objects: Any, **registry: Any) -> FakeWorld:
+    fake = FakeWorld()
+    for each in objects:
+        fake.cluster.add(each)
+    fake.registry.manifests[uri_of("bot-1")] = registry.get("artifact", an_artifact())
+    report = registry.get("report", a_report())
+    fake.registry.manifests[REPORT] = {"subject": {"digest": digest_of("bot-1")}}
+    fake.registry.documents[REPORT] = (
+        report if isinstance(report, bytes) else report.model_dump_json().encode()
+    )
+    return fake
+
+
+def seen(fake: FakeWorld, key: tuple[str, str] = KEY) -> ModelVersion:
+    version = fake.cluster.get(ModelVersion, key)
+    assert version is not None
+    return version
+
+
+def told(fake: FakeWorld, kind: str, key: tuple[str, str] = KEY) -> tuple[str, str]:
+    found = find(seen(fake, key).status.conditions, kind)
+    assert found is not None, kind
+    return found.status.value, found.reason
+
+
+# --- a report is given --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GivenCase:
+    name: str
+    ready: tuple[str, str]
+    says: str = ""
+    version: ModelVersion = field(default_factory=lambda: a_version(evaluation=GIVEN))
+    registry: dict[str, Any] = field(default_factory=dict)
+
+
+GIVEN_CASES = [
+    GivenCase("a report about this artifact makes it Ready", ("True", "Ready")),
+    GivenCase(
+        "a gate that is met is told with its numbers",
+        ("True", "Ready"),
+        "1 of 1 gates passed",
+        a_version(
+            evaluation=GIVEN | {"gates": [{"metric": "RougeL", "atLeast": 0.3}]},
+        ),
+    ),
+    GivenCase(
+        "a gate that is missed is told with its numbers",
+        ("False", "GateFailed"),
+        "RougeL 0.4 is below 0.5",
+        a_version(evaluation=GIVEN | {"gates": [{"metric": "RougeL", "atLeast": 0.5}]}),
+    ),
+    GivenCase(
+        "a figure that was not measured is no pass",
+        ("False", "GateFailed"),
+        "Bleu was not measured",
+        a_version(evaluation=GIVEN | {"gates": [{"metric": "Bleu", "atMost": 1}]}),
+    ),
+    GivenCase(
+        "a report about another artifact is of no use",
+        ("False", "ReportInvalid"),
+        "not about",
+        registry={"report": a_report("bot-2")},
+    ),
+    GivenCase(
+        "a report made with another base is of no use",
+        ("False", "ReportInvalid"),
+        "made with base",
+        registry={"report": a_report(baseDigest=digest_of("else"))},
+    ),
+    GivenCase(
+        "a report on other data is of no use",
+        ("False", "ReportInvalid"),
+        "made on data",
+        a_version(evaluation=GIVEN | {"dataset": {"uri": uri_of("data")}}),
+    ),
+    GivenCase(
+        "a report without a fingerprint is of no use",
+        ("False", "ReportInvalid"),
+        "no fingerprint",
+        registry={
+            "report": a_report(fingerprint={"dtype": "float32", "tolerance": 1, "sequences": []})
+        },
+    ),
+    GivenCase(
+        "a report that is no report is of no use",
+        ("False", "ReportInvalid"),
+        "artifactDigest",
+        registry={"report": b"{}"},
+    ),
+    GivenCase(
+        "an adapter of another base is refused",
+        ("False", "BaseMismatch"),
+        "belongs to base",
+        registry={"artifact": an_artifact(base="else")},
+    ),
+    GivenCase(
+        "an adapter of another rank is refused",
+        ("False", "RankMismatch"),
+        "says 64",
+        registry={"artifact": an_artifact(rank=64)},
+    ),
+    GivenCase(
+        "a full model that is called an adapter is refused",
+        ("False", "UnsupportedModel"),
+        "says Full",
+        registry={"artifact": an_artifact("Full")},
+    ),
+    GivenCase(
+        "an image that is no model of ours is refused with the remedy",
+        ("False", "UnsafeFormat"),
+        "trimtab_pipelines push",
+        registry={"artifact": {"layers": []}},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", GIVEN_CASES, ids=lambda c: c.name)
+async def test_a_given_report(case: GivenCase) -> None:
+    fake = world_of(case.version, **case.registry)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == case.ready
+    ready = find(seen(fake).status.conditions, "Ready")
+    assert ready is not None
+    assert case.says in ready.message
+    assert fake.cluster.of_kind("Job") == [], "a given report starts no pod"
+
+
+async def test_one_visit_makes_a_version_with_a_report_ready() -> None:
+    fake = world_of(a_version(evaluation=GIVEN))
+    assert await reconcile(KEY, fake.world) == Done()
+    assert told(fake, "Ready") == ("True", "Ready")
+    assert seen(fake).status.size_bytes == 42
+    assert seen(fake).status.base_digest == digest_of("base")
+    assert [e.reason for e in fake.cluster.events.values()].count("Ready") == 1
+
+
+async def test_a_registry_that_does_not_answer_leaves_it_unknown_and_is_asked_again() -> None:
+    fake = world_of(a_version(evaluation=GIVEN))
+    fake.registry.error = ArtifactUnreachable("registry.internal:5000 does not answer")
+    outcome = await settle(reconcile, KEY, fake)
+    assert isinstance(outcome, Retry)
+    assert told(fake, "Ready") == ("Unknown", "RegistryUnreachable")
+    fake.registry.error = None
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("True", "Ready")
+
+
+async def test_bytes_that_are_not_what_their_digest_says_are_refused() -> None:
+    fake = world_of(a_version(evaluation=GIVEN))
+    fake.registry.error = ArtifactInvalid("sha256:1 is not sha256:2")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "ArtifactVerified") == ("False", "DigestMismatch")
+
+
+async def test_where_the_operator_may_not_look_a_pod_of_the_namespace_does() -> None:
+    fake = world_of(a_version(evaluation=GIVEN))
+    fake.registry.error = ArtifactForbidden("401")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("Unknown", "Evaluating")
+    assert len(fake.cluster.of_kind("Job")) == 1
+
+
+async def test_a_version_that_is_ready_never_asks_the_registry_again() -> None:
+    fake = world_of(a_version(evaluation=GIVEN))
+    await settle(reconcile, KEY, fake)
+    fake.registry.error = ArtifactUnreachable("down")
+    assert await settle(reconcile, KEY, fake) == Done()
+    assert told(fake, "Ready") == ("True", "Ready")
+
+
+# --- a base by reference ------------------------------------------------------------------------
+
+BY_NAME = {"modelVersion": {"name": "base"}}
+
+
+@pytest.mark.parametrize(
+    ("base", "ready"),
+    [
+        pytest.param(
+            None, ("Unknown", "BaseMissing"), id="a base that does not exist is waited for"
+        ),
+        pytest.param(
+            a_version("base", kind="Full"),
+            ("Unknown", "BaseNotReady"),
+            id="a base that is not Ready is waited for",
+        ),
+        pytest.param(a_ready_version("base"), ("False", "BaseNotFull"), id="an adapter is no base"),
+        pytest.param(
+            a_ready_version("base", kind="Full"), ("True", "Ready"), id="a full, Ready base will do"
+        ),
+    ],
+)
+async def test_a_base_by_reference(base: ModelVersion | None, ready: tuple[str, str]) -> None:
+    version = a_version(base=BY_NAME, evaluation=GIVEN)
+    fake = world_of(version, *([base] if base else []))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ready
+
+
+async def test_a_base_is_compared_by_its_digest() -> None:
+    fake = world_of(
+        a_version(base=BY_NAME, evaluation=GIVEN),
+        a_ready_version("base", kind="Full"),
+        artifact=an_artifact(base="else"),
+    )
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("False", "BaseMismatch")
+
+
+# --- an evaluation pod --------------------------------------------------------------------------
+
+RESULT = {
+    "reportUri": uri_of("report"),
+    "examples": 20,
+    "metrics": [{"metric": "RougeL", "value": 0.4, "base": 0.1}],
+    "sizeBytes": 7,
+}
+
+
+def ended(fake: FakeWorld, *, message: str = "", code: int = 0, **terminated: Any) -> None:
+    """The evaluation's pod has ended, and its Job with it."""
+    job = fake.cluster.one("Job")
+    ok = code == 0
+    fake.cluster.edit(
+        "Job",
+        (NAMESPACE, job["metadata"]["name"]),
+        {
+            "status": {
+                "conditions": [
+                    {
+                        "type": "Complete" if ok else "Failed",
+                        "status": "True",
+                        "reason": "" if ok else "PodFailurePolicy",
+                        "message": "",
+                        "lastTransitionTime": fake.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    }
+                ]
+            }
+        },
+    )
+    fake.cluster.add(
+        a_pod(
+            job,
+            "Succeeded" if ok else "Failed",
+            {"terminated": {"exitCode": code, "message": message, **terminated}},
+        )
+    )
+
+
+def a_pod(job: dict[str, Any], phase: str, state: dict[str, Any]) -> dict[str, Any]:
+    template = job["spec"]["template"]
+    return {
+        "kind": "Pod",
+        "metadata": {
+            **template["metadata"],
+            "name": "pod",
+            "namespace": NAMESPACE,
+            "ownerReferences": [{"kind": "Job", "name": job["metadata"]["name"], "uid": "j"}],
+        },
+        "status": {"phase": phase, "containerStatuses": [{"name": "evaluate", "state": state}]},
+    }
+
+
+async def test_without_a_report_a_pod_evaluates_and_its_word_counts() -> None:
+    version = a_version(evaluation={"gates": [{"metric": "RougeL", "atLeast": 0.3}]})
+    fake = world_of(version)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("Unknown", "Evaluating")
+    assert seen(fake).status.image == "trimtab/pipelines:dev"
+    ended(fake, message=json.dumps(RESULT))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("True", "Ready")
+    status = seen(fake).status
+    assert status.evaluation is not None
+    assert [g.message for g in status.evaluation.gates] == ["RougeL 0.4 is at least 0.3"]
+    assert (status.evaluation.report, status.size_bytes) == (uri_of("report"), 7)
+
+
+async def test_a_pod_that_is_gone_has_left_its_result_in_the_registry() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    ended(fake, message="the last line of a log")
+    tagged = "oci://registry.internal:5000/trimtab/ns/bot-1:run-uid-bot-1-evaluate-0"
+    fake.registry.error = ArtifactUnreachable("down")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("Unknown", "RegistryUnreachable")
+    fake.registry.error = None
+    fake.registry.documents[tagged] = json.dumps(RESULT).encode()
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("True", "Ready")
+
+
+FAILURES = [
+    ("UnsafeFormat", "ArtifactVerified", ("False", "UnsafeFormat")),
+    ("CorruptWeights", "ArtifactVerified", ("False", "CorruptWeights")),
+    ("DigestMismatch", "ArtifactVerified", ("False", "DigestMismatch")),
+    ("UnsupportedAdapter", "ArtifactVerified", ("False", "UnsupportedAdapter")),
+    ("TooFewRecords", "Evaluated", ("False", "TooFewRecords")),
+    ("RegistryUnreachable", "Evaluated", ("Unknown", "RegistryUnreachable")),
+]
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "then"), FAILURES, ids=[f"{f[0]} shows in {f[1]}" for f in FAILURES]
+)
+async def test_a_failed_evaluation(reason: str, kind: str, then: tuple[str, str]) -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    failure = {"failure": {"reason": reason, "message": "because"}}
+    ended(fake, message=json.dumps(failure), code=42)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, kind) == then
+    assert told(fake, "Ready") == then
+
+
+async def test_a_failure_that_may_pass_is_tried_again_by_itself() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    failure = {"failure": {"reason": "RegistryUnreachable", "message": "because"}}
+    ended(fake, message=json.dumps(failure), code=1)
+    await settle(reconcile, KEY, fake)
+    fake.clock.advance(minutes=2)
+    await reconcile(KEY, fake.world)
+    ended_job = fake.cluster.of_kind("Job")
+    assert ended_job == []
+    fake.cluster.take_away("Pod", (NAMESPACE, "pod"))
+    await settle(reconcile, KEY, fake)
+    assert "status" not in fake.cluster.one("Job")
+
+
+async def test_a_pod_out_of_memory_is_told() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    ended(fake, code=137, reason="OOMKilled")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("False", "OutOfMemory")
+    assert told(fake, "ArtifactVerified") == ("Unknown", "NotEvaluated")
+    fake.cluster.take_away("Pod", (NAMESPACE, "pod"))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Evaluated") == ("False", "OutOfMemory")
+
+
+async def test_a_request_to_try_again_makes_another_job_with_the_present_image() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    first = fake.cluster.one("Job")["metadata"]["name"]
+    ended(fake, code=137, reason="OOMKilled")
+    await settle(reconcile, KEY, fake)
+    fake.cluster.edit(
+        "ModelVersion", KEY, {"metadata": {"annotations": {"trimtab.dev/retry": "1"}}}
+    )
+    await settle(reconcile, KEY, fake)
+    assert fake.cluster.one("Job")["metadata"]["name"] != first
+
+
+async def test_an_image_that_cannot_be_pulled_is_told() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+    fake.cluster.add(a_pod(fake.cluster.one("Job"), "Pending", waiting))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("Unknown", "ImagePullFailed")
+
+
+async def test_a_cluster_that_refuses_the_job_is_told() -> None:
+    fake = world_of(a_version())
+    fake.cluster.fails = lambda verb, manifest: (
+        Forbidden("quota") if manifest.get("kind") == "Job" else None
+    )
+    outcome = await settle(reconcile, KEY, fake)
+    assert isinstance(outcome, Retry)
+    assert told(fake, "Ready") == ("Unknown", "JobRefused")
+
+
+async def test_the_log_of_an_evaluation_is_kept_for_an_hour() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    ended(fake, message=json.dumps(RESULT))
+    await settle(reconcile, KEY, fake)
+    assert len(fake.cluster.of_kind("Job")) == 1
+    fake.clock.advance(minutes=61)
+    await settle(reconcile, KEY, fake)
+    assert fake.cluster.of_kind("Job") == []
+    assert told(fake, "Ready") == ("True", "Ready")
+
+
+# --- who uses it --------------------------------------------------------------------------------
+
+READY = a_ready_version(evaluation=GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        pytest.param(
+            a_service(
+                models={"bot": {"name": "bot-1"}},
+                status={"models": [{"name": "bot", "activeVersion": "bot-1"}]},
+            ),
+            "InferenceService chat (active for bot)",
+            id="a service that serves it",
+        ),
+        pytest.param(
+            a_service(
+                models={"bot": {"name": "bot-1"}},
+                status={"models": [{"name": "bot", "candidateVersion": "bot-1"}]},
+            ),
+            "InferenceService chat (candidate for bot)",
+            id="a service that is loading it",
+        ),
+        pytest.param(
+            a_service(base={"name": "tiny", "modelVersion": {"name": "bot-1"}}),
+            "InferenceService chat (base)",
+            id="a service whose base it is",
+        ),
+        pytest.param(a_job(base="bot-1"), "FineTuneJob train (base)", id="a job that trains on it"),
+        pytest.param(
+            a_version("bot-2", base={"modelVersion": {"name": "bot-1"}}),
+            "ModelVersion bot-2 (base)",
+            id="a version whose base it is",
+        ),
+    ],
+)
+async def test_a_version_in_use_is_protected(user: Any, says: str) -> None:
+    fake = world_of(READY, user)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "InUse") == ("True", "InUse")
+    assert seen(fake).metadata.finalizers == ["trimtab.dev/in-use"]
+    in_use = find(seen(fake).status.conditions, "InUse")
+    assert in_use is not None
+    assert says in in_use.message
+
+
+async def test_deleting_a_version_waits_for_its_users_and_says_so() -> None:
+    service = a_service(
+        models={"bot": {"name": "bot-1"}},
+        status={"models": [{"name": "bot", "activeVersion": "bot-1"}]},
+    )
+    fake = world_of(READY, service)
+    await settle(reconcile, KEY, fake)
+    fake.cluster.edit(
+        "ModelVersion", KEY, {"metadata": {"deletionTimestamp": "2026-01-02T00:00:00Z"}}
+    )
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "InUse") == ("True", "DeletionWaits")
+    fake.cluster.take_away("InferenceService", service.key)
+    await reconcile(KEY, fake.world)
+    assert fake.cluster.get(ModelVersion, KEY) is None
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        pytest.param(
+            a_job(base="bot-1", conditions=[condition("Complete")]), id="a job that is complete"
+        ),
+        pytest.param(a_job(base="bot-1", conditions=[condition("Failed")]), id="a job that failed"),
+        pytest.param(
+            a_service(
+                models={"other": {"name": "bot-2"}},
+                status={"models": [{"name": "bot", "activeVersion": "bot-1"}]},
+            ),
+            id="a service whose spec no longer has the model",
+        ),
+    ],
+)
+async def test_who_is_done_with_a_version_does_not_hold_it(user: Any) -> None:
+    fake = world_of(READY, user)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "InUse") == ("False", "NotInUse")
+    assert seen(fake).metadata.finalizers == []
+
+
+async def test_producers_are_remembered_after_their_jobs_are_gone() -> None:
+    fake = world_of(READY, a_job("first", modelVersion="bot-1"))
+    await settle(reconcile, KEY, fake)
+    fake.cluster.take_away("FineTuneJob", (NAMESPACE, "first"))
+    fake.cluster.add(a_job("second", modelVersion="bot-1"))
+    await settle(reconcile, KEY, fake)
+    assert [p.fine_tune_job for p in seen(fake).status.producers] == ["first", "second"]
+
+
+# --- crashes ------------------------------------------------------------------------------------
+
+Prepare = Callable[[FakeWorld], None]
+
+
+def with_service(fake: FakeWorld) -> None:
+    fake.cluster.add(
+        a_service(
+            models={"bot": {"name": "bot-1"}},
+            status={"models": [{"name": "bot", "activeVersion": "bot-1"}]},
+        )
+    )
+
+
+@pytest.mark.parametrize("writes", range(14))
+@pytest.mark.parametrize(
+    "version",
+    [a_version(), a_version(evaluation=GIVEN), a_version(status=ready_status())],
+    ids=["an evaluation is started", "a report is given", "it is ready"],
+)
+async def test_a_crash_between_writes_leaves_no_trace(version: ModelVersion, writes: int) -> None:
+    calm, shaken = world_of(version), world_of(version)
+    with_service(calm)
+    await settle(reconcile, KEY, calm)
+    dying = FakeCluster(dies_after=writes)
+    for each in (version,):
+        dying.add(each)
+    shaken.cluster = dying
+    with_service(shaken)
+    with suppress(Crash):
+        await settle(reconcile, KEY, shaken)
+    dying.revive()
+    await settle(reconcile, KEY, shaken)
+    assert dying.state == calm.cluster.state
