@@ -27,6 +27,10 @@ class Tokenizer(Protocol):
         """Token ids of a text under `input_ids`."""
         ...
 
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str:
+        """The text of tokens."""
+        ...
+
     def apply_chat_template(
         self, conversation: list[dict[str, Any]], *, tokenize: bool, add_generation_prompt: bool
     ) -> str:

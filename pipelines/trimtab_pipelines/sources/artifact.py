@@ -64,10 +64,8 @@ class ArtifactReader:
     async def _pulled(self) -> Manifest:
         async def pull(registry: RegistryClient) -> Manifest:
             reference = self.reference.at(await registry.resolve(self.reference))
-            manifest = await registry.manifest(reference)
             self._folder.mkdir(parents=True, exist_ok=True)
-            await registry.pull(reference, self._folder)
-            return manifest
+            return await registry.pull(reference, self._folder)
 
         return await with_registry(self._access, self.reference, pull)
 

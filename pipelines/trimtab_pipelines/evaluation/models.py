@@ -1,0 +1,154 @@
+"""The candidate and its base as one loaded network: an adapter that can be switched off, or a model."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read when transformers is imported: everything is on the disk.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from trimtab_api.reasons import FailureReason
+from trimtab_pipelines.evaluation.adapters import WEIGHTS, tensor_shapes
+from trimtab_pipelines.prompts import Tokenizer
+from trimtab_pipelines.runtime import RunError
+
+transformers_logging.disable_progress_bar()
+
+# A transformers or peft model: neither library publishes types.
+Network = Any
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is evaluated."""
+
+    network: Network
+    tokenizer: Tokenizer
+    is_adapter: bool
+    context_length: int
+    device: torch.device
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """The base alone for as long as this lasts."""
+        with self.network.disable_adapter() if self.is_adapter else nullcontext():
+            yield
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = next(self.network.parameters()).dtype
+        return dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the network gives logits for."""
+        return int(self.network.get_output_embeddings().weight.shape[0])
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """What ends an answer."""
+        said = self.network.generation_config.eos_token_id
+        own = self.tokenizer.eos_token_id
+        tokens = said if isinstance(said, list) else [said]
+        return sorted({token for token in [*tokens, own] if token is not None})
+
+
+def load(model: Path, adapter: Path | None, *, gpus: int) -> Loaded:
+    """Load from folders whose files have been verified; nothing is downloaded, no foreign code runs.
+
+    On a CPU everything is float32, on a GPU the number format of the weights.
+    """
+    device = torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
+    network = _network(model, torch.float32 if device.type == "cpu" else "auto")
+    if network.dtype == torch.float32 and device.type == "cuda":
+        network = network.to(torch.bfloat16)  # what engines make of float32 on a GPU
+    tokenizer = _tokenizer(model)
+    context = getattr(network.config.get_text_config(), "max_position_embeddings", None) or 2048
+    ends = network.generation_config.eos_token_id
+    # The model's own may ask for sampling and penalties: figures need the plain greedy answer.
+    network.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=ends, pad_token_id=_pad(tokenizer, ends)
+    )
+    if adapter is not None:
+        network = _with_adapter(network, adapter)
+    network = network.to(device).eval()
+    return Loaded(network, tokenizer, adapter is not None, context, device)
+
+
+def _network(path: Path, dtype: torch.dtype | str) -> Network:
+    try:
+        network, report = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    except _LOADING_ERRORS as error:
+        raise RunError(
+            FailureReason.UNSUPPORTED_MODEL, f"transformers cannot load the model: {_first(error)}"
+        ) from error
+    if report["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        raise RunError(
+            FailureReason.CORRUPT_WEIGHTS,
+            f"the weights lack {min(report['missing_keys'])}; push all safetensors files",
+        )
+    return network
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        )
+    except _LOADING_ERRORS as error:
+        raise RunError(
+            FailureReason.UNSUPPORTED_MODEL,
+            f"transformers cannot load the tokenizer: {_first(error)}",
+        ) from error
+    return tokenizer
+
+
+def _with_adapter(network: Network, adapter: Path) -> Network:
+    from peft import PeftModel, get_peft_model_state_dict  # noqa: PLC0415 - not for full versions
+
+    try:
+        adapted = PeftModel.from_pretrained(network, str(adapter), local_files_only=True)
+    except _LOADING_ERRORS as error:
+        raise _foreign(_first(error)) from error
+    known = set(get_peft_model_state_dict(adapted))
+    stray = sorted(set(tensor_shapes(adapter / WEIGHTS)) ^ known)
+    if stray:
+        raise _foreign(f"{stray[0]} has no counterpart")
+    return adapted
+
+
+def _foreign(detail: str) -> RunError:
+    return RunError(
+        FailureReason.BASE_MISMATCH,
+        f"the adapter does not fit its base ({detail}); name the base that it was trained on",
+    )
+
+
+def _pad(tokenizer: Tokenizer, ends: int | list[int] | None) -> int:
+    own = getattr(tokenizer, "pad_token_id", None)
+    if own is not None:
+        return int(own)
+    first = ends[0] if isinstance(ends, list) else ends
+    return int(first if first is not None else tokenizer.eos_token_id or 0)
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,114 @@
+"""What a loaded model says: losses of given answers, answers of its own. Batches by length, no gradients."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from trimtab_pipelines.evaluation.models import Loaded
+from trimtab_pipelines.prompts import IGNORED, Record, has_answer, render_example, render_prompt
+
+# Logits of one batch may take so many numbers: 256 MiB of float32.
+_BATCH_LOGITS = 1 << 26
+_GENERATED_AT_ONCE = 64
+# Of a record that is longer only the beginning is scored.
+_LONGEST_EXAMPLE = 4096
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out record in tokens."""
+
+    record: Record
+    prompt: list[int]
+    tokens: list[int]
+    labels: list[int]
+
+
+def examples_of(loaded: Loaded, records: Sequence[Record], max_new_tokens: int) -> list[Example]:
+    """The records that fit into the context together with an answer."""
+    longest = min(loaded.context_length, _LONGEST_EXAMPLE)
+    found = []
+    for record in records:
+        tokens, labels = render_example(loaded.tokenizer, record, longest)
+        prompt = [] if "text" in record else render_prompt(loaded.tokenizer, record)
+        is_fitting = len(prompt) + min(max_new_tokens, longest // 2) <= longest
+        if has_answer(labels) and is_fitting:
+            found.append(Example(record, prompt, tokens, labels))
+    return found
+
+
+@torch.inference_mode()
+def losses(loaded: Loaded, examples: Sequence[Example]) -> list[tuple[float, int]]:
+    """For each example the sum of the losses of its counted tokens, and their number."""
+    found: list[tuple[float, int]] = [(0.0, 0)] * len(examples)
+    room = max(1, _BATCH_LOGITS // loaded.vocabulary)
+    for batch in _batches([len(example.tokens) for example in examples], room):
+        tokens, mask = _padded([examples[i].tokens for i in batch], 0, left=False)
+        labels, _ = _padded([examples[i].labels for i in batch], IGNORED, left=False)
+        logits = loaded.network(
+            input_ids=tokens.to(loaded.device), attention_mask=mask.to(loaded.device)
+        ).logits
+        targets = labels[:, 1:].to(loaded.device)
+        each = cross_entropy(
+            logits[:, :-1].float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+        )
+        sums = each.double().sum(dim=1).tolist()
+        counts = (targets != IGNORED).sum(dim=1).tolist()
+        for index, total, count in zip(batch, sums, counts, strict=True):
+            found[index] = (total, count)
+    return found
+
+
+@torch.inference_mode()
+def answers(loaded: Loaded, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
+    """Greedy answers to the prompts."""
+    found = [""] * len(examples)
+    lengths = [len(example.prompt) for example in examples]
+    room = max(lengths, default=1) * _GENERATED_AT_ONCE
+    for batch in _batches(lengths, room, most=_GENERATED_AT_ONCE):
+        pad = loaded.network.generation_config.pad_token_id
+        tokens, mask = _padded([examples[i].prompt for i in batch], pad, left=True)
+        left = loaded.context_length - tokens.shape[1]
+        made = loaded.network.generate(
+            input_ids=tokens.to(loaded.device),
+            attention_mask=mask.to(loaded.device),
+            max_new_tokens=max(1, min(max_new_tokens, left)),
+            eos_token_id=loaded.end_tokens or None,
+        )
+        for index, row in zip(batch, made[:, tokens.shape[1] :].tolist(), strict=True):
+            found[index] = _text(loaded, row)
+    return found
+
+
+def _text(loaded: Loaded, row: list[int]) -> str:
+    ends = set(loaded.end_tokens)
+    end = next((place for place, token in enumerate(row) if token in ends), len(row))
+    text: str = loaded.tokenizer.decode(row[:end], skip_special_tokens=True)
+    return text.strip()
+
+
+def _batches(lengths: Sequence[int], room: int, most: int = 64) -> Iterator[list[int]]:
+    """Indices of similar length together, so that little is computed for padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) >= most or (len(batch) + 1) * lengths[batch[0]] > room):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], filler: int, *, left: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(row) for row in rows)
+    values, masks = [], []
+    for row in rows:
+        gap = width - len(row)
+        padding, zeros, ones = [filler] * gap, [0] * gap, [1] * len(row)
+        values.append([*padding, *row] if left else [*row, *padding])
+        masks.append(zeros + ones if left else ones + zeros)
+    return torch.tensor(values), torch.tensor(masks)
