@@ -1,0 +1,64 @@
+"""`python -m trimtab_operator` runs the operator; `release-finalizers` is for uninstalling."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from trimtab_api import names
+from trimtab_operator.handlers import feed
+from trimtab_operator.main import Operator, release_finalizers
+from trimtab_operator.settings import SETTINGS_PATH, Settings
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line; what is passed as `extra` becomes fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="trimtab_operator", description=__doc__)
+    parser.add_argument("command", nargs="?", default="run", choices=["run", "release-finalizers"])
+    parser.add_argument("--settings", type=Path, default=Path(SETTINGS_PATH))
+    parser.add_argument("--port", type=int, default=names.PORT_OPERATOR_METRICS)
+    arguments = parser.parse_args()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    level = os.environ.get("TRIMTAB_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(level=level, handlers=[handler])
+    feed.quiet()
+    try:
+        settings = Settings.model_validate_json(arguments.settings.read_bytes())
+    except (OSError, ValidationError) as error:
+        print(f"{arguments.settings} cannot be used: {error}", file=sys.stderr)
+        return 2
+    if arguments.command == "release-finalizers":
+        print(f"released {asyncio.run(release_finalizers(settings))} objects")
+        return 0
+    asyncio.run(Operator(settings, port=arguments.port).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""One paged list and one watch per kind keep the store equal to the API server.
+
+Level-triggered: whatever was missed shows in the next list, and what the list lacks is removed.
+"""
+
+import asyncio
+import logging
+import random
+from typing import Final
+
+from trimtab_operator.adapters.api import Api, Expired
+from trimtab_operator.adapters.kinds import Kind
+from trimtab_operator.adapters.store import Key, Store, key_of, version_of
+from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.manifests import Manifest
+
+log = logging.getLogger(__name__)
+PAGE: Final = 500
+MAX_BACKOFF_SECONDS: Final = 30.0
+
+
+def trimmed(kind: str, manifest: Manifest) -> Manifest:
+    """The object without what nobody reads: it would only fill the memory."""
+    metadata = {k: v for k, v in manifest.get("metadata", {}).items() if k != "managedFields"}
+    result = {**manifest, "kind": kind, "metadata": metadata}
+    if kind == "Pod":
+        result.pop("spec", None)
+    return result
+
+
+class Lister:
+    """Paged lists of one kind, into the store."""
+
+    def __init__(
+        self, api: Api, kind: Kind, store: Store, scope: str | None, selector: str
+    ) -> None:
+        self.kind = kind
+        self.path = kind.path(scope)
+        self._api = api
+        self._store = store
+        self._scope = scope
+        self._selector = {"labelSelector": selector} if selector else {}
+
+    async def list(self) -> str:
+        """Make the store equal to the server's list; returns the list's resource version."""
+        seen: set[Key] = set()
+        query = {**self._selector, "limit": str(PAGE)}
+        while True:
+            page = await self._api.request("GET", self.path, query=query)
+            for item in page.get("items") or []:
+                item.setdefault("apiVersion", self.kind.api_version)
+                seen.add(key_of(item))
+                self.put(item)
+            metadata = page.get("metadata", {})
+            if not metadata.get("continue"):
+                break
+            query["continue"] = metadata["continue"]
+        version = str(metadata.get("resourceVersion", "0"))
+        for key in self._store.keys(self.kind.name):
+            if key not in seen and self._scope in {None, key[0]}:
+                self._store.remove(self.kind.name, key, int(version))
+        return version
+
+    def put(self, manifest: Manifest) -> None:
+        """Into the store."""
+        self._store.put(self.kind.name, trimmed(self.kind.name, manifest))
+
+    def remove(self, manifest: Manifest) -> None:
+        """Out of the store."""
+        self._store.remove(self.kind.name, key_of(manifest), version_of(manifest))
+
+
+class Reflector:
+    """Follows one kind until it is cancelled."""
+
+    def __init__(self, api: Api, lister: Lister, telemetry: Telemetry, selector: str) -> None:
+        self.synced = asyncio.Event()
+        self._api = api
+        self._lister = lister
+        self._telemetry = telemetry
+        self._selector = {"labelSelector": selector} if selector else {}
+        self._name = lister.path
+        self._version = ""
+
+    async def run(self) -> None:
+        """List, watch, and begin anew as often as it takes."""
+        failures = 0
+        while True:
+            try:
+                if not self._version:
+                    self._version = await self._lister.list()
+                    self._telemetry.heard(self._name)
+                    self.synced.set()
+                await self._follow()
+                failures = 0
+            except Expired:
+                self._restarted("expired")
+                self._version = ""
+            except ClusterError as error:
+                self._restarted("error")
+                # The server is away, but we are not stuck: being started anew would not help.
+                self._telemetry.heard(self._name)
+                failures += 1
+                delay = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
+                delay *= random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
+                log.warning("watch lost", extra={"watch": self._name, "error": str(error)})
+                await asyncio.sleep(delay)
+
+    async def _follow(self) -> None:
+        # Watches of one process should not all end in the same second.
+        seconds = random.randint(240, 480)  # noqa: S311 - as above
+        query = {**self._selector, "resourceVersion": self._version, "timeoutSeconds": str(seconds)}
+        async for event in self._api.watch(self._lister.path, query):
+            self._telemetry.heard(self._name)
+            item = event["object"]
+            if event["type"] == "DELETED":
+                self._lister.remove(item)
+            elif event["type"] != "BOOKMARK":
+                self._lister.put(item)
+            # Kept as it goes: after a cut the watch goes on from here.
+            self._version = str(version_of(item) or self._version)
+
+    def _restarted(self, cause: str) -> None:
+        self._telemetry.watch_restarts.labels(self._lister.kind.name, cause).inc()

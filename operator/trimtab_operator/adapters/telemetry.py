@@ -1,0 +1,117 @@
+"""Metrics about the operator itself, and the three addresses under which it can be asked.
+
+/metrics for Prometheus; /healthz fails when a watch has gone silent, so that the kubelet starts us
+anew; /readyz fails until the observed world is complete.
+"""
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# Bookmarks come about once a minute; a watch that is silent for that long is broken.
+SILENCE_SECONDS = 300.0
+
+
+class Telemetry:
+    """Counters of one operator process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        prefix = "trimtab_operator"
+        self.reconciles = Counter(
+            f"{prefix}_reconciles",
+            "Reconciles by kind and outcome.",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
+        self.errors = Counter(
+            f"{prefix}_errors",
+            "Reconciles that ended by an error, by class.",
+            ["kind", "error"],
+            registry=self.registry,
+        )
+        self.durations = Histogram(
+            f"{prefix}_reconcile_seconds",
+            "Duration of a reconcile.",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.waits = Histogram(
+            f"{prefix}_queue_wait_seconds",
+            "Time that a key waits in the queue.",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.depth = Gauge(
+            f"{prefix}_queue_depth",
+            "Keys that wait for a worker.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.writes = Counter(
+            f"{prefix}_writes",
+            "Requests that change the cluster, by kind and verb.",
+            ["kind", "verb"],
+            registry=self.registry,
+        )
+        self.objects = Gauge(
+            f"{prefix}_objects", "Objects in the store.", ["kind"], registry=self.registry
+        )
+        self.watch_restarts = Counter(
+            f"{prefix}_watch_restarts",
+            "Watches that had to begin anew, by cause.",
+            ["kind", "cause"],
+            registry=self.registry,
+        )
+        self._watches: dict[str, float] = {}
+        self._ready: Callable[[], bool] = lambda: False
+
+    def heard(self, watch: str) -> None:
+        """A watch has said something, be it a bookmark."""
+        self._watches[watch] = time.monotonic()
+
+    def silent_watches(self) -> list[str]:
+        """Watches that have said nothing for too long."""
+        limit = time.monotonic() - SILENCE_SECONDS
+        return sorted(watch for watch, moment in self._watches.items() if moment < limit)
+
+    def ready_when(self, ready: Callable[[], bool]) -> None:
+        """Who knows whether we are ready."""
+        self._ready = ready
+
+    def application(self) -> web.Application:
+        """The HTTP side."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        return app
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body = generate_latest(self.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        silent = self.silent_watches()
+        if silent:
+            return web.Response(status=503, text=f"silent watches: {', '.join(silent)}\n")
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if not self._ready():
+            return web.Response(status=503, text="the observed world is not complete yet\n")
+        return web.Response(text="ok\n")
+
+
+async def serve(telemetry: Telemetry, port: int) -> web.AppRunner:
+    """Start the HTTP side; the caller cleans the runner up."""
+    runner = web.AppRunner(telemetry.application(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner

@@ -1,0 +1,174 @@
+"""Wiring: the only module that sees everything.
+
+kopf ─────────► store ──► dispatcher ──► one queue per kind ──► reconcilers ──► cluster
+reflectors ───►   ▲                                                               │
+                  └──────────────────────── answers to own writes ◄───────────────┘
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import aiohttp
+import kopf
+
+from trimtab_api import names
+from trimtab_operator.adapters import telemetry as metrics
+from trimtab_operator.adapters.api import Api
+from trimtab_operator.adapters.clock import SystemClock
+from trimtab_operator.adapters.cluster import ApiCluster
+from trimtab_operator.adapters.kinds import OURS, Kind, watched
+from trimtab_operator.adapters.pods import HttpPods
+from trimtab_operator.adapters.reflector import Lister, Reflector
+from trimtab_operator.adapters.registry import OciRegistry
+from trimtab_operator.adapters.store import Store
+from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.outcome import Outcome
+from trimtab_operator.handlers import feed
+from trimtab_operator.handlers.dispatch import Dispatcher
+from trimtab_operator.reconcilers import finetunejob, inferenceservice, modelversion
+from trimtab_operator.reconcilers.ports import Key, World
+from trimtab_operator.settings import Settings
+from trimtab_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+Reconciler = Callable[[Key, World], Awaitable[Outcome]]
+
+RECONCILERS: Final[dict[str, Reconciler]] = {
+    "FineTuneJob": finetunejob.reconcile,
+    "ModelVersion": modelversion.reconcile,
+    "InferenceService": inferenceservice.reconcile,
+}
+SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+RESYNC: Final = timedelta(minutes=10)
+RESYNC_SPREAD: Final = timedelta(minutes=2)
+
+
+class Operator:
+    """One operator process. Nothing in it outlives `run`; all state is in the cluster."""
+
+    def __init__(self, settings: Settings, *, port: int = names.PORT_OPERATOR_METRICS) -> None:
+        self._settings = settings
+        self._port = port
+        self._telemetry = Telemetry()
+        self._store = Store()
+        self._scopes: Sequence[str | None] = settings.watch_namespaces or [None]
+        self._ready = False
+
+    async def run(self) -> None:
+        """Work until SIGTERM or cancellation."""
+        self._telemetry.ready_when(lambda: self._ready)
+        async with AsyncExitStack() as stack:
+            runner = await metrics.serve(self._telemetry, self._port)
+            stack.push_async_callback(runner.cleanup)
+            api = await Api.connect()
+            stack.push_async_callback(api.close)
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            registry = await stack.enter_async_context(
+                OciRegistry(plain_http=self._settings.registry.plain_http)
+            )
+            pods = HttpPods(session, lambda kind, key: dispatcher.wake(kind, key))
+            stack.push_async_callback(pods.close)
+            clock = SystemClock()
+            world = World(
+                cluster=ApiCluster(api, self._store, self._telemetry, clock),
+                registry=registry,
+                pods=pods,
+                agents=pods,
+                clock=clock,
+                settings=self._settings,
+            )
+            queues = {
+                kind: WorkQueue(kind, partial(_reconcile, reconcile, world), self._telemetry)
+                for kind, reconcile in RECONCILERS.items()
+            }
+            dispatcher = Dispatcher(self._store, queues)
+            await self._work(api, queues, dispatcher)
+
+    async def _work(self, api: Api, queues: dict[str, WorkQueue], dispatcher: Dispatcher) -> None:
+        ours = [self._lister(api, kind, scope, "") for kind in OURS for scope in self._scopes]
+        reflectors = [
+            Reflector(api, self._lister(api, kind, scope, SELECTOR), self._telemetry, SELECTOR)
+            for kind in watched(self._settings.exposure.kind)
+            for scope in self._scopes
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(reflector.run()) for reflector in reflectors]
+            # Nothing is decided before the observed world is complete: absence must mean absence.
+            await _listed(ours)
+            for reflector in reflectors:
+                await reflector.synced.wait()
+            running += [tasks.create_task(queue.run()) for queue in queues.values()]
+            running.append(tasks.create_task(self._resync(ours, dispatcher)))
+            self._ready = True
+            log.info("the observed world is complete")
+            await self._feed()  # ends with SIGTERM
+            self._ready = False
+            for task in running:
+                task.cancel()
+
+    async def _feed(self) -> None:
+        await kopf.operator(
+            registry=feed.registry(self._store),
+            settings=feed.settings(),
+            standalone=True,
+            clusterwide=not self._settings.watch_namespaces,
+            namespaces=self._settings.watch_namespaces,
+        )
+
+    async def _resync(self, listers: Sequence[Lister], dispatcher: Dispatcher) -> None:
+        """What kopf's watch has missed is found here, and every object is looked at again."""
+        while True:
+            await asyncio.sleep(RESYNC.total_seconds())
+            try:
+                for lister in listers:
+                    await lister.list()
+            except ClusterError as error:
+                log.warning("resync put off", extra={"error": str(error)})
+                continue
+            dispatcher.all_again(RESYNC_SPREAD)
+
+    def _lister(self, api: Api, kind: Kind, scope: str | None, selector: str) -> Lister:
+        return Lister(api, kind, self._store, scope, selector)
+
+
+async def _reconcile(reconcile: Reconciler, world: World, key: Key) -> Outcome:
+    return await reconcile(key, world)
+
+
+async def _listed(listers: Sequence[Lister]) -> None:
+    """The first list of each of our kinds, however long the API server takes to answer."""
+    for lister in listers:
+        while True:
+            try:
+                await lister.list()
+                break
+            except ClusterError as error:
+                log.warning("the first list failed", extra={"error": str(error)})
+                await asyncio.sleep(1)
+
+
+async def release_finalizers(settings: Settings) -> int:
+    """Take our finalizers off all objects, so that none is stranded when the operator leaves.
+
+    Returns how many objects were let go.
+    """
+    api = await Api.connect()
+    store = Store()
+    cluster = ApiCluster(api, store, Telemetry(), SystemClock())
+    released = 0
+    try:
+        for scope in settings.watch_namespaces or [None]:
+            for kind in OURS:
+                await Lister(api, kind, store, scope, "").list()
+        for kind in OURS:
+            for manifest in store.all(kind.name):
+                released += await cluster.release(kind, manifest)
+    finally:
+        await api.close()
+    return released

@@ -1,0 +1,221 @@
+"""One queue of keys per kind: the only place where reconciles are started and repeated.
+
+A key waits at most once and is never worked on twice at the same time; what arrives while it is
+being worked on brings it back afterwards. Namespaces take turns, so that one with thousands of
+objects cannot starve another. What a reconcile returns decides when its key is looked at again.
+
+    add ──► waiting ──► working ──► Done(None)   rests until something changes
+              ▲            │
+              └── later ◄──┴──────► Done(t), Retry, an error
+"""
+
+import asyncio
+import heapq
+import itertools
+import logging
+import random
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, assert_never
+
+from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, TrimtabError
+from trimtab_operator.domain.outcome import Done, Outcome, Reject, Retry
+
+log = logging.getLogger(__name__)
+Key = tuple[str, str]  # namespace, name
+Reconcile = Callable[[Key], Awaitable[Outcome]]
+
+FIRST_BACKOFF: Final = timedelta(milliseconds=200)
+LAST_BACKOFF: Final = timedelta(minutes=2)
+# Somebody else wrote first: the watch brings their view within moments.
+AFTER_CONFLICT: Final = timedelta(milliseconds=50)
+
+
+def backoff(failures: int) -> timedelta:
+    """Doubles with each failure in a row; half of it is chance, so that a crowd spreads out."""
+    longest = min(FIRST_BACKOFF * 2 ** min(failures, 16), LAST_BACKOFF)
+    chance: float = random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
+    return longest * chance
+
+
+def next_visit(outcome: Outcome, failures: int) -> timedelta | None:
+    """When to look at this key again; None means when something changes."""
+    match outcome:
+        case Done(again_after):
+            return again_after  # a deadline, a TTL, the next reading; or None
+        case Reject():
+            return None
+        case Retry(after=after):
+            return after if after is not None else backoff(failures)
+        case _:
+            assert_never(outcome)
+
+
+class FairQueue:
+    """Keys in order of arrival within a namespace; namespaces take turns."""
+
+    def __init__(self) -> None:
+        self._namespaces: OrderedDict[str, deque[Key]] = OrderedDict()
+        self._members: set[Key] = set()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def push(self, key: Key, *, urgent: bool = False) -> bool:
+        """Put a key in; False when it waits already. Urgent keys go to the front."""
+        if key in self._members:
+            return False
+        self._members.add(key)
+        waiting = self._namespaces.setdefault(key[0], deque())
+        if urgent:
+            waiting.appendleft(key)
+            self._namespaces.move_to_end(key[0], last=False)
+        else:
+            waiting.append(key)
+        return True
+
+    def pop(self) -> Key:
+        """The next key; its namespace goes to the end of the row."""
+        namespace, waiting = next(iter(self._namespaces.items()))
+        key = waiting.popleft()
+        self._members.remove(key)
+        if waiting:
+            self._namespaces.move_to_end(namespace)
+        else:
+            del self._namespaces[namespace]
+        return key
+
+
+@dataclass(order=True)
+class _Visit:
+    due: float
+    order: int
+    key: Key
+
+
+class WorkQueue:
+    """Runs one kind's reconciler for the keys that are put in."""
+
+    def __init__(
+        self, kind: str, reconcile: Reconcile, telemetry: Telemetry, workers: int = 8
+    ) -> None:
+        self.kind = kind
+        self._reconcile = reconcile
+        self._telemetry = telemetry
+        self._workers = workers
+        self._waiting = FairQueue()
+        self._since: dict[Key, float] = {}
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._due: dict[Key, float] = {}
+        self._visits: list[_Visit] = []
+        self._order = itertools.count()
+        self._wake = asyncio.Event()
+        self._scheduled = asyncio.Event()
+
+    def add(self, key: Key, *, urgent: bool = False) -> None:
+        """Look at this key as soon as possible."""
+        if key in self._working:
+            self._again.add(key)
+        elif self._waiting.push(key, urgent=urgent):
+            self._since[key] = asyncio.get_running_loop().time()
+            self._telemetry.depth.labels(self.kind).set(len(self._waiting))
+            self._wake.set()
+
+    def add_after(self, key: Key, delay: timedelta) -> None:
+        """Look at this key after a while; a later date gives way to an earlier one."""
+        due = asyncio.get_running_loop().time() + max(delay.total_seconds(), 0)
+        known = self._due.get(key)
+        if known is not None and known <= due:
+            return
+        self._due[key] = due
+        heapq.heappush(self._visits, _Visit(due, next(self._order), key))
+        self._scheduled.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is worked on."""
+        return not len(self._waiting) and not self._working
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_dates())
+            for _ in range(self._workers):
+                tasks.create_task(self._work())
+
+    async def _keep_dates(self) -> None:
+        while True:
+            self._scheduled.clear()
+            now = asyncio.get_running_loop().time()
+            while self._visits and self._visits[0].due <= now:
+                visit = heapq.heappop(self._visits)
+                if self._due.get(visit.key) == visit.due:
+                    del self._due[visit.key]
+                    self.add(visit.key)
+            delay = self._visits[0].due - now if self._visits else None
+            try:
+                async with asyncio.timeout(delay):
+                    await self._scheduled.wait()
+            except TimeoutError:
+                continue
+
+    async def _work(self) -> None:
+        while True:
+            while not len(self._waiting):
+                self._wake.clear()
+                await self._wake.wait()
+            key = self._waiting.pop()
+            now = asyncio.get_running_loop().time()
+            self._telemetry.depth.labels(self.kind).set(len(self._waiting))
+            self._telemetry.waits.labels(self.kind).observe(now - self._since.pop(key, now))
+            self._working.add(key)
+            # A date that was set before is void: this visit sets the next one.
+            self._due.pop(key, None)
+            try:
+                await self._visit(key)
+            finally:
+                self._working.discard(key)
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)
+
+    async def _visit(self, key: Key) -> None:
+        began = asyncio.get_running_loop().time()
+        outcome = await self._outcome(key)
+        spent = asyncio.get_running_loop().time() - began
+        self._telemetry.durations.labels(self.kind).observe(spent)
+        self._telemetry.reconciles.labels(self.kind, type(outcome).__name__).inc()
+        delay = next_visit(outcome, self._failures.get(key, 0))
+        if isinstance(outcome, Retry):
+            self._failures[key] = self._failures.get(key, 0) + 1
+        else:
+            self._failures.pop(key, None)
+        if delay is not None:
+            self.add_after(key, delay)
+
+    async def _outcome(self, key: Key) -> Outcome:
+        """What the reconcile says; errors that it let pass become retries."""
+        context = {"kind": self.kind, "namespace": key[0], "object": key[1]}
+        try:
+            outcome = await self._reconcile(key)
+        except Conflict as error:
+            self._telemetry.errors.labels(self.kind, "Conflict").inc()
+            log.debug("somebody else wrote first", extra={**context, "error": str(error)})
+            return Retry(str(error), after=None if self._failures.get(key) else AFTER_CONFLICT)
+        except TrimtabError as error:
+            self._telemetry.errors.labels(self.kind, type(error).__name__).inc()
+            log.warning("reconcile put off", extra={**context, "error": str(error)})
+            wait = error.after if isinstance(error, ClusterUnreachable) else None
+            return Retry(str(error), after=wait)
+        except Exception as error:
+            self._telemetry.errors.labels(self.kind, type(error).__name__).inc()
+            log.exception("reconcile failed", extra=context)
+            return Retry(f"{type(error).__name__}: {error}")
+        if isinstance(outcome, Retry):
+            log.info("tried again later", extra={**context, "error": outcome.message})
+        return outcome
