@@ -56,6 +56,17 @@ class Exposure(ApiModel):
     parent_ref: str = ""
 
 
+class NetworkSettings(ApiModel):
+    """Who may reach engines and gateways' admin ports, where the cluster enforces NetworkPolicies.
+
+    Without the operator's own namespace no policy is written: it would shut the operator out.
+    Prometheus may be elsewhere; without its namespace it cannot scrape engines.
+    """
+
+    operator_namespace: str = ""
+    prometheus_namespace: str = ""
+
+
 class Settings(ApiModel):
     """The operator's settings; an unknown field is a newer chart's and is left alone.
 
@@ -68,5 +79,6 @@ class Settings(ApiModel):
     registry: RegistrySettings
     engine: EngineSettings = EngineSettings()
     exposure: Exposure = Exposure()
+    network: NetworkSettings = NetworkSettings()
     watch_namespaces: list[str] = Field(default_factory=list)
     pod_security_context: dict[str, Any] = Field(default_factory=dict)

@@ -41,6 +41,7 @@ CHILDREN: Final = (
     Kind("ServiceAccount", "v1", "serviceaccounts"),
     Kind("Job", "batch/v1", "jobs"),
     Kind("Deployment", "apps/v1", "deployments"),
+    Kind("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies"),
     Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
     Kind("Role", "rbac.authorization.k8s.io/v1", "roles"),
     Kind("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings"),
