@@ -4,6 +4,7 @@ An engine's word that an adapter is loaded is not proof. The evaluation stores w
 (and its base) answer; the process that loads it asks the engine the same and compares.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from trimtab_api.model import ApiModel
@@ -57,7 +58,9 @@ def distance(left: list[list[float]], right: list[list[float]]) -> float:
     return sum(abs(a - b) for a, b in pairs) / len(pairs)
 
 
-def compare(reference: Fingerprint, answer: list[list[float]], siblings: list[list[list[float]]] = []) -> Comparison:  # noqa: B006 - never mutated
+def compare(
+    reference: Fingerprint, answer: list[list[float]], siblings: Sequence[list[list[float]]] = ()
+) -> Comparison:
     """Judge an engine's answer to the reference's probes.
 
     `answer[i]` are the log-probabilities for `reference.sequences[i]`; each sibling is the same for
@@ -67,7 +70,9 @@ def compare(reference: Fingerprint, answer: list[list[float]], siblings: list[li
     """
     own_reference = [s.logprobs for s in reference.sequences]
     base_reference = [s.base_logprobs for s in reference.sequences if s.base_logprobs is not None]
-    others = ([base_reference] if len(base_reference) == len(own_reference) else []) + list(siblings)
+    others = ([base_reference] if len(base_reference) == len(own_reference) else []) + list(
+        siblings
+    )
     own = distance(answer, own_reference)
     base = distance(answer, base_reference) if len(base_reference) == len(own_reference) else None
     sibling = min((distance(answer, s) for s in siblings), default=None)

@@ -13,7 +13,7 @@ class FailureReason(StrEnum):
     DATA_EMPTY = "DataEmpty"  # a source has no record
     DATA_MALFORMED = "DataMalformed"  # a line or file cannot be parsed; the message names it
     DATA_ENCODING = "DataEncoding"  # a file is not UTF-8
-    COLUMN_MISSING = "ColumnMissing"  # a mapped column does not exist; the message lists those that do
+    COLUMN_MISSING = "ColumnMissing"  # a mapped column does not exist; the message lists the others
     TOO_FEW_RECORDS = "TooFewRecords"  # a split that is needed would be empty
     ONLY_DUPLICATES = "OnlyDuplicates"  # all records are equal
     RECORD_TOO_LONG = "RecordTooLong"  # no record fits into the context
@@ -27,7 +27,7 @@ class FailureReason(StrEnum):
     CORRUPT_WEIGHTS = "CorruptWeights"  # truncated or inconsistent safetensors
     BASE_MISMATCH = "BaseMismatch"  # an adapter of another base model
     RANK_MISMATCH = "RankMismatch"  # an adapter's rank is not what was declared
-    UNSUPPORTED_ADAPTER = "UnsupportedAdapter"  # vLLM cannot serve it: DoRA, modules_to_save, added tokens
+    UNSUPPORTED_ADAPTER = "UnsupportedAdapter"  # not for vLLM: DoRA, modules_to_save, added tokens
     UNSUPPORTED_MODEL = "UnsupportedModel"  # transformers cannot load it
     LOSS_NOT_FINITE = "LossNotFinite"  # training diverged
     OUT_OF_MEMORY = "OutOfMemory"  # the container was killed for memory, or CUDA ran out

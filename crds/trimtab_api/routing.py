@@ -3,6 +3,8 @@
 One ConfigMap per InferenceService, written by the operator, watched by its agents and gateways.
 """
 
+from pydantic import Field
+
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
@@ -44,8 +46,8 @@ class RoutingTable(ApiModel):
     service: str
     base_digest: str
     plain_http: bool = False
-    engines: list[EngineAddress] = []
-    models: list[RoutedModel] = []
+    engines: list[EngineAddress] = Field(default_factory=list)
+    models: list[RoutedModel] = Field(default_factory=list)
 
 
 class AdapterState(ApiModel):
@@ -74,7 +76,7 @@ class AgentReport(ApiModel):
     sequence: int
     engine_ready: bool
     engine_message: str | None = None
-    adapters: list[AdapterState] = []
+    adapters: list[AdapterState] = Field(default_factory=list)
 
 
 class ProbeAnswer(ApiModel):

@@ -1,5 +1,7 @@
 """Evaluation: proof of what an artifact is and does."""
 
+from pydantic import Field
+
 from trimtab_api.documents.common import Mounted, Output, Owner, RunFailure, Stored
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
@@ -44,8 +46,8 @@ class EvaluationReport(ApiModel):
     base_digest: str | None = None
     dataset_digest: str | None = None
     examples: int = 0
-    metrics: list[MetricValue] = []
-    samples: list[ReportedExample] = []
+    metrics: list[MetricValue] = Field(default_factory=list)
+    samples: list[ReportedExample] = Field(default_factory=list)
     fingerprint: Fingerprint
 
 
@@ -55,7 +57,7 @@ class EvaluationResult(ApiModel):
     report_uri: str | None = None
     dataset_digest: str | None = None
     examples: int = 0
-    metrics: list[MetricValue] = []
+    metrics: list[MetricValue] = Field(default_factory=list)
     rank: int | None = None
     size_bytes: int = 0
     failure: RunFailure | None = None

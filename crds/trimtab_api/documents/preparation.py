@@ -1,5 +1,7 @@
 """Resolving references: data made ready and pushed by digest, a base model mirrored by digest."""
 
+from pydantic import Field
+
 from trimtab_api.documents.common import Output, Owner, RunFailure
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.common import InlineDataset
@@ -48,5 +50,5 @@ class PrepareResult(ApiModel):
     base: PreparedArtifact | None = None
     data: PreparedArtifact | None = None
     records: RecordCounts | None = None
-    warnings: list[str] = []
+    warnings: list[str] = Field(default_factory=list)
     failure: RunFailure | None = None

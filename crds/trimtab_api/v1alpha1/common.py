@@ -1,18 +1,22 @@
 """Types that several kinds share."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from trimtab_api.model import ApiModel
+from trimtab_api.definition import Definition
+from trimtab_api.model import MAP_BY_NAME, TIMESTAMP, ApiModel, Rule
+from trimtab_api.rules import exactly_one, record_address
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 OCI_DIGEST_URI_PATTERN = r"^oci://[^@\s]+@sha256:[0-9a-f]{64}$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, max_length=71)]
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+ObjectName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
 # Public model names become parts of object names and label values, so they stay short labels.
 ModelName = Annotated[str, Field(min_length=1, max_length=50, pattern=NAME_PATTERN)]
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -30,11 +34,18 @@ class Condition(ApiModel):
     """One observation about the object, in the form of metav1.Condition."""
 
     type: Annotated[str, Field(max_length=316, description="What is observed.")]
-    status: Annotated[ConditionStatus, Field(description="Whether it holds; Unknown when it was not measured.")]
+    status: Annotated[
+        ConditionStatus, Field(description="Whether it holds; Unknown when it was not measured.")
+    ]
     reason: Annotated[str, Field(max_length=128, description="Machine-readable cause, CamelCase.")]
     message: Annotated[str, Field(max_length=2048, description="One sentence for people.")] = ""
     last_transition_time: Annotated[
-        str, Field(max_length=32, description="When the status last changed (RFC 3339).")
+        str,
+        Field(
+            max_length=32,
+            description="When the status last changed (RFC 3339).",
+            json_schema_extra=TIMESTAMP,
+        ),
     ]
     observed_generation: Annotated[
         int, Field(ge=0, description="The metadata.generation that this observation is about.")
@@ -50,7 +61,9 @@ class NamedReference(ApiModel):
 class SecretReference(ApiModel):
     """A Secret in the same namespace, mounted into the pod that needs it and read by nobody else."""
 
-    secret_name: Annotated[ObjectName, Field(description="Name of the Secret, in the same namespace.")]
+    secret_name: Annotated[
+        ObjectName, Field(description="Name of the Secret, in the same namespace.")
+    ]
 
 
 class SourceFormat(StrEnum):
@@ -65,6 +78,8 @@ class SourceFormat(StrEnum):
 
 class Source(ApiModel):
     """Where records come from."""
+
+    rules: ClassVar[tuple[Rule, ...]] = record_address()
 
     uri: Annotated[
         Uri,
@@ -100,14 +115,25 @@ class DatasetTask(StrEnum):
 class Columns(ApiModel):
     """Which column of the source plays which part; the names on the left are Trimtab's."""
 
-    prompt: Annotated[str, Field(min_length=1, max_length=128, description="Column of the prompt (task Instruction).")] = "prompt"
+    prompt: Annotated[
+        str,
+        Field(min_length=1, max_length=128, description="Column of the prompt (task Instruction)."),
+    ] = "prompt"
     completion: Annotated[
-        str, Field(min_length=1, max_length=128, description="Column of the answer (task Instruction).")
+        str,
+        Field(min_length=1, max_length=128, description="Column of the answer (task Instruction)."),
     ] = "completion"
     messages: Annotated[
-        str, Field(min_length=1, max_length=128, description="Column of the list of role and content (task Chat).")
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            description="Column of the list of role and content (task Chat).",
+        ),
     ] = "messages"
-    text: Annotated[str, Field(min_length=1, max_length=128, description="Column of the text (task Text).")] = "text"
+    text: Annotated[
+        str, Field(min_length=1, max_length=128, description="Column of the text (task Text).")
+    ] = "text"
 
 
 class SplitBy(StrEnum):
@@ -121,17 +147,30 @@ class SplitBy(StrEnum):
 class Split(ApiModel):
     """Shares of the records, in per cent; by hash, so that new data never moves an old record."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.train + self.validation + self.test == 100",
+            "split.train, split.validation and split.test must add up to 100; state all three",
+        ),
+    )
+
     train: Annotated[int, Field(ge=1, le=100, description="Per cent for training.")] = 90
     validation: Annotated[int, Field(ge=0, le=99, description="Per cent for early stopping.")] = 5
-    test: Annotated[int, Field(ge=0, le=99, description="Per cent for evaluation, never trained on.")] = 5
-    by: Annotated[SplitBy, Field(description="What is hashed to choose the split.")] = SplitBy.COMPLETION
+    test: Annotated[
+        int, Field(ge=0, le=99, description="Per cent for evaluation, never trained on.")
+    ] = 5
+    by: Annotated[SplitBy, Field(description="What is hashed to choose the split.")] = (
+        SplitBy.COMPLETION
+    )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the hash.")] = 0
 
 
 class InlineDataset(ApiModel):
     """Data described where it is used."""
 
-    sources: Annotated[list[Source], Field(min_length=1, max_length=32, description="Where records come from.")]
+    sources: Annotated[
+        list[Source], Field(min_length=1, max_length=32, description="Where records come from.")
+    ]
     task: Annotated[DatasetTask, Field(description="What one record is.")] = DatasetTask.INSTRUCTION
     columns: Annotated[Columns, Field(description="Which column plays which part.")] = Columns()
     split: Annotated[Split, Field(description="How records are divided.")] = Split()
@@ -145,11 +184,30 @@ class Metric(StrEnum):
     EXACT_MATCH = "ExactMatch"
     BLEU = "Bleu"
     ROUGE_L = "RougeL"
-    TOKEN_F1 = "TokenF1"
+    TOKEN_F1 = "TokenF1"  # noqa: S105 - a measure, no password
 
 
 class Gate(ApiModel):
     """A threshold that a version has to meet before it is Ready."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one(
+            "atLeast",
+            "atMost",
+            what="a gate",
+            remedy="use atMost for Loss and Perplexity and atLeast for the others",
+        ),
+        Rule(
+            "!has(self.atLeast) || !(self.metric in ['Loss', 'Perplexity'])",
+            "gates on Loss and Perplexity, of which less is better, need atMost; replace atLeast",
+            at=".atLeast",
+        ),
+        Rule(
+            "!has(self.atMost) || self.metric in ['Loss', 'Perplexity']",
+            "gates on ExactMatch, Bleu, RougeL and TokenF1, of which more is better, need atLeast; replace atMost",
+            at=".atMost",
+        ),
+    )
 
     metric: Annotated[Metric, Field(description="The figure that is judged.")]
     at_least: Annotated[float | None, Field(description="The lowest value that passes.")] = None
@@ -178,6 +236,8 @@ Status = TypeVar("Status", bound=ApiModel)
 class Resource(ApiModel, Generic[Spec, Status]):
     """A custom resource as the API server hands it out."""
 
+    definition: ClassVar[Definition]
+
     metadata: ObjectMeta
     spec: Spec
     status: Status
@@ -191,35 +251,69 @@ class Resource(ApiModel, Generic[Spec, Status]):
 class PodToleration(ApiModel):
     """A taint that the pod tolerates, as in core/v1."""
 
-    key: Annotated[str | None, Field(max_length=316, description="Key of the taint; empty matches all.")] = None
-    operator: Annotated[str | None, Field(max_length=16, description="Exists or Equal.")] = None
+    key: Annotated[
+        str | None, Field(max_length=316, description="Key of the taint; empty matches all.")
+    ] = None
+    operator: Annotated[
+        Literal["Exists", "Equal"] | None, Field(description="Exists or Equal; empty means Equal.")
+    ] = None
     value: Annotated[str | None, Field(max_length=63, description="Value of the taint.")] = None
-    effect: Annotated[str | None, Field(max_length=32, description="NoSchedule, PreferNoSchedule or NoExecute.")] = None
-    toleration_seconds: Annotated[int | None, Field(description="How long NoExecute is tolerated.")] = None
+    effect: Annotated[
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None,
+        Field(description="NoSchedule, PreferNoSchedule or NoExecute; empty matches all."),
+    ] = None
+    toleration_seconds: Annotated[
+        int | None, Field(description="How long NoExecute is tolerated.")
+    ] = None
+
+
+LabelKey = Annotated[str, Field(min_length=1, max_length=316)]
+LabelValue = Annotated[str, Field(max_length=63, description="Value of the label.")]
 
 
 class EnvVar(ApiModel):
     """A plain environment variable; secrets go through credentials, never here."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name.")]
-    value: Annotated[str, Field(max_length=4096, description="Value.")] = ""
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+            description="Name of the variable.",
+        ),
+    ]
+    value: Annotated[str, Field(max_length=4096, description="Value of the variable.")] = ""
 
 
 class PodOverrides(ApiModel):
     """What a user may say about the pods that are made for them."""
 
     node_selector: Annotated[
-        dict[str, str], Field(max_length=32, description="Labels that the node must have.")
+        dict[LabelKey, LabelValue],
+        Field(max_length=32, description="Labels that the node must have."),
     ] = Field(default_factory=dict)
-    tolerations: Annotated[list[PodToleration], Field(max_length=32, description="Taints that are tolerated.")] = Field(
-        default_factory=list
-    )
-    priority_class_name: Annotated[str | None, Field(max_length=253, description="Priority class of the pods.")] = None
+    tolerations: Annotated[
+        list[PodToleration], Field(max_length=32, description="Taints that are tolerated.")
+    ] = Field(default_factory=list)
+    priority_class_name: Annotated[
+        str | None, Field(max_length=253, description="Priority class of the pods.")
+    ] = None
     image_pull_secrets: Annotated[
-        list[NamedReference], Field(max_length=8, description="Secrets to pull images and image volumes with.")
+        list[NamedReference],
+        Field(
+            max_length=8,
+            description="Secrets to pull images and image volumes with.",
+            json_schema_extra=MAP_BY_NAME,
+        ),
     ] = Field(default_factory=list)
     env: Annotated[
-        list[EnvVar], Field(max_length=64, description="Further environment variables, HTTPS_PROXY for example.")
+        list[EnvVar],
+        Field(
+            max_length=64,
+            description="Further environment variables, HTTPS_PROXY for example.",
+            json_schema_extra=MAP_BY_NAME,
+        ),
     ] = Field(default_factory=list)
 
 

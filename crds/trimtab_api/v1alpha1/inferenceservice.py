@@ -1,11 +1,13 @@
 """InferenceService: a base model on vLLM engines, adapters over it, and a gateway in front."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from trimtab_api.model import ApiModel
+from trimtab_api.definition import AGE, Column, Definition, Scale, message_of, reason_of, status_of
+from trimtab_api.model import MAP_BY_NAME, MAP_BY_TYPE, ApiModel, Rule
+from trimtab_api.rules import OWNER_NAME_LENGTH, exactly_one, model_address, short_name
 from trimtab_api.v1alpha1.common import (
     Condition,
     ModelName,
@@ -22,11 +24,26 @@ from trimtab_api.v1alpha1.finetunejob import QUANTITY
 class ServedBase(ApiModel):
     """The model that the engines hold; exactly one of uri and modelVersion. Served under its name too."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one(
+            "uri", "modelVersion", what="baseModel", remedy="keep one and remove the other"
+        ),
+        *model_address("baseModel"),
+    )
+
     name: Annotated[ModelName, Field(description="Its public name in the OpenAI API.")]
-    uri: Annotated[Uri | None, Field(description="Address: hf://org/name, oci://, s3:// or pvc://claim/path.")] = None
-    revision: Annotated[str | None, Field(max_length=128, description="For hf:// only: the commit.")] = None
-    credentials: Annotated[SecretReference | None, Field(description="Secret that the address asks for.")] = None
-    model_version: Annotated[NamedReference | None, Field(description="A full ModelVersion of this namespace.")] = None
+    uri: Annotated[
+        Uri | None, Field(description="Address: hf://org/name, oci://, s3:// or pvc://claim/path.")
+    ] = None
+    revision: Annotated[
+        str | None, Field(max_length=128, description="For hf:// only: the commit.")
+    ] = None
+    credentials: Annotated[
+        SecretReference | None, Field(description="Secret that the address asks for.")
+    ] = None
+    model_version: Annotated[
+        NamedReference | None, Field(description="A full ModelVersion of this namespace.")
+    ] = None
 
 
 class Dtype(StrEnum):
@@ -41,30 +58,74 @@ class Dtype(StrEnum):
 class AdapterSlots(ApiModel):
     """Room for adapters in each engine."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.resident >= self.slots",
+            "engine.adapters.resident must be at least engine.adapters.slots; raise resident or lower slots",
+            at=".resident",
+        ),
+    )
+
     max_rank: Annotated[int, Field(ge=1, le=512, description="Highest rank that is accepted.")] = 16
-    slots: Annotated[int, Field(ge=1, le=256, description="Adapters in one batch, in GPU memory.")] = 4
-    resident: Annotated[int, Field(ge=1, le=4096, description="Adapters in the engine's main memory.")] = 64
+    slots: Annotated[
+        int, Field(ge=1, le=256, description="Adapters in one batch, in GPU memory.")
+    ] = 4
+    resident: Annotated[
+        int, Field(ge=1, le=4096, description="Adapters in the engine's main memory.")
+    ] = 64
 
 
 class Engine(ApiModel):
     """One vLLM engine; every replica is alike."""
 
-    gpus: Annotated[int, Field(ge=0, le=16, description="GPUs (nvidia.com/gpu); 0 serves on the CPU.")] = 1
-    tensor_parallel: Annotated[int, Field(ge=1, le=16, description="GPUs that share one copy; at most gpus.")] = 1
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.tensorParallel <= (self.gpus > 1 ? self.gpus : 1)",
+            "engine.tensorParallel must not exceed engine.gpus; raise gpus or lower tensorParallel",
+            at=".tensorParallel",
+        ),
+    )
+
+    gpus: Annotated[
+        int, Field(ge=0, le=16, description="GPUs (nvidia.com/gpu); 0 serves on the CPU.")
+    ] = 1
+    tensor_parallel: Annotated[
+        int, Field(ge=1, le=16, description="GPUs that share one copy; at most gpus.")
+    ] = 1
     max_model_length: Annotated[
-        int | None, Field(ge=32, le=1_048_576, description="Longest prompt and answer, in tokens; empty means the model's own.")
+        int | None,
+        Field(
+            ge=32,
+            le=1_048_576,
+            description="Longest prompt and answer, in tokens; empty means the model's own.",
+        ),
     ] = None
     dtype: Annotated[Dtype, Field(description="Number format.")] = Dtype.AUTO
-    cpu: Annotated[str | None, Field(max_length=16, pattern=QUANTITY, description="CPU request.")] = None
-    memory: Annotated[str | None, Field(max_length=16, pattern=QUANTITY, description="Memory request and limit.")] = None
+    cpu: Annotated[
+        str | None, Field(max_length=16, pattern=QUANTITY, description="CPU request.")
+    ] = None
+    memory: Annotated[
+        str | None, Field(max_length=16, pattern=QUANTITY, description="Memory request and limit.")
+    ] = None
     adapters: Annotated[AdapterSlots, Field(description="Room for adapters.")] = AdapterSlots()
 
 
 class VersionSelector(ApiModel):
     """Which version is served; exactly one."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one(
+            "name",
+            "latestOf",
+            what="models.version",
+            remedy="name a ModelVersion, or follow a model with latestOf",
+        ),
+    )
+
     name: Annotated[ObjectName | None, Field(description="This ModelVersion.")] = None
-    latest_of: Annotated[ModelName | None, Field(description="The newest Ready version of this model.")] = None
+    latest_of: Annotated[
+        ModelName | None, Field(description="The newest Ready version of this model.")
+    ] = None
 
 
 class ServedModel(ApiModel):
@@ -82,29 +143,58 @@ class Gateway(ApiModel):
     """The OpenAI-compatible front."""
 
     replicas: Annotated[int, Field(ge=1, le=100, description="Gateway pods.")] = 2
-    api_keys: Annotated[ApiKeys | None, Field(description="Keys that callers must show; without it anybody may call.")] = None
+    api_keys: Annotated[
+        ApiKeys | None,
+        Field(description="Keys that callers must show; without it anybody may call."),
+    ] = None
 
 
 class InferenceServiceSpec(ApiModel):
     """What is served and how."""
 
-    base_model: Annotated[ServedBase, Field(description="What the engines hold; immutable.")]
-    replicas: Annotated[int | None, Field(ge=0, le=1000, description="Engines; empty means 1.")] = None
-    engine: Annotated[Engine, Field(description="One engine.")] = Engine()
-    models: Annotated[list[ServedModel], Field(max_length=256, description="Adapters by public name.")] = Field(
-        default_factory=list
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.baseModel == oldSelf.baseModel",
+            "spec.baseModel cannot be changed, because all engines hold it; create a new InferenceService",
+            at=".baseModel",
+        ),
+        Rule(
+            "!has(self.models) || !self.models.exists(m, m.name == self.baseModel.name)",
+            "models.name must not be baseModel.name, under which the base itself is served; rename one of them",
+            at=".models",
+        ),
     )
+
+    base_model: Annotated[ServedBase, Field(description="What the engines hold; immutable.")]
+    replicas: Annotated[int | None, Field(ge=0, le=1000, description="Engines; empty means 1.")] = (
+        None
+    )
+    engine: Annotated[Engine, Field(description="One engine.")] = Engine()
+    models: Annotated[
+        list[ServedModel],
+        Field(
+            max_length=256, description="Adapters by public name.", json_schema_extra=MAP_BY_NAME
+        ),
+    ] = Field(default_factory=list)
     gateway: Annotated[Gateway, Field(description="The front.")] = Gateway()
-    pod: Annotated[PodOverrides, Field(description="Scheduling and environment of the engine pods.")] = PodOverrides()
+    pod: Annotated[
+        PodOverrides, Field(description="Scheduling and environment of the engine pods.")
+    ] = PodOverrides()
 
 
 class ServedModelStatus(ApiModel):
     """What stands behind one public name now."""
 
     name: Annotated[str, Field(max_length=50, description="Public name.")]
-    active_version: Annotated[str | None, Field(max_length=253, description="ModelVersion that answers.")] = None
-    candidate_version: Annotated[str | None, Field(max_length=253, description="ModelVersion that is being loaded.")] = None
-    message: Annotated[str | None, Field(max_length=512, description="Why the wanted version is not active.")] = None
+    active_version: Annotated[
+        str | None, Field(max_length=253, description="ModelVersion that answers.")
+    ] = None
+    candidate_version: Annotated[
+        str | None, Field(max_length=253, description="ModelVersion that is being loaded.")
+    ] = None
+    message: Annotated[
+        str | None, Field(max_length=512, description="Why the wanted version is not active.")
+    ] = None
 
 
 class FrozenRelease(ApiModel):
@@ -112,28 +202,90 @@ class FrozenRelease(ApiModel):
 
     engine_image: Annotated[str, Field(max_length=1024, description="vLLM.")]
     agent_image: Annotated[str, Field(max_length=1024, description="The agent beside it.")]
-    requested: Annotated[str | None, Field(max_length=253, description="The last request to move that was served.")] = None
+    requested: Annotated[
+        str | None, Field(max_length=253, description="The last request to move that was served.")
+    ] = None
 
 
 class InferenceServiceStatus(ApiModel):
     """What is served now."""
 
-    observed_generation: Annotated[int, Field(ge=0, description="The generation that status is about.")] = 0
+    observed_generation: Annotated[
+        int, Field(ge=0, description="The generation that status is about.")
+    ] = 0
     conditions: Annotated[
-        list[Condition], Field(max_length=16, description="EngineReady, AdaptersReady, GatewayReady, Ready.")
+        list[Condition],
+        Field(
+            max_length=16,
+            description="EngineReady, AdaptersReady, GatewayReady, Ready.",
+            json_schema_extra=MAP_BY_TYPE,
+        ),
     ] = Field(default_factory=list)
-    url: Annotated[str | None, Field(max_length=1024, description="Where the OpenAI API is.")] = None
-    replicas: Annotated[int, Field(ge=0, description="Engines that exist.")] = 0
-    selector: Annotated[str | None, Field(max_length=1024, description="Label selector of the engines, for autoscalers.")] = None
-    base_uri: Annotated[str | None, Field(max_length=1024, description="The base in the registry, by digest.")] = None
-    base_digest: Annotated[str | None, Field(max_length=71, description="Digest of the base.")] = None
-    release: Annotated[FrozenRelease | None, Field(description="Images of the engines.")] = None
-    models: Annotated[list[ServedModelStatus], Field(max_length=257, description="What stands behind each name.")] = Field(
-        default_factory=list
+    url: Annotated[str | None, Field(max_length=1024, description="Where the OpenAI API is.")] = (
+        None
     )
+    replicas: Annotated[int, Field(ge=0, description="Engines that exist.")] = 0
+    selector: Annotated[
+        str | None,
+        Field(max_length=1024, description="Label selector of the engines, for autoscalers."),
+    ] = None
+    base_uri: Annotated[
+        str | None, Field(max_length=1024, description="The base in the registry, by digest.")
+    ] = None
+    base_digest: Annotated[str | None, Field(max_length=71, description="Digest of the base.")] = (
+        None
+    )
+    release: Annotated[FrozenRelease | None, Field(description="Images of the engines.")] = None
+    models: Annotated[
+        list[ServedModelStatus],
+        Field(
+            max_length=257,
+            description="What stands behind each name.",
+            json_schema_extra=MAP_BY_NAME,
+        ),
+    ] = Field(default_factory=list)
 
 
 class InferenceService(Resource[InferenceServiceSpec, InferenceServiceStatus]):
     """A base model on vLLM engines, adapters over it, and a gateway in front."""
+
+    rules: ClassVar[tuple[Rule, ...]] = short_name(
+        "InferenceService", OWNER_NAME_LENGTH, starts_with_letter=True
+    )
+    definition: ClassVar[Definition] = Definition(
+        kind="InferenceService",
+        plural="inferenceservices",
+        short_name="tis",
+        columns=(
+            Column("Base", ".spec.baseModel.name", description="Public name of the base."),
+            Column("Engines", ".status.replicas", "integer", description="Engines that exist."),
+            Column("Ready", status_of("Ready"), description="Whether every model answers."),
+            Column("Reason", reason_of("Ready"), description="Why it is Ready or not."),
+            Column("URL", ".status.url", description="Where the OpenAI API is."),
+            AGE,
+            Column(
+                "Engine-Ready", status_of("EngineReady"), priority=1, description="Engines answer."
+            ),
+            Column(
+                "Adapters-Ready",
+                status_of("AdaptersReady"),
+                priority=1,
+                description="Adapters are loaded.",
+            ),
+            Column(
+                "Gateway-Ready",
+                status_of("GatewayReady"),
+                priority=1,
+                description="Gateways answer.",
+            ),
+            Column(
+                "Message",
+                message_of("Ready"),
+                priority=1,
+                description="What is wrong, in one sentence.",
+            ),
+        ),
+        scale=Scale(),
+    )
 
     status: InferenceServiceStatus = InferenceServiceStatus()
