@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from trimtab_oci import DockerConfig, RegistryClient, RegistryUnreachable
+from trimtab_oci import RegistryClient, RegistryUnreachable
 from trimtab_pipelines import paths
 
 log = logging.getLogger(__name__)
@@ -20,14 +20,7 @@ _LONGEST_PAUSE_SECONDS = 15.0
 
 def open_registry(*, plain_http: bool) -> RegistryClient:
     """A client with the credentials and the CA bundle that the pod was given, if any."""
-    folder = paths.credentials("registry")
-    config = folder / ".dockerconfigjson"
-    bundle = folder / "ca.crt"
-    return RegistryClient(
-        plain_http=plain_http,
-        credentials=DockerConfig.load(config) if config.exists() else None,
-        ca_file=bundle if bundle.exists() else None,
-    )
+    return RegistryClient.from_secret(paths.credentials("registry"), plain_http=plain_http)
 
 
 async def again_while_unreachable(

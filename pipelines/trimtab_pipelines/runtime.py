@@ -49,8 +49,15 @@ class RunError(Exception):
         self.message = message
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the pod was asked to stop
-    """SIGTERM came; whatever can be gone on with is on the volume."""
+class Interrupted(SystemExit):
+    """SIGTERM came; whatever can be gone on with is on the volume.
+
+    A SystemExit, because asyncio lets nothing else pass from a signal handler to the top, and
+    because no handler of mere errors may swallow it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(names.EXIT_INTERRUPTED)
 
 
 @dataclass
@@ -71,6 +78,12 @@ class Stop:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         if not self.graceful:
+            raise Interrupted
+
+    def at_once(self) -> None:
+        """From here on there is nothing to save: stop where we stand."""
+        self.graceful = False
+        if self.requested:
             raise Interrupted
 
 

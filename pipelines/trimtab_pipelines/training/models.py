@@ -1,0 +1,155 @@
+"""Networks: made from scratch, or loaded from the mounted base and prepared for a method."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.finetunejob import (
+    LoraMethod,
+    ScratchModel,
+    TargetModules,
+    TrainingMethod,
+)
+from trimtab_pipelines.runtime import RunError
+from trimtab_pipelines.safety import check_model_directory
+
+log = logging.getLogger(__name__)
+
+# Names that transformers' models give to the projections of attention; vLLM knows them all.
+_ATTENTION = frozenset(
+    {"q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj", "query_key_value", "c_attn"}
+)
+
+
+def scratch_model(scratch: ScratchModel, tokenizer: Any) -> LlamaForCausalLM:
+    """A Llama with random weights and shared embeddings, as wide as asked and as small as it can be."""
+    width, odd = divmod(scratch.hidden_size, scratch.heads)
+    if odd or width % 2:
+        raise RunError(
+            FailureReason.UNSUPPORTED_MODEL,
+            f"baseModel.scratch.hiddenSize ({scratch.hidden_size}) must be an even multiple of "
+            f"heads ({scratch.heads}).",
+        )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=scratch.hidden_size,
+        # Llama's ratio for gated layers, rounded up to what processors like.
+        intermediate_size=-(-scratch.hidden_size * 8 // 3 // 32) * 32,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=scratch.heads,
+        num_key_value_heads=scratch.heads,
+        max_position_embeddings=scratch.context_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attention_dropout=0.0,
+        dtype="float32",
+    )
+    config._attn_implementation = "sdpa"  # noqa: SLF001 - the only way without from_pretrained
+    return LlamaForCausalLM(config)
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a model on disk; nothing is downloaded and no code of others is run."""
+    try:
+        return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unsupported("tokenizer", error) from error
+
+
+def context_length(directory: Path) -> int | None:
+    """The longest input of a model on disk, if it says."""
+    try:
+        config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unsupported("configuration", error) from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def load_base(directory: Path, method: TrainingMethod, device: torch.device) -> Any:
+    """The base as the method wants it.
+
+    On a GPU frozen weights are bfloat16. Weights that are trained stay float32, because the steps
+    of an optimiser are too small for bfloat16; sums are made in bfloat16 by autocast all the same.
+    """
+    check_model_directory(directory)
+    is_frozen = method.full is None
+    dtype = torch.bfloat16 if device.type == "cuda" and is_frozen else torch.float32
+    quantization = None
+    if method.qlora is not None:
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            str(directory),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            quantization_config=quantization,
+            device_map={"": device},
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unsupported("model", error) from error
+
+
+def with_adapter(model: Any, method: TrainingMethod, base_digest: str) -> Any:
+    """The model with a fresh adapter, which starts as the identity."""
+    settings = method.qlora or method.lora
+    if settings is None:
+        return model
+    if method.qlora is not None:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    adapted = get_peft_model(model, _lora_config(model, settings))
+    adapted.peft_config["default"].base_model_name_or_path = base_digest
+    return adapted
+
+
+def _lora_config(model: Any, settings: LoraMethod) -> LoraConfig:
+    targets: str | list[str] = "all-linear"
+    if settings.target_modules is TargetModules.ATTENTION:
+        found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & _ATTENTION
+        if not found:
+            raise RunError(
+                FailureReason.UNSUPPORTED_MODEL,
+                f"{type(model).__name__} has no attention layers of a known name; "
+                "use targetModules: AllLinear.",
+            )
+        targets = sorted(found)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        bias="none",
+    )
+
+
+def adapter_of(model: Any) -> PeftModel | None:
+    return model if isinstance(model, PeftModel) else None
+
+
+def _unsupported(part: str, error: Exception) -> RunError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return RunError(
+        FailureReason.UNSUPPORTED_MODEL, f"transformers cannot load the base's {part}: {first}"
+    )
