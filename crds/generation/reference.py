@@ -44,7 +44,7 @@ def _row(path: str, schema: Schema, required: bool) -> str:
     notes = [schema.get("description", "").replace("|", "\\|").replace("<", "&lt;")]
     if "enum" in schema:
         notes.append("One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + ".")
-    if schema.get("default") not in (None, {}):
+    if schema.get("default") is not None and schema["type"] != "object":
         default = schema["default"]
         notes.append(f"Default: `{str(default).lower() if isinstance(default, bool) else default}`.")
     if bounds := _bounds(schema):

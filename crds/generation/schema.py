@@ -108,10 +108,18 @@ class _Translation:
     def _default(self, source: Schema, *, optional: bool) -> Schema:
         if not self._defaults or source.get("default") is None:
             return {}
-        default = source["default"]
-        if source["type"] == "object" and "properties" in source and not optional:
-            return {"default": {}}  # the API server fills in what is inside
-        return {} if default in ([], {}) else {"default": default}
+        default = _without_empty(source["default"])
+        if optional and default == {}:
+            return {}
+        return {} if default == [] else {"default": default}
+
+
+def _without_empty(default: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """The API server checks rules on a default as it stands: what is inside must be stated too."""
+    if not isinstance(default, dict):
+        return default
+    stated = {name: _without_empty(value) for name, value in default.items() if value is not None}
+    return {name: value for name, value in stated.items() if value not in ([], {})}
 
 
 def _limits(source: Schema) -> Schema:
