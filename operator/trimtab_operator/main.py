@@ -72,7 +72,7 @@ class Operator:
             registry = await stack.enter_async_context(
                 OciRegistry(plain_http=self._settings.registry.plain_http)
             )
-            pods = HttpPods(session, lambda kind, key: dispatcher.wake(kind, key))
+            pods = HttpPods(session)
             stack.push_async_callback(pods.close)
             clock = SystemClock()
             world = World(
@@ -88,6 +88,7 @@ class Operator:
                 for kind, reconcile in RECONCILERS.items()
             }
             dispatcher = Dispatcher(self._store, queues)
+            pods.on_change(dispatcher.wake)
             await self._work(api, queues, dispatcher)
 
     async def _work(self, api: Api, queues: dict[str, WorkQueue], dispatcher: Dispatcher) -> None:

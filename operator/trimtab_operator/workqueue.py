@@ -36,7 +36,7 @@ AFTER_CONFLICT: Final = timedelta(milliseconds=50)
 
 def backoff(failures: int) -> timedelta:
     """Doubles with each failure in a row; half of it is chance, so that a crowd spreads out."""
-    longest = min(FIRST_BACKOFF * 2 ** min(failures, 16), LAST_BACKOFF)
+    longest = min(FIRST_BACKOFF * float(2 ** min(failures, 16)), LAST_BACKOFF)
     chance: float = random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
     return longest * chance
 

@@ -35,14 +35,18 @@ def host_port(address: str, port: int) -> str:
 
 
 class HttpPods:
-    """The ports `Pods` and `Agents`. `wake` puts a key into its kind's queue."""
+    """The ports `Pods` and `Agents`."""
 
-    def __init__(self, session: aiohttp.ClientSession, wake: Woken) -> None:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
-        self._wake = wake
+        self._wake: Woken | None = None
         self._reports: dict[str, AgentReport] = {}
         self._followers: dict[str, set[tuple[str, Key]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def on_change(self, wake: Woken) -> None:
+        """Whom to tell that an agent's report has changed: `wake` puts a key into its queue."""
+        self._wake = wake
 
     async def progress(self, address: str) -> ProgressReport:
         """GET /progress of a trainer."""
@@ -105,7 +109,9 @@ class HttpPods:
                 await asyncio.sleep(AGENT_PAUSE_SECONDS / 20)
 
     def _tell(self, address: str) -> None:
-        for kind, key in self._followers.get(address, ()):
+        if self._wake is None:
+            return
+        for kind, key in list(self._followers.get(address, ())):
             self._wake(kind, key)
 
     async def _ask(self, url: str, kind: type[Document], seconds: float) -> Document:

@@ -77,6 +77,11 @@ class JobState:
         return str(found.get("reason", "")), str(found.get("message", ""))
 
     @property
+    def failed_at(self) -> str | None:
+        """When the Job controller gave up."""
+        return (self._condition("Failed") or {}).get("lastTransitionTime")
+
+    @property
     def is_finished(self) -> bool:
         """Whether no further pod will be started."""
         return self.is_complete or self.failure is not None

@@ -1,0 +1,296 @@
+"""What a FineTuneJob needs next, as a pure function of what is seen.
+
+    unresolved ──prepare Job──► resolved (frozen) ──train Job──► result ──► ModelVersion, Complete
+        │                          │                   │
+        └── waits for its base     └── waits for room  └── fails, or is tried again
+
+Every state follows from the object and its children; nothing is remembered elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.documents import PrepareResult, TrainingResult
+from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1 import FineTuneJob, ModelVersion
+from trimtab_api.v1alpha1.finetunejob import Failure, FineTuneJobStatus, Progress
+from trimtab_operator.domain.conditions import is_true, moment_of
+from trimtab_operator.domain.events import Event
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.finetunejob import children, inputs
+from trimtab_operator.domain.finetunejob import status as told
+from trimtab_operator.domain.finetunejob.status import Scribe
+from trimtab_operator.domain.finetunejob.version import model_version
+from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.observation import (
+    JobState,
+    failure_of,
+    has_live_pod,
+    obstacle,
+    pod_failure,
+    pods_of,
+    retry_delay,
+    running_address,
+)
+from trimtab_operator.domain.outcome import Done, Outcome, Retry
+from trimtab_operator.settings import Settings
+
+PROGRESS_INTERVAL: Final = timedelta(seconds=2)
+# What comes back by itself is waited for, however long it takes; anything else is a verdict.
+AT_REST: Final = Done()
+OUTAGES: Final = frozenset({FailureReason.REGISTRY_UNREACHABLE, FailureReason.SOURCE_UNREACHABLE})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The world around one job."""
+
+    jobs: tuple[Manifest, ...] = ()
+    pods: tuple[Manifest, ...] = ()
+    base: ModelVersion | None = None
+    prepared: PrepareResult | None = None
+    trained: TrainingResult | None = None
+    progress: Progress | None = None
+    version: ModelVersion | None = None
+    registry_problem: str | None = None
+
+    def job(self, name: str) -> JobState | None:
+        """A stage's Job, unless it is on its way out."""
+        return next(
+            (JobState(j) for j in self.jobs if name_of(j) == name and not is_deleting(j)), None
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write, in this order: decision, version, children, deletions, events, status."""
+
+    status: FineTuneJobStatus
+    decision: FineTuneJobStatus | None = None
+    version: Manifest | None = None
+    create: tuple[Manifest, ...] = ()
+    patch: tuple[tuple[Manifest, Manifest], ...] = ()
+    delete: tuple[Manifest, ...] = ()
+    events: tuple[Event, ...] = ()
+    expired: bool = False
+    outcome: Outcome = AT_REST
+
+
+def plan(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
+    """The next writes. Same inputs, same plan."""
+    if job.metadata.deletion_timestamp:
+        return Plan(job.status)
+    todo = _next(job, seen, settings, now)
+    return replace(todo, events=told.events(job, todo.status))
+
+
+def _next(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
+    if told.is_over(job.status):
+        request = told.retry_request(job)
+        if request and is_true(job.status.conditions, told.FAILED):
+            return _again(job, seen, settings, now, request)
+        return _after_the_end(job, now)
+    scribe = Scribe(job, now)
+    status = scribe.begun(job.status, job.spec.suspend)
+    if not job.status.conditions:
+        # A request from before the beginning asks for nothing that is not done anyway.
+        status = status.model_copy(update={"retry": told.retry_request(job)})
+    begun = job.model_copy(update={"status": status})
+    if status.resolved is None:
+        return _preparing(begun, seen, settings, now)
+    return _training(begun, seen, settings, now)
+
+
+def _after_the_end(job: FineTuneJob, now: datetime) -> Plan:
+    left = told.time_to_live(job, now)
+    if left is not None and left <= timedelta():
+        return Plan(job.status, expired=True)
+    seen = {"observed_generation": job.metadata.generation}
+    return Plan(job.status.model_copy(update=seen), outcome=Done(left))
+
+
+def _again(
+    job: FineTuneJob, seen: Seen, settings: Settings, now: datetime, request: str | None = None
+) -> Plan:
+    """A new attempt. It is written down first: its number names the new Jobs."""
+    status = Scribe(job, now).again(job.status, job.spec.suspend)
+    if request:
+        status = status.model_copy(update={"retry": request})
+    fresh = replace(seen, prepared=None, trained=None, progress=None, registry_problem=None)
+    todo = _next(job.model_copy(update={"status": status}), fresh, settings, now)
+    return replace(todo, decision=todo.decision or status, delete=(*todo.delete, *seen.jobs))
+
+
+# --- before training: what the references mean -------------------------------------------------
+
+
+def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
+    base = inputs.known_base(job, seen.base)
+    scribe = Scribe(job, now)
+    if isinstance(base, Finding):
+        if base.is_unknown:
+            return Plan(scribe.waiting(job.status, base.reason, base.message))
+        return _failed(job, Failure(reason=base.reason, message=base.message), now)
+    if seen.prepared is not None:
+        frozen = inputs.frozen(base, seen.prepared, settings)
+        if frozen is not None:
+            status = scribe.resolved(job.status, frozen, seen.prepared)
+            resolved = job.model_copy(update={"status": status})
+            todo = _training(resolved, seen, settings, now)
+            return replace(todo, decision=todo.decision or status)
+    stage = seen.job(children.job_name(job, names.PREPARE, job.status.attempt))
+    if stage is None:
+        if job.spec.suspend:
+            return Plan(scribe.waiting(job.status, told.ON_REQUEST, "spec.suspend is true"))
+        return Plan(
+            scribe.waiting(job.status, told.PREPARING, "data and base model are being resolved"),
+            create=tuple(children.preparation(job, settings, with_base=base is None)),
+        )
+    return _watching(job, stage, seen, settings, now)
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def _training(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
+    if seen.trained is not None and seen.trained.artifact is not None:
+        return _completed(job, seen, now)
+    stage = seen.job(children.job_name(job, names.TRAIN, job.status.attempt))
+    if stage is not None:
+        return _watching(job, stage, seen, settings, now)
+    scribe = Scribe(job, now)
+    if job.spec.suspend:
+        return Plan(scribe.waiting(job.status, told.ON_REQUEST, "spec.suspend is true"))
+    if has_live_pod(_of_stage(seen.pods, names.TRAIN)):
+        # Two trainers on one volume would ruin the checkpoints.
+        return Plan(scribe.waiting(job.status, told.STOPPING, "waits for the last pod to end"))
+    return Plan(
+        scribe.waiting(job.status, told.PENDING, "the training pod is being started"),
+        create=tuple(children.training(job, settings)),
+    )
+
+
+def _completed(job: FineTuneJob, seen: Seen, now: datetime) -> Plan:
+    result = seen.trained
+    if result is None or result.artifact is None:
+        return Plan(job.status)
+    version = model_version(job, result.artifact)
+    there = seen.version
+    if there is not None and there.spec.artifact.digest != result.artifact.digest:
+        message = (
+            f"ModelVersion {name_of(version)} exists and holds {there.spec.artifact.digest}; "
+            f"the result is {result.artifact.digest}: choose another output.model"
+        )
+        return _failed(job, Failure(reason=told.VERSION_NAME_TAKEN, message=message), now)
+    status = Scribe(job, now).completed(job.status, name_of(version), result)
+    left = told.time_to_live(job.model_copy(update={"status": status}), now)
+    return Plan(status, version=None if there else version, outcome=Done(left))
+
+
+# --- both stages: a Job that exists -------------------------------------------------------------
+
+
+def _watching(
+    job: FineTuneJob, stage: JobState, seen: Seen, settings: Settings, now: datetime
+) -> Plan:
+    pods = pods_of(stage.name, seen.pods)
+    if stage.failure is not None:
+        return _gave_up(job, stage, seen, settings, now)
+    if stage.is_complete:
+        return _without_result(job, stage, seen, now)
+    if job.spec.suspend:
+        return _suspending(job, stage, pods, now)
+    scribe = Scribe(job, now)
+    patch = _differences(job, stage)
+    if running_address(pods, names.TRAIN):
+        status = scribe.training(job.status, seen.progress)
+        return Plan(status, patch=patch, outcome=Done(PROGRESS_INTERVAL))
+    reason, message = _why_not_running(stage, pods)
+    return Plan(scribe.waiting(job.status, reason, message), patch=patch)
+
+
+def _why_not_running(stage: JobState, pods: Sequence[Manifest]) -> tuple[str, str]:
+    if stage.is_suspended and not pods:
+        return told.QUEUED, "a queue holds the pods back until there is room"
+    blocked = obstacle(pods)
+    if blocked is not None:
+        return blocked.reason, blocked.message
+    kind = PrepareResult if _stage_of(stage) == names.PREPARE else TrainingResult
+    for pod in pods:
+        last = pod_failure(pod, kind)
+        if last is not None:
+            return last.reason, f"{last.message}; it is tried again"
+    if _stage_of(stage) == names.PREPARE:
+        return told.PREPARING, "data and base model are being resolved"
+    if running_address(pods, children.FETCH):
+        return told.FETCHING, "data is being fetched into the volume"
+    return told.PENDING, "the training pod is being started"
+
+
+def _suspending(job: FineTuneJob, stage: JobState, pods: Sequence[Manifest], now: datetime) -> Plan:
+    live = has_live_pod(pods)
+    message = "waits for the pod's last checkpoint" if live else "spec.suspend is true"
+    status = Scribe(job, now).waiting(
+        job.status, told.STOPPING if live else told.ON_REQUEST, message
+    )
+    if names.LABEL_KUEUE_QUEUE in get(stage.manifest, "metadata", "labels", default={}):
+        # Kueue owns `suspend` of its Jobs and would start it again; a Job that is gone stays gone.
+        return Plan(status, delete=(stage.manifest,))
+    return Plan(status, patch=_differences(job, stage))
+
+
+def _differences(job: FineTuneJob, stage: JobState) -> tuple[tuple[Manifest, Manifest], ...]:
+    """The few fields of a Job that may follow the spec after its creation."""
+    wanted: Manifest = {}
+    if get(stage.manifest, "spec", "activeDeadlineSeconds") != job.spec.active_deadline_seconds:
+        wanted["activeDeadlineSeconds"] = job.spec.active_deadline_seconds
+    queued = names.LABEL_KUEUE_QUEUE in get(stage.manifest, "metadata", "labels", default={})
+    if not queued and stage.is_suspended != job.spec.suspend:
+        wanted["suspend"] = job.spec.suspend
+    return ((stage.manifest, {"spec": wanted}),) if wanted else ()
+
+
+def _gave_up(
+    job: FineTuneJob, stage: JobState, seen: Seen, settings: Settings, now: datetime
+) -> Plan:
+    kind = PrepareResult if _stage_of(stage) == names.PREPARE else TrainingResult
+    failure = failure_of(stage, pods_of(stage.name, seen.pods), kind)
+    if failure.reason not in OUTAGES:
+        return _failed(job, failure, now)
+    ended = moment_of(stage.failed_at) or now
+    left = ended + retry_delay(job.status.attempt) - now
+    if left <= timedelta() and not job.spec.suspend:
+        return _again(job, seen, settings, now)
+    message = f"{failure.message}; it is tried again from the last checkpoint"
+    status = Scribe(job, now).waiting(job.status, failure.reason, message)
+    return Plan(status, outcome=Done(max(left, PROGRESS_INTERVAL)))
+
+
+def _without_result(job: FineTuneJob, stage: JobState, seen: Seen, now: datetime) -> Plan:
+    if seen.registry_problem is not None:
+        message = f"the result cannot be read: {seen.registry_problem}"
+        reason = FailureReason.REGISTRY_UNREACHABLE
+        status = Scribe(job, now).waiting(job.status, reason, message)
+        return Plan(status, outcome=Retry(message))
+    message = f"Job {stage.name} has succeeded, but left no result"
+    return _failed(job, Failure(reason=told.RESULT_MISSING, message=message), now)
+
+
+def _failed(job: FineTuneJob, failure: Failure, now: datetime) -> Plan:
+    status = Scribe(job, now).failed(job.status, failure)
+    left = told.time_to_live(job.model_copy(update={"status": status}), now)
+    return Plan(status, outcome=Done(left))
+
+
+def _stage_of(stage: JobState) -> str:
+    return str(get(stage.manifest, "metadata", "labels", names.LABEL_COMPONENT, default=""))
+
+
+def _of_stage(pods: Sequence[Manifest], stage: str) -> list[Manifest]:
+    labels = (get(p, "metadata", "labels", default={}) for p in pods)
+    return [
+        p for p, own in zip(pods, labels, strict=True) if own.get(names.LABEL_COMPONENT) == stage
+    ]

@@ -1,0 +1,208 @@
+"""What a FineTuneJob says about itself.
+
+Four conditions. `Started` follows the pods (a job whose pod was taken away is not started until the
+next one runs), the others are verdicts. `Complete` and `Failed` exclude each other and are final,
+until a failed job is tried again on request.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from trimtab_api.documents import PrepareResult, TrainingResult
+from trimtab_api.names import ANNOTATION_RETRY
+from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_api.v1alpha1.common import Condition
+from trimtab_api.v1alpha1.finetunejob import (
+    Failure,
+    FineTuneJobStatus,
+    Progress,
+    ResolvedInputs,
+)
+from trimtab_operator.domain.conditions import (
+    condition,
+    find,
+    is_true,
+    moment_of,
+    timestamp,
+    with_conditions,
+)
+from trimtab_operator.domain.events import Event, transitions
+from trimtab_operator.domain.observation import (
+    CONTAINER_FAILED,
+    CONTAINER_NOT_CREATED,
+    DEADLINE_EXCEEDED,
+    EVICTED,
+    IMAGE_PULL_FAILED,
+    JOB_FAILED,
+    UNSCHEDULABLE,
+)
+
+STARTED: Final = "Started"
+COMPLETE: Final = "Complete"
+FAILED: Final = "Failed"
+SUSPENDED: Final = "Suspended"
+
+# Reasons of Started.
+PREPARING: Final = "Preparing"
+PENDING: Final = "Pending"
+FETCHING: Final = "Fetching"
+TRAINING: Final = "Training"
+QUEUED: Final = "Queued"
+STOPPING: Final = "Stopping"
+TRAINED: Final = "Trained"
+# Reasons of the verdicts.
+IN_PROGRESS: Final = "InProgress"
+SUCCEEDED: Final = "Succeeded"
+NOT_FAILED: Final = "NotFailed"
+ON_REQUEST: Final = "SuspendedOnRequest"
+NOT_SUSPENDED: Final = "NotSuspended"
+RESUMED: Final = "Resumed"
+RESULT_MISSING: Final = "ResultMissing"
+VERSION_NAME_TAKEN: Final = "VersionNameTaken"
+REFUSED: Final = "Refused"
+NOT_ALLOWED: Final = "NotAllowed"
+NAME_TAKEN: Final = "NameTaken"
+
+WARNINGS: Final = frozenset(
+    {
+        *FailureReason,
+        UNSCHEDULABLE,
+        IMAGE_PULL_FAILED,
+        CONTAINER_NOT_CREATED,
+        CONTAINER_FAILED,
+        EVICTED,
+        DEADLINE_EXCEEDED,
+        JOB_FAILED,
+        RESULT_MISSING,
+        VERSION_NAME_TAKEN,
+        REFUSED,
+        NOT_ALLOWED,
+        NAME_TAKEN,
+        "BaseModelUnsuitable",
+    }
+)
+_SILENT: Final = frozenset({IN_PROGRESS, NOT_FAILED, NOT_SUSPENDED})
+
+
+class Scribe:
+    """Writes one status; every method returns a new one. It knows the object and the time."""
+
+    def __init__(self, job: FineTuneJob, now: datetime) -> None:
+        self._generation = job.metadata.generation
+        self._now = now
+
+    def begun(self, status: FineTuneJobStatus, suspend: bool) -> FineTuneJobStatus:
+        """The verdicts as they stand while there are none yet."""
+        new = [
+            self._is(COMPLETE, False, IN_PROGRESS, "not finished"),
+            self._is(FAILED, False, NOT_FAILED, "has not failed"),
+            self._suspension(status, suspend),
+        ]
+        return self._with(status, *new)
+
+    def waiting(self, status: FineTuneJobStatus, reason: str, message: str) -> FineTuneJobStatus:
+        """No pod trains now, and why."""
+        return self._with(status, self._is(STARTED, False, reason, message))
+
+    def training(self, status: FineTuneJobStatus, progress: Progress | None) -> FineTuneJobStatus:
+        """A pod trains now, and how far it is."""
+        changes: dict[str, object] = {"start_time": status.start_time or timestamp(self._now)}
+        if progress is not None:
+            changes["progress"] = progress
+        started = self._is(STARTED, True, TRAINING, "a pod trains")
+        return self._with(status.model_copy(update=changes), started)
+
+    def resolved(
+        self, status: FineTuneJobStatus, inputs: ResolvedInputs, result: PrepareResult
+    ) -> FineTuneJobStatus:
+        """The inputs, from now on."""
+        return status.model_copy(update={"resolved": inputs, "records": result.records})
+
+    def completed(
+        self, status: FineTuneJobStatus, version: str, result: TrainingResult
+    ) -> FineTuneJobStatus:
+        """The result is there."""
+        message = f"the result is ModelVersion {version}"
+        changes = {
+            "model_version": version,
+            "completion_time": timestamp(self._now),
+            "start_time": status.start_time or timestamp(self._now),
+            "progress": result.progress or status.progress,
+            "failure": None,
+        }
+        return self._with(
+            status.model_copy(update=changes),
+            self._is(STARTED, True, TRAINED, "training has ended"),
+            self._is(COMPLETE, True, SUCCEEDED, message),
+        )
+
+    def failed(self, status: FineTuneJobStatus, failure: Failure) -> FineTuneJobStatus:
+        """There will be no result."""
+        changes = {"failure": failure, "completion_time": timestamp(self._now)}
+        return self._with(
+            status.model_copy(update=changes),
+            self._is(STARTED, False, failure.reason, failure.message),
+            self._is(COMPLETE, False, failure.reason, failure.message),
+            self._is(FAILED, True, failure.reason, failure.message),
+        )
+
+    def again(self, status: FineTuneJobStatus, suspend: bool) -> FineTuneJobStatus:
+        """A new attempt: the inputs, the volume and the checkpoints stay."""
+        changes = {"attempt": status.attempt + 1, "failure": None, "completion_time": None}
+        fresh = self.begun(status.model_copy(update=changes), suspend)
+        return self.waiting(fresh, PENDING, "it is tried again")
+
+    def _suspension(self, status: FineTuneJobStatus, suspend: bool) -> Condition:
+        if suspend:
+            return self._is(
+                SUSPENDED, True, ON_REQUEST, "spec.suspend is true; the volume and checkpoints stay"
+            )
+        before = find(status.conditions, SUSPENDED)
+        was = before is not None and (before.status == "True" or before.reason == RESUMED)
+        if was:
+            return self._is(SUSPENDED, False, RESUMED, "goes on from the last checkpoint")
+        return self._is(SUSPENDED, False, NOT_SUSPENDED, "not suspended")
+
+    def _is(self, kind: str, holds: bool, reason: str, message: str) -> Condition:
+        return condition(kind, holds, reason, message, generation=self._generation, now=self._now)
+
+    def _with(self, status: FineTuneJobStatus, *new: Condition) -> FineTuneJobStatus:
+        changes = {
+            "conditions": with_conditions(status.conditions, new),
+            "observed_generation": self._generation,
+        }
+        return status.model_copy(update=changes)
+
+
+def is_over(status: FineTuneJobStatus) -> bool:
+    """Whether there is a verdict."""
+    return is_true(status.conditions, COMPLETE) or is_true(status.conditions, FAILED)
+
+
+def retry_request(job: FineTuneJob) -> str | None:
+    """A request to try again that has not been served yet."""
+    asked = job.metadata.annotations.get(ANNOTATION_RETRY)
+    return asked if asked and asked != job.status.retry else None
+
+
+def time_to_live(job: FineTuneJob, now: datetime) -> timedelta | None:
+    """How long a finished job has left; None means for ever, nothing or less means gone."""
+    ttl = job.spec.ttl_seconds_after_finished
+    ended = moment_of(job.status.completion_time)
+    if ttl is None or ended is None:
+        return None
+    return ended + timedelta(seconds=ttl) - now
+
+
+def events(job: FineTuneJob, after: FineTuneJobStatus) -> tuple[Event, ...]:
+    """What is worth telling; that nothing has happened yet is not."""
+    told = [
+        c
+        for c in after.conditions
+        if c.reason not in _SILENT and not (c.type == COMPLETE and c.status != "True")
+    ]
+    if is_true(after.conditions, FAILED):
+        told = [c for c in told if c.type != STARTED]
+    found = transitions("FineTuneJob", job, told, warnings=WARNINGS, occasion=str(after.attempt))
+    return tuple(found)

@@ -1,0 +1,98 @@
+"""The ModelVersion that comes out of a job: named by content, owned by nobody."""
+
+from trimtab_api import names
+from trimtab_api.documents.training import TrainedArtifact
+from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
+from trimtab_api.v1alpha1.modelversion import (
+    AdapterBase,
+    Artifact,
+    ArtifactKind,
+    EvaluationDataset,
+    Lineage,
+    LineageDataset,
+    ModelVersionSpec,
+    VersionEvaluation,
+)
+from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.naming import version_name
+
+
+def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
+    """The version that holds what the job has made.
+
+    It has no owner: it outlives its job. A second job that makes the same meets the same name.
+    """
+    spec = ModelVersionSpec(
+        model=job.spec.output.model,
+        artifact=Artifact(uri=made.uri, kind=made.kind, rank=made.rank),
+        base_model=_base(job) if made.kind is ArtifactKind.ADAPTER else None,
+        lineage=_lineage(job),
+        evaluation=_evaluation(job),
+    )
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "ModelVersion",
+        "metadata": {
+            "name": version_name(job.spec.output.model, made.digest),
+            "namespace": job.metadata.namespace,
+            "labels": {names.LABEL_MODEL: job.spec.output.model},
+        },
+        "spec": spec.to_wire(),
+    }
+
+
+def _resolved(job: FineTuneJob) -> ResolvedInputs:
+    return job.status.resolved or ResolvedInputs()
+
+
+def _base(job: FineTuneJob) -> AdapterBase:
+    source = job.spec.base_model
+    if source.model_version is not None:
+        return AdapterBase(model_version=source.model_version)
+    origin = source.uri if source.uri != _resolved(job).base_model_uri else None
+    if origin and source.revision:
+        origin = f"{origin}@{source.revision}"
+    return AdapterBase(uri=_resolved(job).base_model_uri, origin=origin)
+
+
+def _lineage(job: FineTuneJob) -> Lineage:
+    spec, resolved = job.spec, _resolved(job)
+    dataset = None
+    if resolved.dataset_digest:
+        dataset = LineageDataset(uri=resolved.dataset_uri, digest=resolved.dataset_digest)
+    method = next(iter(spec.method.to_wire()), None)
+    settings = {**_texts(spec.hyperparameters.to_wire()), **_texts(_method(job))}
+    parent = spec.base_model.model_version
+    return Lineage(
+        dataset=dataset,
+        image=resolved.image,
+        seed=spec.hyperparameters.seed,
+        objective=spec.objective,
+        method=method,
+        hyperparameters=settings,
+        parent=parent.name if parent else None,
+    )
+
+
+def _method(job: FineTuneJob) -> dict[str, object]:
+    chosen = job.spec.method.lora or job.spec.method.qlora
+    return chosen.to_wire() if chosen else {}
+
+
+def _texts(values: dict[str, object]) -> dict[str, str]:
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in values.items()
+        if key != "seed"
+    }
+
+
+def _evaluation(job: FineTuneJob) -> VersionEvaluation:
+    """Held-out data is the test split of the job's own; without one only the print is taken."""
+    records, uri = job.status.records, _resolved(job).dataset_uri
+    has_test = records is None or records.test > 0
+    return VersionEvaluation(
+        dataset=EvaluationDataset(uri=uri) if uri and has_test else None,
+        gates=job.spec.evaluation.gates,
+    )
