@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from examples.quickstart import steps, target
+from examples.quickstart import target
 from examples.quickstart.kube import Kube, condition, wait
 from safetensors.numpy import load_file, save_file
 
@@ -58,11 +58,7 @@ def main() -> None:
     reports = evaluated(kube, base, variants)
     kube.apply(version("fast-0", base, variants[0], reports[0]))
     kube.apply(service(base))
-    steps.wait(
-        lambda: condition(kube.get("inferenceservice", "bench"), "Ready")["status"] == "True",
-        300,
-        "service Ready",
-    )
+    ready(kube, "inferenceservice", "bench")
     with kube.forwarded("bench", 80) as url:
         result = measured(kube, url, base, variants, reports)
     RESULTS.parent.mkdir(exist_ok=True)
@@ -134,14 +130,19 @@ def evaluated(kube: Kube, base: str, artifacts: list[dict[str, Any]]) -> list[st
     for number, artifact in enumerate(artifacts):
         name = f"slow-{number}"
         kube.apply(version(name, base, artifact, None))
-        wait(
-            lambda n=name: condition(kube.get("modelversion", n), "Ready")["status"] == "True",
-            300,
-            f"{name} Ready",
-        )  # type: ignore[misc]  # mypy cannot infer a lambda with a bound default
+        ready(kube, "modelversion", name)
         reports.append((kube.get("modelversion", name) or {})["status"]["evaluation"]["report"])
         kube.kubectl("delete", "modelversion", name)
     return reports
+
+
+def ready(kube: Kube, kind: str, name: str) -> None:
+    """Wait until it is Ready."""
+    wait(
+        lambda: condition(kube.get(kind, name), "Ready")["status"] == "True",
+        300,
+        f"{kind} {name} Ready",
+    )
 
 
 def measured(
