@@ -149,7 +149,7 @@ CASES = [
     Case(
         "an engine that has not reported yet is waited for",
         {"v1": 100, "v2": 0},
-        "Loading",
+        "AgentSilent",
         engines=(says("e1", state("v2")), EnginePod("e2", "e2:8000")),
     ),
     Case(

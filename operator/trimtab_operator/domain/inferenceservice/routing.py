@@ -228,7 +228,12 @@ def _unloaded(version: RoutedVersion, engines: Sequence[EnginePod]) -> Finding |
                 state.reason or "LoadFailed",
                 f"{version.version} cannot be loaded on {engine}: {state.message or 'no cause given'}",
             )
+    silent = [e.name for e in counted if e.report is None]
     waiting = [name for name, state in states if state is None or state.state != LOADED]
+    if waiting and waiting == silent:
+        return Finding.unknown(
+            "AgentSilent", f"{version.version}: no word yet from {', '.join(silent)[:256]}"
+        )
     if waiting:
         return Finding(
             "Loading",

@@ -20,12 +20,11 @@ from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
 from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
 from trimtab_operator.domain.events import Event, transitions
-from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.modelversion import evaluation, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.verdict import (
-    Answer,
     Verdict,
     judged,
     of_failure,

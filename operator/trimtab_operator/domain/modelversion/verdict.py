@@ -14,7 +14,7 @@ from trimtab_api.v1alpha1.common import Condition, ConditionStatus
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import EvaluationStatus
 from trimtab_operator.domain.conditions import find, is_false, is_true
-from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.finding import Answer, Finding, gravest
 from trimtab_operator.domain.modelversion import gates
 from trimtab_operator.domain.modelversion.verification import Claim, artifact_fault, report_fault
 
@@ -31,15 +31,6 @@ ARTIFACT_REASONS: Final = frozenset(
         FailureReason.UNSUPPORTED_MODEL,
     }
 )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One observation: holds, does not hold, or is not known."""
-
-    holds: bool | None
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -138,8 +129,8 @@ def of_failure(failure: Failure) -> Verdict:
 
 def readiness(version: ModelVersion, verdict: Verdict) -> Answer:
     """Ready is: verified, evaluated, and every gate passed."""
-    answers = (verdict.verified, verdict.evaluated)
-    for fault in (*(a for a in answers if a.holds is False), *(a for a in answers if not a.holds)):
+    fault = gravest(verdict.verified, verdict.evaluated)
+    if fault is not None:
         return fault
     results = verdict.evaluation.gates if verdict.evaluation else []
     missed = gates.failed(results)

@@ -1,0 +1,239 @@
+"""What an InferenceService should have, and then what may be said about it.
+
+Two pure steps, because the second rests on what came of the first: `plan` says what to write,
+`conclude` judges what is there afterwards and how the models answered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.routing import AgentReport, ProbeAnswer
+from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_api.v1alpha1.inferenceservice import FrozenRelease, InferenceServiceStatus
+from trimtab_operator.domain.finding import Answer
+from trimtab_operator.domain.inferenceservice import children, engine, gateway, network
+from trimtab_operator.domain.inferenceservice.base import BasePlan, Preparation, resolve
+from trimtab_operator.domain.inferenceservice.health import (
+    SANDBOX_EXPECTED_WITHIN,
+    Part,
+    health,
+    is_ready,
+    waits_for_sandbox,
+)
+from trimtab_operator.domain.inferenceservice.routing import EnginePod, Routing, route
+from trimtab_operator.domain.inferenceservice.status import (
+    Facts,
+    Parts,
+    Report,
+    adapters,
+    readiness,
+    report,
+    unproven,
+)
+from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
+from trimtab_operator.settings import Settings
+
+# A gateway sees a new table within milliseconds, a model that fails will go on failing for a while.
+ASKED_AGAIN_SOON: Final = timedelta(milliseconds=250)
+ASKED_AGAIN_LATER: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class Pods:
+    """What runs: Deployments and pods of engines and gateways."""
+
+    engine_deployment: Manifest | None = None
+    gateway_deployment: Manifest | None = None
+    engines: tuple[Manifest, ...] = ()
+    gateways: tuple[Manifest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that the first decision rests on."""
+
+    service: InferenceService
+    versions: Mapping[str, ModelVersion] = field(default_factory=dict)
+    base: ModelVersion | None = None
+    preparation: Preparation = field(default_factory=Preparation)
+    routing: Manifest | None = None
+    pods: Pods = field(default_factory=Pods)
+    reports: Mapping[str, AgentReport | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write, in this order."""
+
+    base: BasePlan
+    decision: InferenceServiceStatus | None = None
+    apply: tuple[Manifest, ...] = ()
+    routing: Routing | None = None
+    release: FrozenRelease | None = None
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What to say, and when to look again."""
+
+    report: Report
+    outcome: Outcome
+
+
+def plan(observed: Observed, settings: Settings) -> Plan:
+    """The children that the service should have now."""
+    service = observed.service
+    found = resolve(service, observed.base, observed.preparation, settings)
+    if found.base is None:
+        return Plan(found)
+    release = engine.release(service, settings)
+    routing = route(
+        service,
+        found.base,
+        observed.versions,
+        engine_pods(observed.pods.engines, observed.reports),
+        children.read_table(observed.routing),
+        plain_http=settings.registry.plain_http,
+    )
+    frozen = {
+        "base_uri": found.base.uri,
+        "base_digest": found.base.digest,
+        "release": release,
+    }
+    is_frozen = all(getattr(service.status, k) == v for k, v in frozen.items())
+    made_of = engine.EnginePlan(service, found.base, release, settings)
+    return Plan(
+        base=found,
+        decision=None if is_frozen else service.status.model_copy(update=frozen),
+        apply=(
+            *children.access(service),
+            children.routing_config_map(service, routing.table),
+            engine.deployment(made_of, observed.pods.engine_deployment),
+            gateway.deployment(service, settings),
+            gateway.front(service),
+            *gateway.disruption_budgets(service),
+            *network.policies(service, settings),
+            *network.exposure(service, settings),
+        ),
+        routing=routing,
+        release=release,
+    )
+
+
+def engine_pods(
+    pods: tuple[Manifest, ...], reports: Mapping[str, AgentReport | None]
+) -> list[EnginePod]:
+    """The ready engines and what their agents say."""
+    ready = [(name_of(p), agent_address(p)) for p in pods if is_ready(p)]
+    return [EnginePod(name, address, reports.get(address)) for name, address in ready if address]
+
+
+def agent_address(pod: Manifest) -> str | None:
+    """host:port of the pod's agent, once the pod has an address and until it goes."""
+    ip = get(pod, "status", "podIP")
+    if not ip or is_deleting(pod):
+        return None
+    return f"[{ip}]:{names.PORT_AGENT}" if ":" in ip else f"{ip}:{names.PORT_AGENT}"
+
+
+def observe_parts(service: InferenceService, todo: Plan, pods: Pods, now: datetime) -> Parts:
+    """How engines, adapters and gateways are."""
+    routes = todo.routing.models if todo.routing else ()
+    keys = service.spec.gateway.api_keys
+    return Parts(
+        engine=health(
+            Part(
+                "engine",
+                "EngineReady",
+                engine.replicas(service),
+                pods.engine_deployment,
+                pods.engines,
+            ),
+            now,
+        ),
+        adapters=adapters(service, routes),
+        gateway=health(
+            Part(
+                "gateway",
+                "GatewayReady",
+                service.spec.gateway.replicas,
+                pods.gateway_deployment,
+                pods.gateways,
+                keys.secret_name if keys else None,
+            ),
+            now,
+        ),
+    )
+
+
+def to_ask(service: InferenceService, todo: Plan, parts: Parts) -> tuple[str, ...]:
+    """The public names that a real request has to be sent to now."""
+    return unproven(service, todo.routing.models, parts) if todo.routing else ()
+
+
+def conclude(
+    service: InferenceService,
+    todo: Plan,
+    pods: Pods,
+    answers: Mapping[str, ProbeAnswer],
+    settings: Settings,
+    now: datetime,
+) -> Conclusion:
+    """What to say about the service as it is after the plan was carried out."""
+    if todo.routing is None:
+        return _without_base(service, todo, settings, now)
+    parts = observe_parts(service, todo, pods, now)
+    asked = to_ask(service, todo, parts)
+    routes = todo.routing.models
+    ready = readiness(parts, routes, asked, answers)
+    said = {
+        "EngineReady": parts.engine,
+        "AdaptersReady": parts.adapters,
+        "GatewayReady": parts.gateway,
+        "Ready": ready,
+    }
+    facts = Facts(
+        url=network.url(service, settings),
+        base=todo.base.base,
+        release=todo.release,
+        replicas=int(get(pods.engine_deployment, "status", "replicas", default=0)),
+        routes=routes,
+    )
+    sandbox = SANDBOX_EXPECTED_WITHIN if waits_for_sandbox(pods.gateways) else None
+    again = soonest(_asked_again_after(ready), sandbox)
+    return Conclusion(report(service, said, facts, now), Done(again))
+
+
+def refused(
+    service: InferenceService, concluded: Conclusion, faults: list[str], now: datetime
+) -> Conclusion:
+    """The conclusion when the cluster did not accept every child."""
+    told = Answer(False, "ChildRefused", "; ".join(faults))
+    before = concluded.report.status
+    as_before = service.model_copy(update={"status": before})
+    facts = Facts(url=before.url or "", replicas=before.replicas)
+    again = report(as_before, {"Ready": told}, facts, now)
+    events = (*concluded.report.events, *again.events)
+    return Conclusion(Report(again.status, events), Retry(told.message))
+
+
+def _without_base(
+    service: InferenceService, todo: Plan, settings: Settings, now: datetime
+) -> Conclusion:
+    finding = todo.base.finding
+    reason = finding.reason if finding else "PreparingBase"
+    message = finding.message if finding else "the base is not known yet"
+    fault = Answer(None if finding is None or finding.is_unknown else False, reason, message)
+    waits = Answer(None, "WaitsForBase", "nothing can be started without the base")
+    said = {"EngineReady": fault, "AdaptersReady": waits, "GatewayReady": waits, "Ready": fault}
+    facts = Facts(url=network.url(service, settings))
+    again = ASKED_AGAIN_LATER if reason == "RegistryUnreachable" else None
+    return Conclusion(report(service, said, facts, now), Done(again))
+
+
+def _asked_again_after(ready: Answer) -> timedelta | None:
+    return {"Probing": ASKED_AGAIN_SOON, "ProbeFailed": ASKED_AGAIN_LATER}.get(ready.reason)

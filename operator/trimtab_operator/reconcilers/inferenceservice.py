@@ -1,0 +1,167 @@
+"""InferenceService: gather, decide, act, look at what came of it, say so."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.documents import PrepareResult
+from trimtab_api.reasons import FailureReason
+from trimtab_api.routing import ProbeAnswer
+from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_operator.domain.errors import (
+    ArtifactError,
+    ArtifactMissing,
+    Forbidden,
+    NameTaken,
+    PodError,
+    Refused,
+)
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice import base as base_model
+from trimtab_operator.domain.inferenceservice import children
+from trimtab_operator.domain.inferenceservice.base import Preparation
+from trimtab_operator.domain.inferenceservice.health import is_ready
+from trimtab_operator.domain.inferenceservice.plan import (
+    Observed,
+    Plan,
+    Pods,
+    agent_address,
+    conclude,
+    observe_parts,
+    plan,
+    refused,
+    to_ask,
+)
+from trimtab_operator.domain.manifests import Manifest, get, name_of
+from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
+from trimtab_operator.domain.outcome import Done, Outcome
+from trimtab_operator.domain.references import SERVICE
+from trimtab_operator.reconcilers.ports import Cluster, Key, World
+
+ASKED_AT_ONCE: Final = 8
+
+
+async def reconcile(key: Key, world: World) -> Outcome:
+    """Bring one InferenceService nearer to what it should be."""
+    service = world.cluster.get(InferenceService, key)
+    if service is None or service.metadata.deletion_timestamp:
+        world.agents.follow(SERVICE, key, ())
+        return Done()
+    todo = plan(await _observed(service, world), world.settings)
+    if todo.decision is not None:
+        service = await world.cluster.write_status(service, todo.decision)
+    faults = await _act(todo, service, world.cluster)
+    pods = _pods(service, world.cluster)
+    parts = observe_parts(service, todo, pods, world.clock.now())
+    answers = await _ask(to_ask(service, todo, parts), pods.gateways, world)
+    now = world.clock.now()
+    concluded = conclude(service, todo, pods, answers, world.settings, now)
+    if faults:
+        concluded = refused(service, concluded, faults, now)
+    for event in concluded.report.events:
+        await world.cluster.emit(event)
+    await world.cluster.write_status(service, concluded.report.status)
+    return concluded.outcome
+
+
+async def _observed(service: InferenceService, world: World) -> Observed:
+    cluster = world.cluster
+    namespace, _ = service.key
+    named = service.spec.base_model.model_version
+    pods = _pods(service, cluster)
+    addresses = [a for p in pods.engines if (a := agent_address(p))]
+    return Observed(
+        service=service,
+        versions={v.metadata.name: v for v in cluster.list(ModelVersion, namespace)},
+        base=cluster.get(ModelVersion, (namespace, named.name)) if named else None,
+        preparation=await _preparation(service, world),
+        routing=_called(
+            cluster.children(service, "ConfigMap"), children.name(service, children.ROUTING)
+        ),
+        pods=pods,
+        reports=world.agents.follow(SERVICE, service.key, addresses),
+    )
+
+
+def _pods(service: InferenceService, cluster: Cluster) -> Pods:
+    deployments = cluster.children(service, "Deployment")
+    pods = cluster.children(service, "Pod")
+    return Pods(
+        engine_deployment=_called(deployments, children.name(service, names.ENGINE)),
+        gateway_deployment=_called(deployments, children.name(service, names.GATEWAY)),
+        engines=_of_component(pods, names.ENGINE),
+        gateways=_of_component(pods, names.GATEWAY),
+    )
+
+
+async def _preparation(service: InferenceService, world: World) -> Preparation:
+    """What came of the pod that mirrors the base, while that matters."""
+    if not base_model.needs_preparation(service):
+        return Preparation()
+    name = base_model.job_name(service)
+    jobs = tuple(world.cluster.children(service, "Job"))
+    pods = _of_component(world.cluster.children(service, "Pod"), names.PREPARE)
+    job = _called(jobs, name)
+    if job is None or not JobState(job).is_complete:
+        return Preparation(jobs, pods)
+    result = document_of(pods_of(name, pods), PrepareResult, succeeded=True)
+    if result is not None:
+        return Preparation(jobs, pods, result)
+    try:
+        content = await world.registry.document(base_model.result_uri(service, world.settings))
+    except ArtifactMissing:
+        return Preparation(jobs, pods)
+    except ArtifactError as error:
+        fault = Finding.unknown(FailureReason.REGISTRY_UNREACHABLE, str(error))
+        return Preparation(jobs, pods, result_fault=fault)
+    return Preparation(jobs, pods, parsed(content, PrepareResult))
+
+
+async def _act(todo: Plan, service: InferenceService, cluster: Cluster) -> list[str]:
+    """Write every child; one that is refused keeps no other from being written."""
+    faults = []
+    for manifest in (*todo.base.create, *todo.apply):
+        try:
+            if manifest in todo.base.create:
+                await cluster.create(manifest, service)
+            else:
+                await cluster.apply(manifest, service)
+        except (Forbidden, NameTaken, Refused) as error:
+            faults.append(f"{manifest['kind']} {name_of(manifest)}: {error}")
+    for child in todo.base.delete:
+        await cluster.delete(child)
+    return faults
+
+
+async def _ask(
+    models: Sequence[str], gateways: Sequence[Manifest], world: World
+) -> Mapping[str, ProbeAnswer]:
+    """A real request to each name, through one gateway; a few at a time."""
+    address = next((str(get(p, "status", "podIP")) for p in gateways if is_ready(p)), None)
+    if address is None:
+        return {}
+    room = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(model: str) -> ProbeAnswer:
+        async with room:
+            try:
+                return await world.pods.probe(address, model)
+            except PodError as error:
+                return ProbeAnswer(model=model, ok=False, message=str(error))
+
+    answers = await asyncio.gather(*(ask(m) for m in models))
+    return dict(zip(models, answers, strict=True))
+
+
+def _called(manifests: Sequence[Manifest], name: str) -> Manifest | None:
+    return next((m for m in manifests if name_of(m) == name), None)
+
+
+def _of_component(pods: Sequence[Manifest], component: str) -> tuple[Manifest, ...]:
+    found = [
+        p
+        for p in pods
+        if get(p, "metadata", "labels", default={}).get(names.LABEL_COMPONENT) == component
+    ]
+    return tuple(sorted(found, key=name_of))
