@@ -49,6 +49,16 @@ class Loaded:
         return dtype
 
     @property
+    def cache_bytes_per_token(self) -> int:
+        """What generation keeps of each token of each sequence: keys and values of all layers."""
+        config = self.network.config.get_text_config()
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        shared = getattr(config, "num_key_value_heads", None) or heads
+        layers: int = config.num_hidden_layers
+        return 2 * layers * int(shared * width) * self.dtype.itemsize
+
+    @property
     def vocabulary(self) -> int:
         """How many tokens the network gives logits for."""
         return int(self.network.get_output_embeddings().weight.shape[0])
@@ -128,7 +138,8 @@ def _with_adapter(network: Network, adapter: Path) -> Network:
         adapted = PeftModel.from_pretrained(network, str(adapter), local_files_only=True)
     except _LOADING_ERRORS as error:
         raise _foreign(_first(error)) from error
-    known = set(get_peft_model_state_dict(adapted))
+    # Told not to look for the base's vocabulary: its name is a digest.
+    known = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     stray = sorted(set(tensor_shapes(adapter / WEIGHTS)) ^ known)
     if stray:
         raise _foreign(f"{stray[0]} has no counterpart")

@@ -11,7 +11,10 @@ from trimtab_pipelines.prompts import IGNORED, Record, has_answer, render_exampl
 
 # Logits of one batch may take so many numbers: 256 MiB of float32.
 _BATCH_LOGITS = 1 << 26
-_GENERATED_AT_ONCE = 64
+# Keys and values of one batch that is generated may take so many bytes.
+_CACHE_BYTES_CPU = 1 << 29
+_CACHE_BYTES_GPU = 1 << 32
+_MOST_AT_ONCE = 256
 # Of a record that is longer only the beginning is scored.
 _LONGEST_EXAMPLE = 4096
 
@@ -65,9 +68,9 @@ def losses(loaded: Loaded, examples: Sequence[Example]) -> list[tuple[float, int
 def answers(loaded: Loaded, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
     """Greedy answers to the prompts."""
     found = [""] * len(examples)
-    lengths = [len(example.prompt) for example in examples]
-    room = max(lengths, default=1) * _GENERATED_AT_ONCE
-    for batch in _batches(lengths, room, most=_GENERATED_AT_ONCE):
+    lengths = [len(example.prompt) + max_new_tokens for example in examples]
+    cache = _CACHE_BYTES_GPU if loaded.device.type == "cuda" else _CACHE_BYTES_CPU
+    for batch in _batches(lengths, cache // loaded.cache_bytes_per_token):
         pad = loaded.network.generation_config.pad_token_id
         tokens, mask = _padded([examples[i].prompt for i in batch], pad, left=True)
         left = loaded.context_length - tokens.shape[1]
@@ -89,11 +92,11 @@ def _text(loaded: Loaded, row: list[int]) -> str:
     return text.strip()
 
 
-def _batches(lengths: Sequence[int], room: int, most: int = 64) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], room: int) -> Iterator[list[int]]:
     """Indices of similar length together, so that little is computed for padding."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) >= most or (len(batch) + 1) * lengths[batch[0]] > room):
+        if batch and (len(batch) >= _MOST_AT_ONCE or (len(batch) + 1) * lengths[batch[0]] > room):
             yield batch
             batch = []
         batch.append(index)
