@@ -1,0 +1,150 @@
+"""What the two programs are told by their environment. Names are those of docs/contracts.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trimtab_api.names import (
+    PORT_AGENT,
+    PORT_GATEWAY,
+    PORT_GATEWAY_ADMIN,
+    REGISTRY_CREDENTIALS_PATH,
+)
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MEBIBYTE: Final = 1024 * 1024
+
+Environment = Mapping[str, str]
+
+
+class SettingMissing(Exception):
+    """A variable without which the program cannot start."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the environment variable {name} is not set")
+
+
+def required(environment: Environment, name: str) -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise SettingMissing(name)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    """Where the routing table is: one ConfigMap behind an API server, and a copy for bad days."""
+
+    api_server: str
+    namespace: str
+    configmap: str
+    token_file: Path
+    ca_file: Path
+    cache: Path | None
+
+    @classmethod
+    def of(cls, environment: Environment, program: str) -> "TableSource":
+        account = Path(environment.get("TRIMTAB_SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)))
+        cache = environment.get("TRIMTAB_TABLE_CACHE", f"/tmp/trimtab-{program}-table.json")  # noqa: S108 - the pod's own /tmp
+        return cls(
+            api_server=api_server(environment),
+            namespace=required(environment, "TRIMTAB_NAMESPACE"),
+            configmap=required(environment, "TRIMTAB_ROUTING_CONFIGMAP"),
+            token_file=account / "token",
+            ca_file=account / "ca.crt",
+            cache=Path(cache) if cache else None,
+        )
+
+
+def api_server(environment: Environment) -> str:
+    if given := environment.get("TRIMTAB_API_SERVER"):
+        return given.rstrip("/")
+    host = required(environment, "KUBERNETES_SERVICE_HOST")
+    host = f"[{host}]" if ":" in host else host
+    return f"https://{host}:{environment.get('KUBERNETES_SERVICE_PORT', '443')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """How a program ends: unready at once, deaf after `notice_seconds`, gone when its answers are out.
+
+    The notice is for those who learn late that this address is going away.
+    """
+
+    notice_seconds: float
+    finish_seconds: float
+
+    @classmethod
+    def of(cls, environment: Environment) -> "Stopping":
+        return cls(
+            notice_seconds=float(environment.get("TRIMTAB_STOP_NOTICE_SECONDS", "5")),
+            finish_seconds=float(environment.get("TRIMTAB_STOP_FINISH_SECONDS", "600")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    table: TableSource
+    service: str
+    pod: str
+    api_keys: Path | None
+    max_body_bytes: int
+    host: str
+    port: int
+    admin_port: int
+    answer_seconds: float
+    stopping: Stopping
+
+    @classmethod
+    def of(cls, environment: Environment) -> "GatewaySettings":
+        keys = environment.get("TRIMTAB_API_KEYS", "")
+        return cls(
+            table=TableSource.of(environment, "gateway"),
+            service=required(environment, "TRIMTAB_SERVICE"),
+            pod=environment.get("TRIMTAB_POD", ""),
+            api_keys=Path(keys) if keys else None,
+            max_body_bytes=int(environment.get("TRIMTAB_MAX_BODY_BYTES", str(8 * MEBIBYTE))),
+            host=environment.get("TRIMTAB_HOST", "0.0.0.0"),  # noqa: S104 - a pod's open port
+            port=int(environment.get("TRIMTAB_PORT", str(PORT_GATEWAY))),
+            admin_port=int(environment.get("TRIMTAB_ADMIN_PORT", str(PORT_GATEWAY_ADMIN))),
+            answer_seconds=float(environment.get("TRIMTAB_ANSWER_SECONDS", "600")),
+            stopping=Stopping.of(environment),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    table: TableSource
+    service: str
+    pod: str
+    engine_url: str
+    base_name: str
+    adapter_directory: Path
+    registry_credentials: Path
+    max_body_bytes: int
+    host: str
+    port: int
+    answer_seconds: float
+    recheck_seconds: float
+    stopping: Stopping
+
+    @classmethod
+    def of(cls, environment: Environment) -> "AgentSettings":
+        credentials = environment.get("TRIMTAB_REGISTRY_CREDENTIALS", REGISTRY_CREDENTIALS_PATH)
+        return cls(
+            table=TableSource.of(environment, "agent"),
+            service=required(environment, "TRIMTAB_SERVICE"),
+            pod=environment.get("TRIMTAB_POD", ""),
+            engine_url=required(environment, "TRIMTAB_ENGINE_URL").rstrip("/"),
+            base_name=required(environment, "TRIMTAB_BASE_NAME"),
+            adapter_directory=Path(required(environment, "TRIMTAB_ADAPTER_DIRECTORY")),
+            registry_credentials=Path(credentials),
+            # A little above the gateway's, which adds no more than a name to a body.
+            max_body_bytes=int(environment.get("TRIMTAB_MAX_BODY_BYTES", str(9 * MEBIBYTE))),
+            host=environment.get("TRIMTAB_HOST", "0.0.0.0"),  # noqa: S104 - a pod's open port
+            port=int(environment.get("TRIMTAB_PORT", str(PORT_AGENT))),
+            answer_seconds=float(environment.get("TRIMTAB_ANSWER_SECONDS", "600")),
+            recheck_seconds=float(environment.get("TRIMTAB_RECHECK_SECONDS", "300")),
+            stopping=Stopping.of(environment),
+        )
