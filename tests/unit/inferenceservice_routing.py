@@ -1,6 +1,7 @@
 """The routing table: who gets requests, and what keeps a version from getting any."""
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ def digest_of(name: str) -> str:
     return "sha256:" + (name.encode().hex() * 64)[:64]
 
 
+@cache
 def a_version(
     name: str,
     *,
@@ -69,6 +71,7 @@ def a_version(
     )
 
 
+@cache
 def a_service(version: str | None = None, latest_of: str | None = None) -> InferenceService:
     selector = {"name": version} if version else {"latestOf": latest_of}
     return InferenceService.model_validate(

@@ -190,6 +190,7 @@ def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
     engine = plan.service.spec.engine
     environment = {
         "HF_HUB_OFFLINE": "1",
+        "USER": "trimtab",  # torch asks for a name, and an arbitrary UID has none
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true",
         "VLLM_NO_USAGE_STATS": "1",
         "XDG_CACHE_HOME": "/tmp/.cache",  # noqa: S108 - inside the pod

@@ -1,0 +1,31 @@
+"""The evaluation Jobs of ModelVersions, as reviewed."""
+
+import pytest
+from tests.fakes import START, settings
+from tests.goldenfiles import check
+from tests.servingbuilders import a_version, uri_of
+
+from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_operator.domain.modelversion.plan import Observed, plan
+from trimtab_operator.settings import RegistrySettings
+
+CASES: list[tuple[str, ModelVersion]] = [
+    (
+        "modelversion-adapter",
+        a_version(
+            evaluation={"dataset": {"uri": uri_of("data")}},
+            labels={"kueue.x-k8s.io/queue-name": "cpus"},
+        ),
+    ),
+    ("modelversion-full", a_version("base-1", model="base", kind="Full")),
+]
+
+
+@pytest.mark.parametrize(("name", "version"), CASES, ids=[c[0] for c in CASES])
+def test_evaluation(name: str, version: ModelVersion) -> None:
+    chart = settings(
+        registry=RegistrySettings(
+            prefix="registry.internal:5000/trimtab", plain_http=True, credentials_secret="registry"
+        )
+    )
+    check(name, plan(Observed(version), chart, START).create)

@@ -1,0 +1,56 @@
+"""Small rules about engines: ranks, rollouts, what is kept."""
+
+import pytest
+from tests.fakes import settings
+from tests.servingbuilders import a_service
+
+from trimtab_operator.domain.inferenceservice.engine import strategy, supported_rank
+from trimtab_operator.domain.inferenceservice.network import url
+from trimtab_operator.settings import Exposure, ExposureKind
+
+
+@pytest.mark.parametrize(
+    ("rank", "supported"), [(1, 8), (8, 8), (9, 16), (48, 64), (257, 320), (321, 512), (512, 512)]
+)
+def test_a_rank_is_rounded_up_to_one_that_vllm_has_kernels_for(rank: int, supported: int) -> None:
+    assert supported_rank(rank) == supported
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "surge", "unavailable"),
+    [
+        pytest.param(0, 1, 1, 0, id="on CPUs a new engine comes first"),
+        pytest.param(0, 3, 1, 0, id="on CPUs a new engine comes first, of several too"),
+        pytest.param(1, 1, 1, 0, id="a single engine with a GPU never goes first"),
+        pytest.param(1, 2, 0, 1, id="of several engines with GPUs one lends its GPUs"),
+    ],
+)
+def test_rollout(gpus: int, count: int, surge: int, unavailable: int) -> None:
+    engine = a_service(engine={"gpus": gpus}).spec.engine
+    update = strategy(engine, count)["rollingUpdate"]
+    assert update == {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
+@pytest.mark.parametrize(
+    ("exposure", "address"),
+    [
+        pytest.param(Exposure(), "http://my-chat.ns.svc", id="inside of the cluster"),
+        pytest.param(
+            Exposure(kind=ExposureKind.INGRESS, host="{name}.x.org"),
+            "http://my-chat.x.org",
+            id="an Ingress without TLS",
+        ),
+        pytest.param(
+            Exposure(kind=ExposureKind.INGRESS, host="{name}-{namespace}.x.org", tls_secret="t"),
+            "https://my-chat-ns.x.org",
+            id="an Ingress with TLS",
+        ),
+        pytest.param(
+            Exposure(kind=ExposureKind.ROUTE, host="{name}.x.org"),
+            "https://my-chat.x.org",
+            id="a Route",
+        ),
+    ],
+)
+def test_address(exposure: Exposure, address: str) -> None:
+    assert url(a_service(name="my.chat"), settings(exposure=exposure)) == address
