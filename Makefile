@@ -69,15 +69,15 @@ generate: setup ## write the CRDs and the chart's copies from crds/trimtab_api
 
 .PHONY: unit
 unit: setup
-	@$(PY) -m pytest -q tests/unit tests/golden
+	@$(PY) -m pytest -q --timeout 60 $(wildcard tests/unit tests/golden)
 
 .PHONY: cluster-up
 cluster-up: setup
 	@$(PY) -m trimtab_local up
 
 .PHONY: images
-images: setup ## build what changed and load it into the local cluster
-	@$(PY) -m trimtab_local images build
+images: setup ## build what changed and load it into the local cluster (or push it to IMAGE_REGISTRY=)
+	@$(PY) -m trimtab_local images $(if $(IMAGE_REGISTRY),push $(IMAGE_REGISTRY),build)
 
 .PHONY: test-cluster
 test-cluster: cluster-up ## tests against a real API server
