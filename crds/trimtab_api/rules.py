@@ -113,12 +113,12 @@ def short_name(kind: str, length: int, *, starts_with_letter: bool = False) -> t
     return (
         Rule(
             f"self.metadata.name.size() <= {length}",
-            f"metadata.name of a {kind} must have at most {length} characters, so that its children's names "
+            f"metadata.name of {kind} must have at most {length} characters, so that its children's names "
             "fit; choose a shorter one",
         ),
         Rule(
             f"self.metadata.name.matches('{pattern}')",
-            f"metadata.name of a {kind} must consist of a-z, 0-9 and -{start}; "
+            f"metadata.name of {kind} must consist of a-z, 0-9 and -{start}; "
             "choose a name without dots"
             + (" that begins with a letter" if starts_with_letter else ""),
         ),

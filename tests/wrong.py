@@ -1,0 +1,329 @@
+"""Manifests that the API server must refuse, and what its answer must name: the field and the remedy."""
+
+from tests.builders import (
+    BASE_DIGEST,
+    COMMIT,
+    DIGEST,
+    REGISTRY,
+    Manifest,
+    fine_tune_job,
+    full_version,
+    inference_service,
+    inline_dataset,
+    model_version,
+    pretraining_job,
+)
+
+BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
+SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 4, "vocabularySize": 512, "contextLength": 128}
+SERVED = [{"name": "a", "version": {"name": "a-1"}}]
+
+# What stands before the colon says what is wrong; then the manifest, and words of the answer.
+Wrong = dict[str, tuple[Manifest, tuple[str, ...]]]
+
+
+def _source(**changes: str | dict[str, str]) -> Manifest:
+    return inline_dataset(sources=[{"uri": "configmap://pairs/train.jsonl", **changes}])
+
+
+def _split(**shares: int) -> Manifest:
+    return inline_dataset(split=shares)
+
+
+def _gates(*gates: Manifest) -> Manifest:
+    return {"gates": list(gates)}
+
+
+JOBS: Wrong = {
+    "a job without a method": (
+        fine_tune_job(method={}),
+        ("method needs exactly one of lora, qlora and full", "method: {lora: {}}"),
+    ),
+    "a job with two methods": (
+        fine_tune_job(method={"lora": {}, "full": {}}),
+        ("exactly one of lora, qlora and full", "remove the others"),
+    ),
+    "a job without a base": (
+        fine_tune_job(baseModel={}),
+        ("baseModel needs exactly one of uri, modelVersion and scratch", "remove the others"),
+    ),
+    "a job with two bases": (
+        fine_tune_job(baseModel={"uri": BASE_URI, "modelVersion": {"name": "a"}}),
+        ("baseModel needs exactly one of", "remove the others"),
+    ),
+    "a base of an unknown scheme": (
+        fine_tune_job(baseModel={"uri": "ftp://host/model"}),
+        ("baseModel.uri", "hf://org/name", "pvc://"),
+    ),
+    "a base on a local path": (
+        fine_tune_job(baseModel={"uri": "/models/llama"}),
+        ("baseModel.uri", "use one of"),
+    ),
+    "a hub base without an organisation": (
+        fine_tune_job(baseModel={"uri": "hf://gpt2", "revision": COMMIT}),
+        ("baseModel.uri", "hf://org/name"),
+    ),
+    "a hub base without a revision": (
+        fine_tune_job(baseModel={"uri": "hf://org/name"}),
+        ("baseModel.revision", "full commit"),
+    ),
+    "a hub base at a branch": (
+        fine_tune_job(baseModel={"uri": "hf://org/name", "revision": "main"}),
+        ("baseModel.revision", "would move"),
+    ),
+    "a registry base with a revision": (
+        fine_tune_job(baseModel={"uri": BASE_URI, "revision": COMMIT}),
+        ("baseModel.revision belongs to hf://", "remove it"),
+    ),
+    "credentials without an address": (
+        fine_tune_job(
+            baseModel={"modelVersion": {"name": "a"}, "credentials": {"secretName": "s"}}
+        ),
+        ("baseModel.credentials", "remove them"),
+    ),
+    "a model from scratch that is not pretrained": (
+        pretraining_job(objective="Supervised", dataset=inline_dataset()),
+        ("baseModel.scratch", "set objective: Pretraining"),
+    ),
+    "a model from scratch with an adapter": (
+        pretraining_job(method={"lora": {}}),
+        ("baseModel.scratch", "set method: {full: {}}"),
+    ),
+    "a width that heads do not divide": (
+        pretraining_job(baseModel={"scratch": {**SCRATCH, "heads": 5}}),
+        ("scratch.hiddenSize must be a multiple of scratch.heads", "change one"),
+    ),
+    "heads of an odd width": (
+        pretraining_job(baseModel={"scratch": {**SCRATCH, "hiddenSize": 60, "heads": 4}}),
+        ("scratch.hiddenSize divided by scratch.heads must be even", "change one"),
+    ),
+    "sequences beyond the new model's context": (
+        pretraining_job(hyperparameters={"maxLength": 129}),
+        (
+            "hyperparameters.maxLength must not exceed baseModel.scratch.contextLength",
+            "set maxLength",
+        ),
+    ),
+    "the default length beyond the new model's context": (
+        pretraining_job(hyperparameters=None),
+        ("hyperparameters.maxLength", "set maxLength"),
+    ),
+    "pretraining on questions": (
+        pretraining_job(dataset=inline_dataset(task="Instruction")),
+        ("dataset.inline.task: Text", "set"),
+    ),
+    "supervised training on plain text": (
+        fine_tune_job(dataset=inline_dataset(task="Text")),
+        ("dataset.inline.task to Instruction or Chat",),
+    ),
+    "an unknown task": (
+        fine_tune_job(dataset=inline_dataset(task="Preference")),
+        ("spec.dataset.inline.task", 'supported values: "Instruction", "Chat", "Text"'),
+    ),
+    "no sources": (
+        fine_tune_job(dataset=inline_dataset(sources=[])),
+        ("spec.dataset.inline.sources", "at least 1 items"),
+    ),
+    "too many sources": (
+        fine_tune_job(dataset=inline_dataset(sources=[{"uri": "configmap://a/b"}] * 33)),
+        ("spec.dataset.inline.sources", "at most 32 items"),
+    ),
+    "data of an unknown scheme": (
+        fine_tune_job(dataset=_source(uri="file:///data.jsonl")),
+        ("uri is not an address", "configmap://name/key"),
+    ),
+    "a ConfigMap without a key": (
+        fine_tune_job(dataset=_source(uri="configmap://pairs")),
+        ("uri is not an address", "configmap://name/key"),
+    ),
+    "hub data without a revision": (
+        fine_tune_job(dataset=_source(uri="hf://datasets/org/name/x.jsonl")),
+        ("sources.revision must be the full commit",),
+    ),
+    "data in a bucket with a revision": (
+        fine_tune_job(dataset=_source(uri="s3://bucket/x.jsonl", revision=COMMIT)),
+        ("sources.revision", "remove it"),
+    ),
+    "credentials for a ConfigMap": (
+        fine_tune_job(dataset=_source(credentials={"secretName": "s"})),
+        ("credentials are of no use for configmap://", "remove them"),
+    ),
+    "shares that add up to 99": (
+        fine_tune_job(dataset=_split(train=90, validation=5, test=4)),
+        ("split.train, split.validation and split.test must add up to 100", "state all three"),
+    ),
+    "one share without the others": (
+        fine_tune_job(dataset=_split(train=80)),
+        ("must add up to 100", "state all three"),
+    ),
+    "early stopping without validation data": (
+        fine_tune_job(earlyStopping={}, dataset=_split(train=95, validation=0, test=5)),
+        ("earlyStopping", "set dataset.inline.split.validation above 0"),
+    ),
+    "gates without test data": (
+        fine_tune_job(
+            evaluation=_gates({"metric": "Loss", "atMost": 1}),
+            dataset=_split(train=95, validation=5, test=0),
+        ),
+        ("evaluation.gates", "set dataset.inline.split.test above 0"),
+    ),
+    "a gate without a bound": (
+        fine_tune_job(evaluation=_gates({"metric": "Loss"})),
+        ("a gate needs exactly one of atLeast and atMost",),
+    ),
+    "a gate with two bounds": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "atMost": 1})),
+        ("a gate needs exactly one of atLeast and atMost", "use atMost for Loss"),
+    ),
+    "a loss that must be high": (
+        fine_tune_job(evaluation=_gates({"metric": "Loss", "atLeast": 1})),
+        ("need atMost", "replace atLeast"),
+    ),
+    "a score that must be low": (
+        fine_tune_job(evaluation=_gates({"metric": "RougeL", "atMost": 1})),
+        ("need atLeast", "replace atMost"),
+    ),
+    "answers judged where there is only text": (
+        pretraining_job(evaluation=_gates({"metric": "RougeL", "atLeast": 0.1})),
+        ("evaluation.gates of task Text", "change the metric"),
+    ),
+    "a rank of zero": (
+        fine_tune_job(method={"lora": {"rank": 0}}),
+        ("spec.method.lora.rank", "greater than or equal to 1"),
+    ),
+    "a dropout of one": (
+        fine_tune_job(method={"lora": {"dropout": 1}}),
+        ("spec.method.lora.dropout", "less than 1"),
+    ),
+    "a learning rate of zero": (
+        fine_tune_job(hyperparameters={"learningRate": 0}),
+        ("spec.hyperparameters.learningRate", "greater than 0"),
+    ),
+    "a batch size in words": (
+        fine_tune_job(hyperparameters={"batchSize": "eight"}),
+        ("spec.hyperparameters.batchSize", "integer"),
+    ),
+    "memory without a known unit": (
+        fine_tune_job(resources={"memory": "32GB"}),
+        ("spec.resources.memory", "should match"),
+    ),
+    "an output that is no label": (
+        fine_tune_job(output={"model": "Support_Bot"}),
+        ("spec.output.model", "should match"),
+    ),
+    "a variable that is set twice": (
+        fine_tune_job(pod={"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
+        ("spec.pod.env[1]", "Duplicate value"),
+    ),
+    "a job with a long name": (
+        fine_tune_job("a" * 53),
+        ("metadata.name of FineTuneJob must have at most 52 characters", "shorter"),
+    ),
+    "a job with a dot in its name": (
+        fine_tune_job("a.b"),
+        ("metadata.name of FineTuneJob", "without dots"),
+    ),
+}
+
+VERSIONS: Wrong = {
+    "an artifact by tag": (
+        model_version(artifact={"uri": f"oci://{REGISTRY}/a:latest", "kind": "Adapter", "rank": 8}),
+        ("spec.artifact.uri", "sha256"),
+    ),
+    "an artifact outside a registry": (
+        model_version(artifact={"uri": f"s3://bucket/a@{DIGEST}", "kind": "Adapter", "rank": 8}),
+        ("spec.artifact.uri", "oci://"),
+    ),
+    "an artifact of an unknown kind": (
+        model_version(artifact={"uri": BASE_URI, "kind": "Merged"}),
+        ("spec.artifact.kind", 'supported values: "Adapter", "Full"'),
+    ),
+    "an adapter without a base": (
+        model_version(baseModel=None),
+        ("baseModel is needed for artifact.kind Adapter", "state the model"),
+    ),
+    "an adapter with two bases": (
+        model_version(baseModel={"uri": BASE_URI, "modelVersion": {"name": "a"}}),
+        ("baseModel needs exactly one of uri and modelVersion", "remove the other"),
+    ),
+    "an adapter without a rank": (
+        model_version(artifact={"uri": BASE_URI, "kind": "Adapter"}),
+        ("artifact.rank is needed", "adapter_config.json"),
+    ),
+    "a full model with a base": (
+        full_version(baseModel={"uri": BASE_URI}),
+        ("baseModel belongs to adapters", "remove it"),
+    ),
+    "a full model with a rank": (
+        full_version(artifact={"uri": BASE_URI, "kind": "Full", "rank": 8}),
+        ("artifact.rank belongs to adapters", "remove it"),
+    ),
+    "a report by tag": (
+        model_version(evaluation={"report": f"oci://{REGISTRY}/a:report"}),
+        ("spec.evaluation.report", "sha256"),
+    ),
+    "a version without a model": (model_version(model=None), ("spec.model", "Required value")),
+    "a version with a long name": (
+        model_version("a" * 64),
+        ("metadata.name of ModelVersion must have at most 63 characters", "shorter"),
+    ),
+}
+
+SERVICES: Wrong = {
+    "a service without a base": (
+        inference_service(baseModel={"name": "a"}),
+        ("baseModel needs exactly one of uri and modelVersion",),
+    ),
+    "a served base at a branch": (
+        inference_service(baseModel={"name": "a", "uri": "hf://org/name", "revision": "main"}),
+        ("baseModel.revision must be the full commit",),
+    ),
+    "more parallel parts than GPUs": (
+        inference_service(engine={"gpus": 1, "tensorParallel": 2}),
+        ("engine.tensorParallel must not exceed engine.gpus", "raise gpus"),
+    ),
+    "fewer resident adapters than slots": (
+        inference_service(engine={"adapters": {"slots": 8, "resident": 4}}),
+        ("engine.adapters.resident must be at least engine.adapters.slots", "raise resident"),
+    ),
+    "two models of one name": (
+        inference_service(models=SERVED * 2),
+        ("spec.models[1]", "Duplicate value"),
+    ),
+    "a model named like the base": (
+        inference_service(models=[{"name": "tiny", "version": {"name": "a-1"}}]),
+        ("models.name must not be baseModel.name", "rename"),
+    ),
+    "a model without a version": (
+        inference_service(models=[{"name": "a", "version": {}}]),
+        ("models.version needs exactly one of name and latestOf", "follow a model"),
+    ),
+    "a model with two versions": (
+        inference_service(models=[{"name": "a", "version": {"name": "a-1", "latestOf": "a"}}]),
+        ("models.version needs exactly one of name and latestOf", "name a ModelVersion"),
+    ),
+    "an unknown number format": (
+        inference_service(engine={"dtype": "Int8"}),
+        ("spec.engine.dtype", "supported values"),
+    ),
+    "too many models": (
+        inference_service(
+            models=[{"name": f"m{n}", "version": {"latestOf": "a"}} for n in range(257)]
+        ),
+        ("spec.models", "at most 256 items"),
+    ),
+    "no gateways": (
+        inference_service(gateway={"replicas": 0}),
+        ("spec.gateway.replicas", "greater than or equal to 1"),
+    ),
+    "a service with a long name": (
+        inference_service("a" * 53),
+        ("metadata.name of InferenceService must have at most 52 characters", "shorter"),
+    ),
+    "a service whose name begins with a digit": (
+        inference_service("1a"),
+        ("metadata.name of InferenceService", "begin with a letter"),
+    ),
+}
+
+REFUSED: Wrong = {**JOBS, **VERSIONS, **SERVICES}
