@@ -36,20 +36,20 @@ def fingerprint(manifest: Manifest) -> str:
 
 def includes(observed: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
     """Whether everything that is wanted is there; amounts may be spelled in another unit."""
+    if not wanted and not observed:
+        # The API server leaves out what is empty, and false where that is the default.
+        return True
     if isinstance(wanted, Mapping):
         return isinstance(observed, Mapping) and all(
             includes(observed.get(key), value) for key, value in wanted.items()
         )
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        if not wanted:
-            return not observed
         return (
             isinstance(observed, Sequence)
             and len(observed) == len(wanted)
             and all(includes(o, w) for o, w in zip(observed, wanted, strict=True))
         )
-    # The API server leaves out what is empty: null, "" and false where that is the default.
-    return bool(observed == wanted) or (not observed and not wanted) or _equal(observed, wanted)
+    return bool(observed == wanted) or _equal(observed, wanted)
 
 
 def merge_patch(before: Any, after: Any) -> Any:  # noqa: ANN401 - JSON
