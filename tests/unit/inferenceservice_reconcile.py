@@ -279,7 +279,8 @@ NEWER = Images(pipelines="p:2", serving="s:2", engine="e:2")
 
 def images(fake: FakeWorld, deployment: str) -> list[str]:
     template = fake.cluster.objects["Deployment", (NAMESPACE, deployment)]["spec"]["template"]
-    return [c["image"] for c in template["spec"]["containers"]]
+    parts = ("initContainers", "containers")
+    return [c["image"] for part in parts for c in template["spec"].get(part, [])]
 
 
 async def test_an_operator_upgrade_rolls_gateways_and_changes_no_engine() -> None:
@@ -355,7 +356,7 @@ TROUBLES: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "the image cannot be pulled",
-        {"containerStatuses": [waiting("ImagePullBackOff", "no such image")]},
+        {"initContainerStatuses": [waiting("ImagePullBackOff", "no such image")]},
         "ImagePullFailed",
         "no such image",
     ),
@@ -363,7 +364,7 @@ TROUBLES: list[tuple[str, dict[str, Any], str, str]] = [
         "the engine is out of memory",
         {
             "phase": "Running",
-            "containerStatuses": [
+            "initContainerStatuses": [
                 waiting("CrashLoopBackOff", "back-off", reason="OOMKilled", exitCode=137)
             ],
         },
@@ -374,7 +375,7 @@ TROUBLES: list[tuple[str, dict[str, Any], str, str]] = [
         "the engine ends again and again",
         {
             "phase": "Running",
-            "containerStatuses": [
+            "initContainerStatuses": [
                 waiting("CrashLoopBackOff", "back-off", exitCode=1, message="x\nValueError: no\n")
             ],
         },

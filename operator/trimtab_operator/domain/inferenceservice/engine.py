@@ -1,5 +1,8 @@
 """The engine Deployment: vLLM, and the agent that keeps its adapters equal to the routing table.
 
+vLLM runs as a sidecar (an init container that is never over), because of how pods end: the kubelet
+tells the agent first, which lets begun answers finish, and stops sidecars only after it is gone.
+
 An operator upgrade changes no running engine. The pod template is therefore kept as it was first
 made, beside a hash of what it was made from (the user's wishes, the base, the release): only when
 that hash changes is it made anew.
@@ -32,15 +35,12 @@ DTYPES: Final = {
     Dtype.FLOAT16: "float16",
     Dtype.BFLOAT16: "bfloat16",
 }
-STARTUP_PERIOD_SECONDS: Final = 2
-STARTUP_TRIES: Final = 900  # half an hour: large weights from a cold disk
-HUNG_PERIOD_SECONDS: Final = 10
-HUNG_TRIES: Final = 30
-# The table drops a pod that ends within milliseconds; these cover gateways that are slow to see it,
-# and answers that are still being written. The engine outlasts its agent.
-AGENT_DRAIN_SECONDS: Final = 5
-ENGINE_DRAIN_SECONDS: Final = 20
-GRACE_SECONDS: Final = 60
+# Half an hour for large weights from a cold disk; an engine that hangs for as long is started anew.
+HUNG_PERIOD_SECONDS: Final = 20
+HUNG_TRIES: Final = 90
+# Begun answers may finish for this long; then the pod still has a moment to end.
+FINISH_SECONDS: Final = 300
+GRACE_SECONDS: Final = FINISH_SECONDS + 30
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def deployment(plan: EnginePlan, present: Manifest | None) -> Manifest:
             "replicas": replicas(service),
             "selector": {"matchLabels": children.selector(service, names.ENGINE)},
             "strategy": strategy(service.spec.engine, replicas(service)),
-            "progressDeadlineSeconds": STARTUP_PERIOD_SECONDS * STARTUP_TRIES,
+            "progressDeadlineSeconds": HUNG_PERIOD_SECONDS * HUNG_TRIES,
             "revisionHistoryLimit": 2,
             "template": template,
         },
@@ -176,10 +176,11 @@ def _template(plan: EnginePlan) -> Manifest:
         engine_mounts.append(pods.shared_memory())
     agent_mounts = [pods.scratch_space(), owned, token, *credentials]
     spec = pods.pod_spec(
-        [_engine(plan, engine_mounts), _agent(plan, agent_mounts)],
+        [_agent(plan, agent_mounts)],
         [*engine_mounts, *agent_mounts],
         plan.settings,
         overrides=service.spec.pod,
+        init_containers=[_engine(plan, engine_mounts)],
     )
     spec["serviceAccountName"] = children.name(service, names.ENGINE)
     spec["terminationGracePeriodSeconds"] = GRACE_SECONDS
@@ -206,11 +207,9 @@ def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
         wants=pods.resources(engine.gpus, engine.cpu, engine.memory),
     )
     # vLLM listens on the pod's own loopback, where the kubelet cannot ask: the agent answers for it.
-    container["startupProbe"] = _asked(
-        "/readyz", period=STARTUP_PERIOD_SECONDS, tries=STARTUP_TRIES
-    )
+    # No startup probe: the agent, which would have to answer it, is started after the sidecar.
     container["livenessProbe"] = _asked("/readyz", period=HUNG_PERIOD_SECONDS, tries=HUNG_TRIES)
-    container["lifecycle"] = {"preStop": {"sleep": {"seconds": ENGINE_DRAIN_SECONDS}}}
+    container["restartPolicy"] = "Always"
     return container
 
 
@@ -230,6 +229,7 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
             ("TRIMTAB_BASE_NAME", service.spec.base_model.name),
             ("TRIMTAB_ADAPTER_DIRECTORY", ADAPTER_DIRECTORY),
             ("TRIMTAB_REGISTRY_CREDENTIALS", names.REGISTRY_CREDENTIALS_PATH),
+            ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
         ),
         ports=(("agent", names.PORT_AGENT),),
         wants={"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
@@ -237,7 +237,6 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
     container["env"].append(pod_name())
     container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
     container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
-    container["lifecycle"] = {"preStop": {"sleep": {"seconds": AGENT_DRAIN_SECONDS}}}
     return container
 
 

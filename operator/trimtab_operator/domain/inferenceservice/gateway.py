@@ -1,4 +1,8 @@
-"""The gateway Deployment and its Service: rolled to every release without a failed request."""
+"""The gateway Deployment and its Service: rolled to every release without a failed request.
+
+A new pod comes before an old one goes, and the program itself goes on listening for some seconds
+after it was told to end, because proxies learn late.
+"""
 
 from typing import Final
 
@@ -6,14 +10,16 @@ from trimtab_api import names
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.inferenceservice import children
-from trimtab_operator.domain.inferenceservice.engine import TOKEN_DIRECTORY, pod_name
+from trimtab_operator.domain.inferenceservice.engine import (
+    FINISH_SECONDS,
+    GRACE_SECONDS,
+    TOKEN_DIRECTORY,
+    pod_name,
+)
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.settings import Settings
 
 SERVICE_PORT: Final = 80
-# Proxies and load balancers go on sending to a pod for some seconds after it was told to end.
-DRAIN_SECONDS: Final = 10
-GRACE_SECONDS: Final = 120
 
 
 def deployment(service: InferenceService, settings: Settings) -> Manifest:
@@ -92,6 +98,7 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
             ("TRIMTAB_SERVICE", service.metadata.name),
             ("TRIMTAB_ROUTING_CONFIGMAP", children.name(service, children.ROUTING)),
             ("TRIMTAB_API_KEYS", names.API_KEYS_PATH if keys is not None else ""),
+            ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
         ),
         ports=(("http", names.PORT_GATEWAY), ("admin", names.PORT_GATEWAY_ADMIN)),
         wants={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
@@ -99,7 +106,6 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
     container["env"].append(pod_name())
     container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
     container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
-    container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
     spec = pods.pod_spec([container], mounts, settings)
     spec |= {
         "serviceAccountName": children.name(service, names.GATEWAY),

@@ -83,7 +83,8 @@ def _obstacle(pod: Manifest) -> Finding | None:
 
 def _crash(pod: Manifest) -> Finding | None:
     """A container that ended and is started again, or waits to be."""
-    for status in get(pod, "status", "containerStatuses", default=[]):
+    parts = ("initContainerStatuses", "containerStatuses")  # the engine is a sidecar
+    for status in (s for part in parts for s in get(pod, "status", part, default=[])):
         state = get(status, "state", default={})
         last = get(state, "terminated") or get(status, "lastState", "terminated")
         if "running" in state or not last:
