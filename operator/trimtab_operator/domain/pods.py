@@ -130,7 +130,7 @@ def container(  # noqa: PLR0913 - the fields of a container
         "imagePullPolicy": settings.image_pull_policy,
         "command": list(command),
         "env": [{"name": key, "value": value} for key, value in (("HOME", TMP), *env)],
-        "volumeMounts": [m.mount for m in mounts],
+        "volumeMounts": [dict(m.mount) for m in mounts],
         "securityContext": container_security(),
         "terminationMessagePath": names.TERMINATION_MESSAGE_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
