@@ -28,7 +28,10 @@ def difference(path: Path, wanted: str, root: Path) -> str:
     """How a file differs from what it should hold."""
     there = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
     lines = difflib.unified_diff(
-        there.splitlines(keepends=True), wanted.splitlines(keepends=True), f"{path} (there)", f"{path} (wanted)"
+        there.splitlines(keepends=True),
+        wanted.splitlines(keepends=True),
+        f"{path} (there)",
+        f"{path} (wanted)",
     )
     return "".join(lines)
 
@@ -36,7 +39,9 @@ def difference(path: Path, wanted: str, root: Path) -> str:
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Write, or compare; 1 when something differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file differs")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail when a file differs"
+    )
     only_check = parser.parse_args(arguments).check
     stale = {path: wanted for path, wanted in generated().items() if difference(path, wanted, root)}
     for path, wanted in stale.items():

@@ -3,8 +3,8 @@
 from typing import Any
 
 import yaml
-from generation.schema import Schema, structural
 
+from generation.schema import Schema, structural
 from trimtab_api import names
 from trimtab_api.definition import Column, Definition
 from trimtab_api.model import VALIDATIONS
@@ -95,7 +95,9 @@ def _column(column: Column) -> Schema:
 
 def as_yaml(manifest: Schema) -> str:
     """YAML with a stable order."""
-    return HEADER + yaml.dump(manifest, sort_keys=False, width=120, allow_unicode=True, Dumper=_Dumper)
+    return HEADER + yaml.dump(
+        manifest, sort_keys=False, width=120, allow_unicode=True, Dumper=_Dumper
+    )
 
 
 def for_chart(kind: type[AnyResource]) -> str:
@@ -108,7 +110,12 @@ def for_chart(kind: type[AnyResource]) -> str:
         '  labels:\n    {{- include "trimtab.labels" . | nindent 4 }}\n'
         "  {{- if .Values.crds.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n"
     )
-    return HEADER + "{{- if .Values.crds.install }}\n" + body.replace(head, head + extra, 1) + "{{- end }}\n"
+    return (
+        HEADER
+        + "{{- if .Values.crds.install }}\n"
+        + body.replace(head, head + extra, 1)
+        + "{{- end }}\n"
+    )
 
 
 class _Dumper(yaml.SafeDumper):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from generation.manifests import KINDS, crd
 from generation.schema import Schema
-
 from trimtab_api import names, reasons
 from trimtab_api.model import VALIDATIONS
 
@@ -17,16 +16,22 @@ def api_page() -> str:
     """Every field of every kind, with its type, default, bounds and rules."""
     parts = [
         _HEADER + "# The API\n\n",
-        f"Group `{names.GROUP}`, version `{names.VERSION}`. All kinds are namespaced and in the category "
-        f"`{names.CATEGORY}`: `kubectl get {names.CATEGORY}` lists them.\n",
+        (
+            f"Group `{names.GROUP}`, version `{names.VERSION}`. All kinds are namespaced; "
+            f"`kubectl get {names.CATEGORY}` lists them.\n"
+        ),
     ]
     for kind in KINDS:
         manifest = crd(kind)["spec"]
         root = manifest["versions"][0]["schema"]["openAPIV3Schema"]
         short = manifest["names"]["shortNames"][0]
-        parts.append(f"\n## {kind.definition.kind}\n\n{root['description']} Short name: `{short}`.\n")
+        parts.append(
+            f"\n## {kind.definition.kind}\n\n{root['description']} Short name: `{short}`.\n"
+        )
         for part in ("spec", "status"):
-            parts.append(f"\n### {kind.definition.kind}: {part}\n\n| Field | Type | Meaning |\n|---|---|---|\n")
+            parts.append(
+                f"\n### {kind.definition.kind}: {part}\n\n| Field | Type | Meaning |\n|---|---|---|\n"
+            )
             parts += [_row(*line) for line in _fields(root["properties"][part], part)]
         parts.append("\nWhat is refused, and what the answer says:\n\n")
         parts += [f"- {message}\n" for message in dict.fromkeys(_messages(root))]
@@ -46,7 +51,9 @@ def _row(path: str, schema: Schema, required: bool) -> str:
         notes.append("One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + ".")
     if schema.get("default") is not None and schema["type"] != "object":
         default = schema["default"]
-        notes.append(f"Default: `{str(default).lower() if isinstance(default, bool) else default}`.")
+        notes.append(
+            f"Default: `{str(default).lower() if isinstance(default, bool) else default}`."
+        )
     if bounds := _bounds(schema):
         notes.append(bounds)
     kind = schema["type"] + (f" of {schema['items']['type']}s" if "items" in schema else "")
@@ -83,7 +90,9 @@ def reasons_page() -> str:
     parts = [_HEADER + "# Reasons\n\n", "They are part of the API: tools may match on them.\n"]
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef):
-            parts.append(f"\n## {node.name}\n\n{ast.get_docstring(node)}\n\n| Reason | Meaning |\n|---|---|\n")
+            parts.append(
+                f"\n## {node.name}\n\n{ast.get_docstring(node)}\n\n| Reason | Meaning |\n|---|---|\n"
+            )
             parts += [f"| `{value}` | {meaning} |\n" for value, meaning in _members(node, lines)]
     return "".join(parts)
 
@@ -91,7 +100,8 @@ def reasons_page() -> str:
 def _members(node: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str]]:
     for item in node.body:
         if isinstance(item, ast.Assign) and isinstance(item.value, ast.Constant):
+            value = str(item.value.value)
             _, mark, comment = lines[(item.end_lineno or item.lineno) - 1].partition("  # ")
             if not mark:
-                raise ValueError(f"{item.value.value} says nowhere what it means")
-            yield str(item.value.value), comment.partition("  #")[0].strip()
+                raise ValueError(f"{value} says nowhere what it means")
+            yield value, comment.partition("  #")[0].strip()

@@ -96,13 +96,21 @@ class _Translation:
         kind = source["type"]
         if kind == "array":
             items = self.node(source["items"], f"{place}[]")
-            return {"items": items, "x-kubernetes-list-type": source.get("x-kubernetes-list-type", "atomic")}
+            return {
+                "items": items,
+                "x-kubernetes-list-type": source.get("x-kubernetes-list-type", "atomic"),
+            }
         if kind == "object" and "properties" in source:
-            properties = {name: self.node(child, f"{place}.{name}") for name, child in source["properties"].items()}
+            properties = {
+                name: self.node(child, f"{place}.{name}")
+                for name, child in source["properties"].items()
+            }
             required = {"required": sorted(source["required"])} if source.get("required") else {}
             return {"properties": properties, **required}
         if kind == "object" and isinstance(source.get("additionalProperties"), dict):
-            return {"additionalProperties": self.node(source["additionalProperties"], f"{place}{{}}")}
+            return {
+                "additionalProperties": self.node(source["additionalProperties"], f"{place}{{}}")
+            }
         return {}
 
     def _default(self, source: Schema, *, optional: bool) -> Schema:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.registries import registry_binary, running_registry
+
 from trimtab_oci import NotFound, Reference, RegistryClient
 
 REPORT = "application/vnd.trimtab.evaluation-report.v1+json"
@@ -44,7 +44,9 @@ async def test_a_report_is_found_by_its_subject(address: str, model: Path) -> No
     repository = f"{address}/team/reported"
     async with RegistryClient(plain_http=True) as oci:
         subject = await oci.push_directory(model, repository, kind="Full")
-        report = await oci.push_document(repository, b"{}", artifact_type=REPORT, subject=subject, tag="run-1")
+        report = await oci.push_document(
+            repository, b"{}", artifact_type=REPORT, subject=subject, tag="run-1"
+        )
         await oci.push_document(repository, b"#", artifact_type="text/markdown", subject=subject)
         found = await oci.referrers(subject, REPORT)
         assert [item.digest for item in found] == [report.digest]

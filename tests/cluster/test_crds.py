@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -120,6 +121,7 @@ def server() -> Iterator[Server]:
 
 def _wait_until_served(server: Server, plural: str) -> None:
     path = f"{plural}.trimtab.dev"
+    states: dict[str, str] = {}
     for _ in range(100):
         definition = server.definitions.read_custom_resource_definition(path)
         states = {c.type: c.status for c in definition.status.conditions or []}
@@ -128,6 +130,7 @@ def _wait_until_served(server: Server, plural: str) -> None:
             and states.get("NonStructuralSchema", "False") == "False"
         ):
             return
+        time.sleep(0.1)
     pytest.fail(f"{plural} is not served: {states}")
 
 
