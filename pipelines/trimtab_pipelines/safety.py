@@ -68,7 +68,7 @@ _DTYPE_BITS = {
 
 
 def is_model_file(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in MODEL_FILES)
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in MODEL_FILES)
 
 
 def check_model_directory(directory: Path) -> None:
