@@ -36,7 +36,7 @@ from trimtab_operator.domain.inferenceservice.plan import (
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome
-from trimtab_operator.domain.references import SERVICE
+from trimtab_operator.domain.references import MODEL, SERVICE
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
 
 ASKED_AT_ONCE: Final = 8
@@ -59,8 +59,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     concluded = conclude(service, todo, pods, answers, world.settings, now)
     if faults:
         concluded = refused(service, concluded, faults, now)
-    for event in concluded.report.events:
-        await world.cluster.emit(event)
+    await asyncio.gather(*(world.cluster.emit(e) for e in concluded.report.events))
     await world.cluster.write_status(service, concluded.report.status)
     return concluded.outcome
 
@@ -70,18 +69,35 @@ async def _observed(service: InferenceService, world: World) -> Observed:
     namespace, _ = service.key
     named = service.spec.base_model.model_version
     pods = _pods(service, cluster)
+    routing = _called(
+        cluster.children(service, "ConfigMap"), children.name(service, children.ROUTING)
+    )
     addresses = [a for p in pods.engines if (a := agent_address(p))]
     return Observed(
         service=service,
-        versions={v.metadata.name: v for v in cluster.list(ModelVersion, namespace)},
+        versions=_versions(service, routing, cluster),
         base=cluster.get(ModelVersion, (namespace, named.name)) if named else None,
         preparation=await _preparation(service, world),
-        routing=_called(
-            cluster.children(service, "ConfigMap"), children.name(service, children.ROUTING)
-        ),
+        routing=routing,
         pods=pods,
         reports=world.agents.follow(SERVICE, service.key, addresses),
     )
+
+
+def _versions(
+    service: InferenceService, routing: Manifest | None, cluster: Cluster
+) -> Mapping[str, ModelVersion]:
+    """Those that the spec or the present table names, and all of the models that it follows."""
+    namespace, _ = service.key
+    selectors = [m.version for m in service.spec.models]
+    table = children.read_table(routing)
+    named = {s.name for s in selectors if s.name}
+    named |= {v.version for m in (table.models if table else []) for v in m.versions}
+    followed = {s.latest_of for s in selectors if s.latest_of}
+    found = [cluster.get(ModelVersion, (namespace, name)) for name in named]
+    for model in followed:
+        found += cluster.referrers(ModelVersion, (MODEL, namespace, model))
+    return {v.metadata.name: v for v in found if v is not None}
 
 
 def _pods(service: InferenceService, cluster: Cluster) -> Pods:

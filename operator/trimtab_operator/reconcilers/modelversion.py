@@ -1,5 +1,6 @@
 """ModelVersion: gather what the store and the registry know, decide, act."""
 
+import asyncio
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -167,8 +168,7 @@ async def _act(todo: Plan, version: ModelVersion, world: World) -> Outcome:
         return Retry(str(error))
     for child in todo.delete:
         await cluster.delete(child)
-    for event in todo.events:
-        await cluster.emit(event)
+    await asyncio.gather(*(cluster.emit(e) for e in todo.events))
     try:
         await cluster.write_status(version, todo.status)
     except Gone:

@@ -18,7 +18,7 @@ from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
-from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
+from trimtab_operator.domain.conditions import condition, find, moment_of, with_conditions
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
@@ -125,7 +125,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         decision=decision,
         create=judgement.create,
         delete=judgement.delete,
-        events=tuple(transitions(KIND, version, status.conditions, warnings=WORRYING)),
+        events=_events(version, status),
         status=status,
         outcome=_outcome(judgement),
     )
@@ -257,6 +257,13 @@ def _status(
         size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
         image=evaluation.image(version, settings) if judgement.create else before.image,
     )
+
+
+def _events(version: ModelVersion, status: ModelVersionStatus) -> tuple[Event, ...]:
+    """Transitions; that a new version is not used yet is none."""
+    is_new = find(version.status.conditions, "InUse") is None
+    told = [c for c in status.conditions if not (is_new and c.reason == "NotInUse")]
+    return tuple(transitions(KIND, version, told, warnings=WORRYING))
 
 
 def _in_use(observed: Observed) -> Answer:
