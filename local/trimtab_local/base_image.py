@@ -36,8 +36,8 @@ def is_current(buildah: Buildah) -> bool:
     return buildah.label(NAME, INPUTS_LABEL) == inputs()
 
 
-def make(buildah: Buildah, cache: Path, log: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="base.", dir=cache) as scratch:
+def make(buildah: Buildah, temporary: Path, log: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="base.", dir=temporary) as scratch:
         folder = Path(scratch)
         _bootstrap(folder / "root", log)
         _lighten(folder / "root")

@@ -6,12 +6,14 @@ kilobytes: layers that the cluster already holds are left out of what is handed 
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -105,7 +107,7 @@ class Builder:
             return []
         if not self.base and not base_image.is_current(self.buildah):
             with self.progress.step("base image from Debian packages"):
-                base_image.make(self.buildah, self.layout.cache, self.log)
+                base_image.make(self.buildah, self.layout.cache / "tmp", self.log)
         for image in stale:
             with self.progress.step(f"image {image.name}"):
                 self._build(image, inputs_digest(image, base))
@@ -197,16 +199,34 @@ def main(arguments: Sequence[str]) -> int:
     parsed = _parser().parse_args(arguments)
     builder = Builder(layout_from(os.environ), Progress(), os.environ.get("BASE_IMAGE", ""))
     images = chosen(parsed.names)
-    builder.build(images)
-    if parsed.command == "build" and not parsed.no_load:
-        builder.load(images)
-    if parsed.command == "push":
-        flags = {"plain_http": parsed.plain_http}
-        print("\n".join(builder.push(images, parsed.registry, parsed.tag, **flags)))
-        return 0
-    for name, size in sizes(builder.buildah, images).items():
-        print(f"{REGISTRY}/{name}:{TAG}  {size}")
+    with _alone(builder):
+        builder.build(images)
+        if parsed.command == "push":
+            flags = {"plain_http": parsed.plain_http}
+            print("\n".join(builder.push(images, parsed.registry, parsed.tag, **flags)))
+            return 0
+        if not parsed.no_load:
+            builder.load(images)
+        for name, size in sizes(builder.buildah, images).items():
+            print(f"{REGISTRY}/{name}:{TAG}  {size}")
     return 0
+
+
+@contextmanager
+def _alone(builder: Builder) -> Iterator[None]:
+    """One build at a time per cache; whatever is half-made then was left by a crash."""
+    folder = _folder(builder.layout.cache / "tmp")
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            builder.progress.note("another image build is running; this one waits for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        builder.buildah.ask(["rm", "--all"])
+        for leftover in folder.iterdir():
+            if leftover.is_dir() and not leftover.name.startswith("buildah-cache"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:
