@@ -45,6 +45,7 @@ RUN --mount=type=bind,from=installer,source=/opt/uv,target=/opt/uv \
 
 FROM operator-packages AS operator
 COPY crds/trimtab_api /app/trimtab_api
+COPY crds/trimtab_oci /app/trimtab_oci
 COPY operator/trimtab_operator /app/trimtab_operator
 USER 10001:0
 ENTRYPOINT ["python", "-m", "trimtab_operator"]

@@ -45,7 +45,7 @@ _CONTRACT: Final = "crds/trimtab_api"
 _OCI: Final = "crds/trimtab_oci"
 _TORCH: Final = "requirements/torch.txt"
 IMAGES: Final = (
-    Image("operator", (_CONTRACT, "operator/trimtab_operator", "requirements/operator.txt")),
+    Image("operator", (_CONTRACT, _OCI, "operator/trimtab_operator", "requirements/operator.txt")),
     Image("serving", (_CONTRACT, _OCI, "serving/trimtab_serving", "requirements/serving.txt")),
     Image(
         "pipelines",
