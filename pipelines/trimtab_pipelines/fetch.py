@@ -29,8 +29,13 @@ def work(run: TrainingRun, _stop: Stop) -> TrainingResult:
             f"{run.data.uri} does not name the digest {run.data.digest}.",
         )
     part = target.with_name(target.name + ".part")
-    pull = lambda: _pull(reference, part, plain_http=run.output.plain_http)  # noqa: E731 - tried again
-    asyncio.run(again_while_unreachable(pull, _PATIENCE_SECONDS))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    asyncio.run(
+        again_while_unreachable(
+            lambda: _pull(reference, part, plain_http=run.output.plain_http), _PATIENCE_SECONDS
+        )
+    )
     (part / _MARK).write_text(run.data.digest)
     put_in_place(part, target)
     return TrainingResult()
@@ -42,8 +47,6 @@ def is_fetched(directory: Path, digest: str) -> bool:
 
 
 async def _pull(reference: Reference, part: Path, *, plain_http: bool) -> None:
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     async with open_registry(plain_http=plain_http) as registry:
         await registry.pull(reference, part)
 

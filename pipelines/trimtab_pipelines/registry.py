@@ -24,11 +24,13 @@ def open_registry(*, plain_http: bool) -> RegistryClient:
 
 
 async def again_while_unreachable(
-    attempt: Callable[[], Awaitable[T]], patience_seconds: float
+    attempt: Callable[[], Awaitable[T]],
+    patience_seconds: float,
+    first_pause_seconds: float = _FIRST_PAUSE_SECONDS,
 ) -> T:
     """Repeat with growing pauses while the registry is away, for so long; then its error stands."""
     deadline = time.monotonic() + patience_seconds
-    pause = _FIRST_PAUSE_SECONDS
+    pause = first_pause_seconds
     while True:
         try:
             return await attempt()

@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Generic, TypeVar
 
@@ -153,9 +154,8 @@ def push_result(outputs: Sequence[Output], result: ApiModel, patience_seconds: f
     """Keep the result where it survives the pod."""
     document = result.model_dump_json(by_alias=True, exclude_none=True).encode()
     for output in outputs:
-        asyncio.run(
-            again_while_unreachable(lambda o=output: _push_one(o, document), patience_seconds)
-        )
+        push = partial(_push_one, output, document)
+        asyncio.run(again_while_unreachable(push, patience_seconds))
 
 
 async def _push_one(output: Output, document: bytes) -> Reference:

@@ -30,8 +30,7 @@ def model_card(run: TrainingRun, summary: Summary) -> str:
         "",
         "## Use",
         "",
-        "Answers are generated text: check them before you rely on them. What the model was not "
-        "trained on, it does not know.",
+        "Answers are generated text: check them before you rely on them.",
         "",
     ]
     return "\n".join(lines)

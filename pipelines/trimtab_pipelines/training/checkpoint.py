@@ -83,7 +83,8 @@ class Checkpoints:
         for old in self._newest_first()[_KEPT:]:
             shutil.rmtree(old)
         self._last = time.monotonic()
-        self._pause = max(self._every, (self._last - began) / _SHARE_OF_TIME)
+        if self._every:  # 0 asks for one after every step, whatever it costs
+            self._pause = max(self._every, (self._last - began) / _SHARE_OF_TIME)
 
     def save_best(self, course: Course, parameters: Mapping[str, Parameter]) -> None:
         """Keep the weights that did best on the validation split."""
@@ -132,12 +133,8 @@ class Checkpoints:
             index = json.loads((directory / _INDEX).read_text())
             course = Course.model_validate(index["course"])
             for name, known in index["files"].items():
-                file = directory / name
-                if file.stat().st_size != known["size"] or sha256(file) != known["sha256"]:
-                    raise ValueError(f"{name} is not what the index says")
-            tensors = {
-                Path(name).stem: load_file(directory / name) for name in index["files"]
-            }
+                _verify(directory / name, known)
+            tensors = {Path(name).stem: load_file(directory / name) for name in index["files"]}
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             log.warning("checkpoint %s is not whole and is left out: %s", directory.name, error)
             return None
@@ -149,6 +146,11 @@ class Checkpoints:
     def _newest_first(self) -> list[Path]:
         whole = [p for p in self._directory.glob("step-*") if p.suffix != ".part"]
         return sorted(whole, reverse=True)
+
+
+def _verify(file: Path, known: Mapping[str, object]) -> None:
+    if file.stat().st_size != known["size"] or sha256(file) != known["sha256"]:
+        raise ValueError(f"{file.name} is not what the index says")
 
 
 def _moments(

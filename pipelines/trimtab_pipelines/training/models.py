@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,10 +13,10 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from transformers.utils import logging as transformers_logging
 
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.finetunejob import (
-    LoraMethod,
     ScratchModel,
     TargetModules,
     TrainingMethod,
@@ -26,6 +25,10 @@ from trimtab_pipelines.runtime import RunError
 from trimtab_pipelines.safety import check_model_directory
 
 log = logging.getLogger(__name__)
+
+# What it says (progress bars, a text longer than the context) is said better by us.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
 
 # Names that transformers' models give to the projections of attention; vLLM knows them all.
 _ATTENTION = frozenset(
@@ -111,41 +114,37 @@ def load_base(directory: Path, method: TrainingMethod, device: torch.device) -> 
         raise _unsupported("model", error) from error
 
 
-def with_adapter(model: Any, method: TrainingMethod, base_digest: str) -> Any:
+def with_adapter(model: Any, method: TrainingMethod) -> Any:
     """The model with a fresh adapter, which starts as the identity."""
     settings = method.qlora or method.lora
     if settings is None:
         return model
+    import peft  # noqa: PLC0415 - seconds that a run of all weights does not need
+
     if method.qlora is not None:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    adapted = get_peft_model(model, _lora_config(model, settings))
-    adapted.peft_config["default"].base_model_name_or_path = base_digest
-    return adapted
-
-
-def _lora_config(model: Any, settings: LoraMethod) -> LoraConfig:
-    targets: str | list[str] = "all-linear"
-    if settings.target_modules is TargetModules.ATTENTION:
-        found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & _ATTENTION
-        if not found:
-            raise RunError(
-                FailureReason.UNSUPPORTED_MODEL,
-                f"{type(model).__name__} has no attention layers of a known name; "
-                "use targetModules: AllLinear.",
-            )
-        targets = sorted(found)
-    return LoraConfig(
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=targets,
+        target_modules=_target_modules(model, settings.target_modules),
         bias="none",
     )
+    return peft.get_peft_model(model, config)
 
 
-def adapter_of(model: Any) -> PeftModel | None:
-    return model if isinstance(model, PeftModel) else None
+def _target_modules(model: Any, wanted: TargetModules) -> str | list[str]:
+    if wanted is TargetModules.ALL_LINEAR:
+        return "all-linear"
+    found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & _ATTENTION
+    if not found:
+        raise RunError(
+            FailureReason.UNSUPPORTED_MODEL,
+            f"{type(model).__name__} has no attention layers of a known name; "
+            "use targetModules: AllLinear.",
+        )
+    return sorted(found)
 
 
 def _unsupported(part: str, error: Exception) -> RunError:

@@ -108,7 +108,7 @@ def served(monitor: Monitor, port: int | None = None) -> Iterator[int]:
 
 def _handler(monitor: Monitor) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             match self.path:
                 case "/progress":
                     body = monitor.progress.model_dump_json(by_alias=True, exclude_none=True)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,7 +105,9 @@ class Recipe:
             context = models.context_length(_base_path(self._run))
         if context is not None and context < self._settings.max_length:
             log.warning(
-                "the model reads %d tokens; maxLength %d is more", context, self._settings.max_length
+                "the model reads %d tokens; maxLength %d is more",
+                context,
+                self._settings.max_length,
             )
             return context
         return self._settings.max_length
@@ -113,7 +116,9 @@ class Recipe:
         limit = self._max_length()
         encoded = encode(records, self._tokenizer, self._run.objective, limit)
         if not encoded.sequences:
-            raise RunError(FailureReason.TOO_FEW_RECORDS, "The training split has no usable record.")
+            raise RunError(
+                FailureReason.TOO_FEW_RECORDS, "The training split has no usable record."
+            )
         held_out = _records("validation")
         validation = encode(held_out, self._tokenizer, self._run.objective, limit).sequences
         if self._run.early_stopping is not None and not validation:
@@ -136,7 +141,7 @@ class Recipe:
         self._dtype: torch.dtype = model.config.dtype or torch.float32
         if self._run.base is not None:
             torch.manual_seed(self._settings.seed)
-            model = models.with_adapter(model, self._run.method, self._run.base.digest)
+            model = models.with_adapter(model, self._run.method)
         return model.to(self._device)
 
     def _make_evaluation_interval(self) -> int:
@@ -329,19 +334,18 @@ class Recipe:
         output.complete(part, paths.output(), summary)
         return summary
 
-    def _save_artifact(self, directory: Any) -> None:
-        adapter = models.adapter_of(self._model)
-        if adapter is None:
+    def _save_artifact(self, directory: Path) -> None:
+        if self._run.base is None or self._run.method.full is not None:
             saving.save_full(self._model, self._tokenizer, self._dtype, directory)
-        elif self._run.base is not None:
-            saving.save_adapter(adapter, self._run.base.digest, directory)
+        else:
+            saving.save_adapter(self._model, self._run.base.digest, directory)
 
 
 def _records(split: str) -> list[dict[str, Any]]:
     return read_records(paths.data() / f"{split}.jsonl")
 
 
-def _base_path(run: TrainingRun) -> Any:
+def _base_path(run: TrainingRun) -> Path:
     if run.base is None:
         raise RunError(FailureReason.INTERNAL_ERROR, "the run has neither base nor scratch")
     return paths.inside(run.base.path)

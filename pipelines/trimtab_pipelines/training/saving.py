@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from trimtab_pipelines.training.output import write_json
@@ -23,17 +22,21 @@ def save_full(model: Any, tokenizer: Any, dtype: torch.dtype, directory: Path) -
     tokenizer.save_pretrained(str(directory))
 
 
-def save_adapter(model: PeftModel, base_digest: str, directory: Path) -> None:
+def save_adapter(model: Any, base_digest: str, directory: Path) -> None:
     """An adapter in the form of peft, as vLLM loads it; the base brings the tokenizer."""
+    from peft import get_peft_model_state_dict  # noqa: PLC0415 - slow, and only adapters need it
+
     weights = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in sorted(get_peft_model_state_dict(model).items())
+        for name, tensor in sorted(
+            get_peft_model_state_dict(model, save_embedding_layers=False).items()
+        )
     }
     save_file(weights, directory / "adapter_model.safetensors", metadata={"format": "pt"})
     write_json(directory / "adapter_config.json", adapter_config(model, base_digest))
 
 
-def adapter_config(model: PeftModel, base_digest: str) -> dict[str, Any]:
+def adapter_config(model: Any, base_digest: str) -> dict[str, Any]:
     """Only what decides what the adapter does."""
     config = model.peft_config["default"]
     return {

@@ -1,0 +1,116 @@
+"""Tiny training runs on a folder: a document, some records, and a base that was made on the spot."""
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.ociserver import FakeRegistry
+
+from trimtab_api import names
+from trimtab_api.documents import TrainingRun
+
+SCRATCH = {
+    "hiddenSize": 32,
+    "layers": 2,
+    "heads": 2,
+    "vocabularySize": 320,
+    "contextLength": 64,
+}
+WORDS = ("red", "green", "blue", "seven", "eight", "nine", "cat", "dog", "bird", "fish")
+
+
+def digest_of(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+BASE_DIGEST = digest_of("base")
+DATA_DIGEST = digest_of("data")
+
+
+def texts(count: int) -> list[dict[str, Any]]:
+    """Sentences that are easy to learn, no two of them equal."""
+    return [
+        {"text": f"The {WORDS[i % 10]} {WORDS[i // 10 % 10]} has number {i}."} for i in range(count)
+    ]
+
+
+def pairs(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {i}?", "completion": f"A {WORDS[i % 10]}."} for i in range(count)]
+
+
+def write_data(
+    root: Path, train: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]] = ()
+) -> None:
+    folder = root / "volume" / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, records in (("train", train), ("validation", validation)):
+        if records:
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            (folder / f"{name}.jsonl").write_text(lines)
+
+
+def training_run(
+    root: Path,
+    *,
+    base: Path | None = None,
+    repository: str = "127.0.0.1:1/team/tiny",
+    **changes: Any,
+) -> TrainingRun:
+    """A run whose document lies where a pod would find it."""
+    settings = {"epochs": 2, "learningRate": 0.01, "batchSize": 4, "maxLength": 64, "seed": 3}
+    document: dict[str, Any] = {
+        "owner": {"kind": "FineTuneJob", "namespace": "team", "name": "tiny", "uid": "1"},
+        "model": "tiny",
+        "objective": "Pretraining" if base is None else "Supervised",
+        "method": {"full": {}} if base is None else {"lora": {"rank": 4, "alpha": 8}},
+        "data": {"uri": f"oci://127.0.0.1:1/team/data@{DATA_DIGEST}", "digest": DATA_DIGEST},
+        "output": {"repository": repository, "resultTag": "run-1", "plainHttp": True},
+    }
+    document["hyperparameters"] = settings | changes.pop("hyperparameters", {})
+    if base is None:
+        document["scratch"] = SCRATCH
+    else:
+        uri = f"oci://127.0.0.1:1/team/base@{BASE_DIGEST}"
+        document["base"] = {"uri": uri, "digest": BASE_DIGEST, "path": names.BASE_MODEL_PATH}
+        place = root / "models" / "base"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            place.symlink_to(base)
+    document |= changes
+    file = root / names.RUN_DOCUMENT.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document))
+    return TrainingRun.model_validate(document)
+
+
+def artifact(root: Path) -> dict[str, bytes]:
+    """The files that a run has made."""
+    folder = root / "volume" / "output" / "artifact"
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@contextmanager
+def registry_beside(registry: FakeRegistry) -> Iterator[FakeRegistry]:
+    """A registry on a thread of its own, for code that brings its own event loop."""
+    loop = asyncio.new_event_loop()
+    ready, over = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with registry.running():
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield registry
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
