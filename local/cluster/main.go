@@ -34,6 +34,7 @@ import (
 
 	"trimtab.local/cluster/internal/certs"
 	"trimtab.local/cluster/internal/sandboxes"
+	"trimtab.local/cluster/internal/targets"
 	"trimtab.local/cluster/internal/volumes"
 )
 
@@ -48,6 +49,7 @@ var programs = map[string]func(){
 	"kubelet":                 cobraProgram(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	"make-certificates":       ownProgram(certs.Main),
 	"remove-sandboxes":        ownProgram(sandboxes.Main),
+	"scrape-targets":          ownProgram(targets.Main),
 	"volume-provisioner":      ownProgram(volumes.Main),
 }
 
@@ -89,7 +91,7 @@ func ownProgram(main func(args []string) error) func() {
 func runKubectl() {
 	// The verbosity must be known before the command is built: building it
 	// already looks for plugins and reads .kuberc.
-	if err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
+	if _, err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {

@@ -67,7 +67,7 @@ ARTIFACTS: Final = (
         f"{_CONTAINERD}/ctr",
         f"{_CONTAINERD}/containerd-shim-runc-v2",
     ),
-    _published("coredns", "v1.15.0", "github.com/coredns/coredns"),
+    Artifact("coredns", ("coredns",), (".",), module="dns"),
     _published("registry", "v3.1.2", "github.com/distribution/distribution/v3/cmd/registry"),
     _published("helm", "v4.3.1", "helm.sh/helm/v4/cmd/helm"),
 )

@@ -232,7 +232,7 @@ class Cluster:
         for folder in doomed:
             if folder.exists():
                 shutil.rmtree(folder)
-        for file in (layout.kubeconfig, layout.settings):
+        for file in (layout.kubeconfig, layout.settings, render.scrape_targets(layout)):
             file.unlink(missing_ok=True)
         if layout.home.exists() and not any(layout.home.iterdir()):
             layout.home.rmdir()

@@ -69,6 +69,7 @@ def components(layout: Layout) -> tuple[Component, ...]:
         _kube_proxy(layout),
         _coredns(layout),
         _volume_provisioner(layout),
+        _scrape_targets(layout),
         _prometheus(layout),
     )
 
@@ -262,6 +263,18 @@ def _volume_provisioner(layout: Layout) -> Component:
     )
 
 
+def _scrape_targets(layout: Layout) -> Component:
+    config = kubeconfig_of(layout, "scrape-targets")
+    flags = (f"-kubeconfig={config}", f"-file={render.scrape_targets(layout)}")
+    return Component(
+        "scrape-targets",
+        _kube(layout, "scrape-targets", flags),
+        reads=(config,),
+        memory_mib=50,
+        after=("api-server",),
+    )
+
+
 def _prometheus(layout: Layout) -> Component:
     config = layout.config / "prometheus.yaml"
     flags = (
@@ -276,7 +289,7 @@ def _prometheus(layout: Layout) -> Component:
     return Component(
         "prometheus",
         (str(packages.prometheus(layout)), *flags),
-        reads=(config, kubeconfig_of(layout, "prometheus")),
+        reads=(config,),
         memory_mib=150,
         ready=Url(PROMETHEUS_PORT, "/-/ready", NODE_ADDRESS),
         grace_seconds=10,

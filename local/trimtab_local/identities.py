@@ -53,8 +53,8 @@ CLIENTS: Final = (
     Certificate("coredns", "trimtab-local:coredns"),
     Certificate("kube-proxy", "system:kube-proxy"),
     Certificate("kubelet", f"system:node:{NODE_NAME}", ("system:nodes",)),
-    Certificate("prometheus", "trimtab-local:prometheus"),
     Certificate("scheduler", "system:kube-scheduler"),
+    Certificate("scrape-targets", "trimtab-local:scrape-targets"),
     Certificate("volume-provisioner", "trimtab-local:volume-provisioner"),
 )
 API_SERVER_TO_KUBELET: Final = Certificate("api-server-to-kubelet", "trimtab-local:api-server")
@@ -96,7 +96,7 @@ def objects() -> list[_Object]:
     """What the cluster holds from the start: roles, the DNS service, the storage class."""
     return [
         *_may("coredns", _rule("", "endpoints services pods namespaces"), _SLICES),
-        *_may("prometheus", _rule("", "pods")),
+        *_may("scrape-targets", _rule("", "pods")),
         *_may(
             "volume-provisioner",
             _rule("", "persistentvolumeclaims"),

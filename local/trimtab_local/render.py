@@ -6,6 +6,7 @@ Most of it is written as JSON, which every YAML reader takes.
 import base64
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from trimtab_local.layout import (
@@ -219,77 +220,18 @@ def registry(layout: Layout) -> str:
 
 
 def prometheus(layout: Layout) -> str:
-    """Scrapes the pods that ask for it by the customary annotations."""
+    """Scrapes what a program of ours finds: Debian's build cannot ask a Kubernetes API."""
+    targets = {"files": [f"{scrape_targets(layout)}"]}
     return _json(
         {
             "global": {"scrape_interval": "5s", "scrape_timeout": "4s"},
-            "scrape_configs": [
-                _pod_job(layout, "pods", _port_from_annotation()),
-                _pod_job(layout, "pods-by-port-name", _port_from_name()),
-            ],
+            "scrape_configs": [{"job_name": "pods", "file_sd_configs": [targets]}],
         }
     )
 
 
-def _pod_job(layout: Layout, name: str, port_rules: list[_Config]) -> _Config:
-    kubeconfig_file = f"{layout.config / 'prometheus.kubeconfig'}"
-    annotation = "__meta_kubernetes_pod_annotation_prometheus_io"
-    return {
-        "job_name": name,
-        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": kubeconfig_file}],
-        "relabel_configs": [
-            _keep(f"{annotation}_scrape", "true"),
-            # Finished pods keep their address for a while, and others may get it.
-            _keep("__meta_kubernetes_pod_phase", "Pending|Running"),
-            *port_rules,
-            _copy(f"{annotation}_scheme", "__scheme__"),
-            _copy(f"{annotation}_path", "__metrics_path__"),
-            _copy("__meta_kubernetes_namespace", "namespace"),
-            _copy("__meta_kubernetes_pod_name", "pod"),
-            _copy("__meta_kubernetes_pod_container_name", "container"),
-        ],
-    }
-
-
-def _port_from_annotation() -> list[_Config]:
-    address = {
-        "action": "replace",
-        "source_labels": [
-            "__meta_kubernetes_pod_ip",
-            "__meta_kubernetes_pod_annotation_prometheus_io_port",
-        ],
-        "separator": ":",
-        "target_label": "__address__",
-    }
-    # Every declared port makes a target of its own, here all of the same address;
-    # without the container's name they are one again.
-    container = {
-        "action": "replace",
-        "replacement": "",
-        "target_label": "__meta_kubernetes_pod_container_name",
-    }
-    return [_keep("__meta_kubernetes_pod_annotation_prometheus_io_port", ".+"), address, container]
-
-
-def _port_from_name() -> list[_Config]:
-    return [
-        _keep("__meta_kubernetes_pod_annotation_prometheus_io_port", ""),
-        _keep("__meta_kubernetes_pod_container_port_name", "(.+-)?metrics"),
-    ]
-
-
-def _keep(label: str, regex: str) -> _Config:
-    return {"action": "keep", "source_labels": [label], "regex": regex}
-
-
-def _copy(label: str, target: str) -> _Config:
-    """Copies a label that is there; an absent one leaves the default in place."""
-    return {
-        "action": "replace",
-        "source_labels": [label],
-        "regex": "(.+)",
-        "target_label": target,
-    }
+def scrape_targets(layout: Layout) -> Path:
+    return layout.home / "scrape-targets.json"
 
 
 def resolv_conf() -> str:

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"log"
@@ -26,6 +27,7 @@ func main() {
 		"get":    get,
 		"lookup": lookup,
 		"serve":  serve,
+		"sum":    sum,
 		"who":    who,
 		"write":  write,
 	}
@@ -95,6 +97,17 @@ func serve(words []string) error {
 	})
 	fmt.Println("serving on 8080")
 	return http.ListenAndServe(":8080", nil)
+}
+
+func sum(paths []string) error {
+	for _, path := range paths {
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%x\n", sha256.Sum256(body))
+	}
+	return nil
 }
 
 func who([]string) error {

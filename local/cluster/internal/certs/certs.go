@@ -99,7 +99,12 @@ func ensureServiceAccountKey(folder string) error {
 	if err != nil {
 		return err
 	}
-	return writeKey(path, key)
+	// The API server reads the public half from the same file, and only in this form.
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return writePEM(path, "EC PRIVATE KEY", der, 0o600)
 }
 
 func ensure(folder string, ca *authority, wanted request) error {

@@ -1,0 +1,82 @@
+"""Programs are compiled once per content, whatever the checkout they come from."""
+
+import tarfile
+from pathlib import Path
+
+from trimtab_local import build
+from trimtab_local.build import Artifact
+from trimtab_local.layout import Layout, Ports, layout_from, save_ports
+from trimtab_local.ociarchive import write_archive
+
+OURS = Artifact("ours", ("tool",), (".",), module="module")
+
+
+def sources(folder: Path, code: str = "package main") -> Path:
+    module = folder / "module"
+    module.mkdir(parents=True)
+    (module / "go.mod").write_text("module ours")
+    (module / "main.go").write_text(code)
+    return folder
+
+
+def test_two_checkouts_of_the_same_content_share_one_binary(tmp_path: Path) -> None:
+    one, two = sources(tmp_path / "one"), sources(tmp_path / "two")
+    assert build.content_hash(OURS, one) == build.content_hash(OURS, two)
+
+
+def test_a_changed_source_makes_another_binary(tmp_path: Path) -> None:
+    one, two = sources(tmp_path / "one"), sources(tmp_path / "two", "package other")
+    assert build.content_hash(OURS, one) != build.content_hash(OURS, two)
+
+
+def test_a_file_that_go_does_not_read_changes_nothing(tmp_path: Path) -> None:
+    one, two = sources(tmp_path / "one"), sources(tmp_path / "two")
+    (two / "module" / "notes.md").write_text("a note")
+    assert build.content_hash(OURS, one) == build.content_hash(OURS, two)
+
+
+def test_another_pin_makes_another_binary() -> None:
+    one = Artifact("tool", ("tool",), ("example.org/tool@v1",))
+    two = Artifact("tool", ("tool",), ("example.org/tool@v2",))
+    assert build.content_hash(one) != build.content_hash(two)
+
+
+def test_links_follow_the_binary_in_use(tmp_path: Path) -> None:
+    layout = Layout(home=tmp_path / "home", cache=tmp_path)
+    tool = Artifact("tool", ("tool",), ("example.org/tool@v1",), links=(("alias", "tool"),))
+    newer = Artifact("tool", ("tool",), ("example.org/tool@v2",), links=(("alias", "tool"),))
+    build.link(layout, [tool])
+    build.link(layout, [newer])
+    build.link(layout, [newer])
+    expected = build.folder_of(newer, layout) / "tool"
+    assert (layout.programs / "tool").readlink() == expected
+    assert (layout.programs / "alias").readlink() == expected
+
+
+def test_every_program_that_is_started_belongs_to_an_artifact() -> None:
+    layout = Layout(home=Path("/state"), cache=Path("/cache"))
+    for name in ("trimtab-kube", "containerd", "ctr", "coredns", "registry", "forward", "pause"):
+        assert build.binary(layout, name).is_relative_to("/cache/programs")
+
+
+def test_the_same_program_makes_the_same_image(tmp_path: Path) -> None:
+    program = tmp_path / "pause"
+    program.write_bytes(b"\x7fELF")
+    write_archive(program, "trimtab.local/pause:1", tmp_path / "one.tar")
+    write_archive(program, "trimtab.local/pause:1", tmp_path / "two.tar")
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        assert {"index.json", "oci-layout"} <= set(archive.getnames())
+
+
+def test_the_environment_moves_the_state_and_the_cache(tmp_path: Path) -> None:
+    layout = layout_from({"TRIMTAB_LOCAL_HOME": str(tmp_path), "XDG_CACHE_HOME": "/caches"})
+    assert layout.home == tmp_path
+    assert layout.cache == Path("/caches/trimtab")
+    assert layout_from({"TRIMTAB_CACHE": "/other"}).cache == Path("/other")
+
+
+def test_later_commands_know_the_ports_that_up_was_given(tmp_path: Path) -> None:
+    environment = {"TRIMTAB_LOCAL_HOME": str(tmp_path)}
+    save_ports(Layout(home=tmp_path, cache=tmp_path, ports=Ports(api=7443)))
+    assert layout_from(environment).ports == Ports(api=7443)
