@@ -17,9 +17,14 @@ from trimtab_api.documents import (
 from trimtab_api.reasons import FailureReason
 from trimtab_oci import Reference
 from trimtab_pipelines.evaluation.examples import chosen_records
-from trimtab_pipelines.evaluation.fetching import Candidate, fetch_candidate, fetch_data
+from trimtab_pipelines.evaluation.fetching import (
+    Candidate,
+    fetch_candidate,
+    fetch_data,
+    registry_client,
+)
 from trimtab_pipelines.prompts import Record, answer_of
-from trimtab_pipelines.registry import again_while_unreachable, open_registry
+from trimtab_pipelines.registry import again_while_unreachable
 from trimtab_pipelines.runtime import RunError, Stage, Stop
 
 log = logging.getLogger(__name__)
@@ -35,7 +40,7 @@ def work(run: EvaluationRun, _stop: Stop) -> EvaluationResult:
         candidate = fetch_candidate(run, workspace)
         records: list[Record] = []
         if run.data is not None:
-            data = fetch_data(run.data, workspace, plain_http=run.output.plain_http)
+            data = fetch_data(run.data, workspace, run.output)
             records = chosen_records(data, run.max_examples)
         report = measure(run, candidate, records)
     uri = asyncio.run(again_while_unreachable(lambda: _push(run, report), _PATIENCE_SECONDS))
@@ -101,9 +106,11 @@ def measure(
 
 
 async def _push(run: EvaluationRun, report: EvaluationReport) -> Reference:
-    subject = Reference.parse(run.artifact.uri).at(run.artifact.digest)
+    artifact = Reference.parse(run.artifact.uri).at(run.artifact.digest)
+    # What lies in a registry of others gets no referrers from us: the report names its digest.
+    subject = artifact if artifact.name == run.output.repository else None
     document = report.model_dump_json(by_alias=True, exclude_none=True).encode()
-    async with open_registry(plain_http=run.output.plain_http) as registry:
+    async with registry_client(run.output) as registry:
         return await registry.push_document(
             run.output.repository, document, artifact_type=REPORT_TYPE, subject=subject, tag=None
         )

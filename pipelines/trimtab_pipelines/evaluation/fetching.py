@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab_api.documents import EvaluationRun
+from trimtab_api.documents import EvaluationRun, Output
 from trimtab_api.documents.common import Mounted, Stored
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
@@ -15,11 +15,12 @@ from trimtab_oci import (
     Descriptor,
     Manifest,
     Reference,
+    RegistryClient,
 )
 from trimtab_oci.layers import FileLayer
 from trimtab_pipelines import paths
 from trimtab_pipelines.evaluation.adapters import check_adapter, facts_of
-from trimtab_pipelines.registry import again_while_unreachable, open_registry
+from trimtab_pipelines.registry import again_while_unreachable
 from trimtab_pipelines.runtime import RunError
 from trimtab_pipelines.safety import check_model_directory
 
@@ -45,7 +46,7 @@ def fetch_candidate(run: EvaluationRun, workspace: Path) -> Candidate:
             FailureReason.INTERNAL_ERROR, "the run document names no base of the adapter"
         )
     folder = workspace / "adapter"
-    manifest = pull(run.artifact, folder, plain_http=run.output.plain_http)
+    manifest = pull(run.artifact, folder, run.output)
     _check_kind(manifest, run.kind)
     check_model_directory(folder)
     facts = facts_of(
@@ -61,21 +62,29 @@ def fetch_candidate(run: EvaluationRun, workspace: Path) -> Candidate:
     return Candidate(manifest, base, folder, int(facts.config["r"]))
 
 
-def fetch_data(stored: Stored, workspace: Path, *, plain_http: bool) -> Path:
+def registry_client(output: Output) -> RegistryClient:
+    """Imported versions may lie in another registry than ours; only ours may be without TLS."""
+    host = output.repository.partition("/")[0]
+    return RegistryClient.from_secret(
+        paths.credentials("registry"), plain_http={host} if output.plain_http else False
+    )
+
+
+def fetch_data(stored: Stored, workspace: Path, output: Output) -> Path:
     """Bring prepared data."""
     folder = workspace / "data"
-    pull(stored, folder, plain_http=plain_http)
+    pull(stored, folder, output)
     return folder
 
 
-def pull(stored: Stored, folder: Path, *, plain_http: bool) -> Manifest:
+def pull(stored: Stored, folder: Path, output: Output) -> Manifest:
     """Fetch an artifact; every byte is verified against the digest."""
     reference = Reference.parse(stored.uri).at(stored.digest)
 
     folder.mkdir(exist_ok=True)
 
     async def attempt() -> Manifest:
-        async with open_registry(plain_http=plain_http) as registry:
+        async with registry_client(output) as registry:
             return await registry.pull(reference, folder)
 
     return asyncio.run(again_while_unreachable(attempt, _PATIENCE_SECONDS))
@@ -84,7 +93,7 @@ def pull(stored: Stored, folder: Path, *, plain_http: bool) -> Manifest:
 def _full(run: EvaluationRun, workspace: Path) -> Candidate:
     if run.mounted is None:
         folder = workspace / "model"
-        manifest = pull(run.artifact, folder, plain_http=run.output.plain_http)
+        manifest = pull(run.artifact, folder, run.output)
     else:
         folder = _mounted(run.mounted)
         manifest = _manifest(run)
@@ -98,7 +107,7 @@ def _manifest(run: EvaluationRun) -> Manifest:
     reference = Reference.parse(run.artifact.uri).at(run.artifact.digest)
 
     async def attempt() -> Manifest:
-        async with open_registry(plain_http=run.output.plain_http) as registry:
+        async with registry_client(run.output) as registry:
             return await registry.manifest(reference)
 
     return asyncio.run(again_while_unreachable(attempt, _PATIENCE_SECONDS))
