@@ -65,7 +65,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(listener: Listener, finish_seconds: float) -> _Server:
+def server_of(listener: Listener, finish_seconds: float) -> uvicorn.Server:
+    """The server of one port; signals are not its business."""
     config = uvicorn.Config(
         listener.app,
         host=listener.host,
@@ -95,8 +96,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.drain)
-    doors = [_server(listener, stopping.finish_seconds) for listener in public]
-    windows = [_server(listener, 2) for listener in admin]
+    doors = [server_of(listener, stopping.finish_seconds) for listener in public]
+    windows = [server_of(listener, 2) for listener in admin]
     servers = [asyncio.create_task(server.serve()) for server in (*doors, *windows)]
     helpers = [asyncio.create_task(_watched(work)) for work in background]
     _quiet_collector()

@@ -13,6 +13,7 @@ class Board:
             sequence=first_sequence, engine_ready=False, engine_message="the agent has just started"
         )
         self._changed = asyncio.Event()
+        self._longest_wait_seconds = float("inf")
 
     @property
     def report(self) -> AgentReport:
@@ -37,6 +38,7 @@ class Board:
 
         Somebody who has seen a higher sequence than ours has seen another agent, and must not wait.
         """
+        wait_seconds = min(wait_seconds, self._longest_wait_seconds)
         if wait_seconds > 0 and self._report.sequence == sequence:
             changed = self._changed
             try:
@@ -45,3 +47,9 @@ class Board:
             except TimeoutError:
                 pass
         return self._report
+
+    def finish(self) -> None:
+        """From now on nobody waits long: an end of the process must not wait for its readers."""
+        self._longest_wait_seconds = 0.5
+        self._changed.set()
+        self._changed = asyncio.Event()

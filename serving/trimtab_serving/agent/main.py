@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from trimtab_api.routing import RoutingTable
@@ -48,6 +49,7 @@ class Agent:
             OWN_PATHS,
         )
         self.lifecycle.on_drain(self.keeper.drain)
+        self.lifecycle.on_drain(self.board.finish)
         self._swept = False
         self._watch_gauges()
 
@@ -91,6 +93,11 @@ class Agent:
             await self.keeper.recheck(self.settings.recheck_seconds)
         await asyncio.Event().wait()
 
+    @property
+    def background(self) -> list[Callable[[], Awaitable[None]]]:
+        """What goes on for as long as the agent lives."""
+        return [self.watch.run, self.keeper.run, self.supervisor.run, self._recheck]
+
     async def serve(self) -> None:
         settings = self.settings
         async with self.engine:
@@ -98,7 +105,7 @@ class Agent:
                 await serve(
                     [Listener(self.app, settings.host, settings.port)],
                     [],
-                    [self.watch.run, self.keeper.run, self.supervisor.run, self._recheck],
+                    self.background,
                     self.lifecycle,
                     settings.stopping,
                 )

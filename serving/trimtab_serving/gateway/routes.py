@@ -15,7 +15,10 @@ POINTS = 2**64
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A public name with the versions that have a share of it, heaviest first."""
+    """A public name with the versions that have a share of it.
+
+    Their order is that of their names, whatever the weights: when a share grows, its sessions stay.
+    """
 
     model: str
     versions: tuple[RoutedVersion, ...]
@@ -25,7 +28,7 @@ class Route:
     def of(cls, model: RoutedModel) -> "Route":
         weighted = sorted(
             (version for version in model.versions if version.weight > 0),
-            key=lambda version: (-version.weight, version.version),
+            key=lambda version: version.version,
         )
         return cls(
             model=model.name,
