@@ -8,7 +8,7 @@ reflectors ───►   ▲                                                   
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -27,7 +27,7 @@ from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.registry import OciRegistry
 from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.errors import ClusterError, Gone
 from trimtab_operator.domain.outcome import Outcome
 from trimtab_operator.handlers import feed
 from trimtab_operator.handlers.dispatch import Dispatcher
@@ -166,7 +166,8 @@ async def release_finalizers(settings: Settings) -> int:
     try:
         for scope in settings.watch_namespaces or [None]:
             for kind in OURS:
-                await Lister(api, kind, store, scope, "").list()
+                with suppress(Gone):  # its CRD was deleted, and its objects with it
+                    await Lister(api, kind, store, scope, "").list()
         for kind in OURS:
             for manifest in store.all(kind.name):
                 released += await cluster.release(kind, manifest)
