@@ -1,7 +1,6 @@
 """Registries for tests: the real one as a process, and a fake one that does what a test wants of it."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -10,28 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-MODULE = "github.com/distribution/distribution/v3/cmd/registry@v3.0.0"
+from trimtab_local import build
+from trimtab_local.layout import layout_from
 
 
 def registry_binary() -> Path | None:
     """The registry that the local cluster uses, if it has been built on this machine."""
-    cache = Path(
-        os.environ.get("TRIMTAB_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trimtab"
-    )
-    found = shutil.which(
-        "registry", path=os.pathsep.join(str(p) for p in (cache / "bin", cache / "tools" / "bin"))
-    )
-    if found is None and cache.is_dir():
-        found = next(
-            (
-                str(p)
-                for p in sorted(cache.glob("*/registry"))
-                if os.access(p, os.X_OK) and p.is_file()
-            ),
-            None,
-        )
-    return Path(found) if found else None
+    binary = build.binary(layout_from(os.environ), "registry")
+    return binary if binary.is_file() else None
 
 
 def free_port() -> int:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = (FineTuneJob, ModelVersion, InferenceService)
 PLURALS = {kind.definition.kind: kind.definition.plural for kind in KINDS}
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-# Helm takes over what carries its marks; without them a later install of the chart would refuse the CRDs.
+# Helm takes over what carries its marks and its field manager; else a later install of the chart would refuse the CRDs.
 HELM = {
     "labels": {"app.kubernetes.io/managed-by": "Helm"},
     "annotations": {
@@ -91,7 +91,7 @@ class Server:
         self.definitions.patch_custom_resource_definition(
             name,
             body,
-            field_manager="trimtab-tests",
+            field_manager="helm",
             force=True,
             _content_type="application/apply-patch+yaml",
         )

@@ -1,0 +1,118 @@
+{{/*
+What the operator asks of the API server, and nothing else: no wildcard, no Secrets, no verb that no line of it uses.
+Children are written by server-side apply, which takes `patch` and, for what is not there yet, `create`.
+*/}}
+{{- define "trimtab.rules" -}}
+- apiGroups: [trimtab.dev]
+  resources: [finetunejobs]
+  verbs: [get, list, watch, patch, delete] # delete: ttlSecondsAfterFinished
+- apiGroups: [trimtab.dev]
+  resources: [modelversions]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [trimtab.dev]
+  resources: [inferenceservices]
+  verbs: [get, list, watch, patch]
+- apiGroups: [trimtab.dev]
+  resources: [finetunejobs/status, modelversions/status, inferenceservices/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [configmaps, persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [list, watch, create, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch, create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch, create, patch]
+# Roles that let engines and gateways read their one ConfigMap, a right that the operator has itself.
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [list, watch, create, patch]
+{{- if eq .Values.exposure.kind "Ingress" }}
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [list, watch, create, patch]
+{{- else if eq .Values.exposure.kind "HTTPRoute" }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [list, watch, create, patch]
+{{- else if eq .Values.exposure.kind "Route" }}
+- apiGroups: [route.openshift.io]
+  resources: [routes]
+  verbs: [list, watch, create, patch]
+# Without it OpenShift refuses a host name and a certificate of one's own choice.
+- apiGroups: [route.openshift.io]
+  resources: [routes/custom-host]
+  verbs: [create, update]
+{{- end }}
+{{- end -}}
+
+{{/* What it takes to let objects go when the operator is gone. */}}
+{{- define "trimtab.releaseRules" -}}
+- apiGroups: [trimtab.dev]
+  resources: [finetunejobs, modelversions, inferenceservices]
+  verbs: [list, patch]
+{{- end -}}
+
+{{/*
+A role, bound in the whole cluster or in the watched namespaces alone.
+Arguments: root, name suffix, rules, service account, annotations (YAML or empty).
+*/}}
+{{- define "trimtab.boundRole" -}}
+{{- $root := index . 0 -}}
+{{- $name := printf "%s-%s" (include "trimtab.clusterName" $root) (index . 1) -}}
+{{- $account := index . 3 -}}
+{{- $annotations := index . 4 -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "trimtab.labels" $root | nindent 4 }}
+  {{- with $annotations }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+rules:
+  {{- index . 2 | nindent 2 }}
+{{- $bindings := $root.Values.watchNamespaces | default (list "") }}
+{{- range $namespace := $bindings }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ ternary "RoleBinding" "ClusterRoleBinding" (ne $namespace "") }}
+metadata:
+  name: {{ $name }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "trimtab.labels" $root | nindent 4 }}
+  {{- with $annotations }}
+  annotations:
+    {{- . | nindent 4 }}
+  {{- end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ $account }}
+    namespace: {{ $root.Release.Namespace }}
+{{- end }}
+{{- end -}}
