@@ -1,0 +1,280 @@
+"""The operator as a local process against a real API server, in a namespace of its own.
+
+Pods are not run: they ask for a node that does not exist, and the test writes into their status
+what a kubelet would. Everything else is real: admission, Jobs, garbage collection, watches.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from tests.builders import Manifest
+
+from trimtab_api import names
+from trimtab_api.model import ApiModel
+
+T = TypeVar("T")
+NOWHERE = {"trimtab.dev/nowhere": "true"}
+PLURALS = {
+    "FineTuneJob": "finetunejobs",
+    "ModelVersion": "modelversions",
+    "InferenceService": "inferenceservices",
+}
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONPATH = os.pathsep.join(str(ROOT / part) for part in ("crds", "operator"))
+
+
+def eventually(probe: Callable[[], T], seconds: float = 30, what: str = "") -> T:
+    """What the probe returns once it is true; AssertionErrors of the last try are shown."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = probe()
+            if found or time.monotonic() > deadline:
+                assert found, what or "it never became true"
+                return found
+        except (AssertionError, ApiException):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+class Server:
+    """A real API server, as far as the operator's tests ask it."""
+
+    def __init__(self, kubeconfig: str) -> None:
+        self.kubeconfig = kubeconfig
+        connection = config.new_client_from_config(kubeconfig)
+        self._connection = connection
+        self.objects = client.CustomObjectsApi(connection)
+        self.core = client.CoreV1Api(connection)
+        self.batch = client.BatchV1Api(connection)
+        self.namespace = f"operator-{uuid.uuid4().hex[:6]}"
+        meta = {
+            "name": self.namespace,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        }
+        self.core.create_namespace({"metadata": meta})
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.core.delete_namespace(self.namespace)
+        self._connection.close()
+
+    def create(self, manifest: Manifest) -> None:
+        """Create one of our objects in the test's namespace."""
+        self.objects.create_namespaced_custom_object(
+            **self._place(manifest["kind"]),
+            body={**manifest, "metadata": {**manifest["metadata"], "namespace": self.namespace}},
+        )
+
+    def change(self, kind: str, name: str, changes: Manifest) -> None:
+        """Merge changes into one of our objects."""
+        self.objects.patch_namespaced_custom_object(
+            **self._place(kind),
+            name=name,
+            body=changes,
+            _content_type="application/merge-patch+json",
+        )
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete one of our objects."""
+        self.objects.delete_namespaced_custom_object(**self._place(kind), name=name)
+
+    def get(self, kind: str, name: str) -> Manifest:
+        """One of our objects, or an empty one."""
+        try:
+            found: Manifest = self.objects.get_namespaced_custom_object(
+                **self._place(kind), name=name
+            )
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return {}
+        return found
+
+    def condition(self, kind: str, name: str, wanted: str) -> Manifest:
+        """One condition of one of our objects, or an empty one."""
+        found = self.get(kind, name).get("status", {}).get("conditions", [])
+        return next((c for c in found if c["type"] == wanted), {})
+
+    def is_true(self, kind: str, name: str, wanted: str) -> bool:
+        """Whether a condition holds."""
+        return bool(self.condition(kind, name, wanted).get("status") == "True")
+
+    def jobs(self, stage: str) -> list[Any]:
+        """Jobs of a stage."""
+        selector = f"{names.LABEL_COMPONENT}={stage}"
+        found = self.batch.list_namespaced_job(self.namespace, label_selector=selector)
+        return list(found.items)
+
+    def pods(self, stage: str) -> list[Any]:
+        """Pods of a stage that are not on their way out."""
+        selector = f"{names.LABEL_COMPONENT}={stage}"
+        found = self.core.list_namespaced_pod(self.namespace, label_selector=selector)
+        return [p for p in found.items if p.metadata.deletion_timestamp is None]
+
+    def children(self, job: str | None = None) -> list[str]:
+        """Everything that carries our label (or that of one job), by kind and name."""
+        selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+        if job:
+            selector = f"{names.LABEL_JOB}={job}"
+        lists: Mapping[str, Callable[..., Any]] = {
+            "Job": self.batch.list_namespaced_job,
+            "Pod": self.core.list_namespaced_pod,
+            "ConfigMap": self.core.list_namespaced_config_map,
+            "PersistentVolumeClaim": self.core.list_namespaced_persistent_volume_claim,
+        }
+        return [
+            f"{kind}/{item.metadata.name}"
+            for kind, read in lists.items()
+            for item in read(self.namespace, label_selector=selector).items
+        ]
+
+    def events(self, name: str) -> list[str]:
+        """Reasons of the Events about an object of ours."""
+        found = self.core.list_namespaced_event(
+            self.namespace, field_selector=f"involvedObject.name={name}"
+        )
+        return [e.reason for e in found.items]
+
+    # --- what a kubelet would say ---
+
+    def pod_ends(self, stage: str, result: ApiModel | None, code: int = 0, **ended: Any) -> None:
+        """The stage's pod ends with this result in its termination message."""
+        pod = eventually(lambda: self.pods(stage), what=f"no pod of {stage}")[0]
+        message = "" if result is None else result.model_dump_json(by_alias=True, exclude_none=True)
+        terminated = {
+            "exitCode": code,
+            "reason": "Completed" if code == 0 else "Error",
+            "message": message,
+            **ended,
+        }
+        self._pod_status(
+            pod.metadata.name,
+            {
+                "phase": "Succeeded" if code == 0 else "Failed",
+                "containerStatuses": [_container(pod, {"terminated": terminated})],
+            },
+        )
+
+    def pod_waits(self, stage: str, reason: str, message: str) -> None:
+        """The stage's pod waits for something."""
+        pod = eventually(lambda: self.pods(stage), what=f"no pod of {stage}")[0]
+        waiting = {"waiting": {"reason": reason, "message": message}}
+        self._pod_status(
+            pod.metadata.name, {"phase": "Pending", "containerStatuses": [_container(pod, waiting)]}
+        )
+
+    def _pod_status(self, name: str, status: Manifest) -> None:
+        self.core.patch_namespaced_pod_status(name, self.namespace, {"status": status})
+
+    def _place(self, kind: str) -> dict[str, str]:
+        return {
+            "group": names.GROUP,
+            "version": names.VERSION,
+            "namespace": self.namespace,
+            "plural": PLURALS[kind],
+        }
+
+
+def _container(pod: Any, state: Manifest) -> Manifest:
+    container = pod.spec.containers[0]
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
+class OperatorProcess:
+    """`python -m trimtab_operator`, watching one namespace."""
+
+    def __init__(self, server: Server, folder: Path, port: int, registry: str) -> None:
+        self._server = server
+        self._port = port
+        self._log = folder / "operator.log"
+        self._settings = folder / "operator.json"
+        self._settings.write_text(
+            json.dumps(
+                {
+                    "images": {
+                        "pipelines": "trimtab/pipelines:dev",
+                        "serving": "trimtab/serving:dev",
+                        "engine": "trimtab/engine-cpu:dev",
+                    },
+                    "podSecurityContext": {"runAsUser": 1234567, "fsGroup": 0},
+                    "registry": {"prefix": registry, "plainHttp": True},
+                    "watchNamespaces": [server.namespace],
+                }
+            )
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until the observed world is complete."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "trimtab_operator"),
+                    *("--settings", str(self._settings), "--port", str(self._port)),
+                ],
+                env={**os.environ, "KUBECONFIG": self._server.kubeconfig, "PYTHONPATH": PYTHONPATH},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            eventually(self.is_ready)
+        except AssertionError as error:
+            self.kill()
+            message = f"the operator is not ready:\n{self.log[-4000:]}"
+            raise AssertionError(message) from error
+
+    def is_ready(self) -> bool:
+        """What a kubelet would ask."""
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"http://127.0.0.1:{self._port}/readyz").status_code == 200
+        return False
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels."""
+        total = 0.0
+        for line in httpx.get(f"http://127.0.0.1:{self._port}/metrics").text.splitlines():
+            if line.startswith(f"{name}{{") and all(
+                f'{k}="{v}"' in line for k, v in labels.items()
+            ):
+                total += float(line.rpartition(" ")[2])
+        return total
+
+    @property
+    def log(self) -> str:
+        """What it said."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """As a node that loses power would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """As a kubelet would."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=20)
+            self._process = None
