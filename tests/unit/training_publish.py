@@ -110,7 +110,7 @@ def test_a_registry_that_is_away_for_good_leaves_everything_on_the_volume(root: 
 
 
 async def test_patience_outlasts_a_registry_that_restarts() -> None:
-    tries = []
+    tries: list[int] = []
 
     async def attempt() -> str:
         tries.append(len(tries))

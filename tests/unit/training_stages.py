@@ -1,5 +1,6 @@
 """The frame of the stages: documents, termination messages, exit codes, fetch and push."""
 
+import asyncio
 import errno
 import json
 import signal
@@ -7,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tests.ociserver import FakeRegistry
 from tests.tinyruns import digest_of, registry_beside, training_run
 
@@ -18,6 +21,7 @@ from trimtab_api.reasons import FailureReason
 from trimtab_oci import DigestMismatch, NotFound, Reference, RegistryForbidden, RegistryUnreachable
 from trimtab_pipelines.__main__ import main
 from trimtab_pipelines.push import push
+from trimtab_pipelines.registry import open_registry
 from trimtab_pipelines.runtime import Interrupted, RunError, Stage, Stop, execute, failure_of
 from trimtab_pipelines.termination import termination_message
 
@@ -171,15 +175,17 @@ def test_cuda_out_of_memory_is_known_by_its_name() -> None:
 
 
 def adapter(folder: Path) -> Path:
-    from safetensors.numpy import save_file
-    import numpy as np
-
     folder.mkdir(parents=True)
     save_file(
         {"a.lora_A.weight": np.zeros((4, 8), "float32")}, folder / "adapter_model.safetensors"
     )
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["v_proj", "q_proj"]}
-    config["base_model_name_or_path"] = "/home/someone/base"  # type: ignore[assignment]  # as peft writes it
+    config = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": ["v_proj", "q_proj"],
+        "base_model_name_or_path": "/home/someone/base",
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     (folder / "README.md").write_text("notes")
     return folder
@@ -233,10 +239,6 @@ def test_what_cannot_be_served_is_not_pushed(
 
 
 def data_on(registry: FakeRegistry, tmp_path: Path) -> dict[str, str]:
-    import asyncio
-
-    from trimtab_pipelines.registry import open_registry
-
     folder = tmp_path / "prepared"
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"text": "a"}\n')
