@@ -164,7 +164,8 @@ async def release_finalizers(settings: Settings) -> int:
     cluster = ApiCluster(api, store, Telemetry(), SystemClock())
     released = 0
     try:
-        for scope in settings.watch_namespaces or [None]:
+        scopes: Sequence[str | None] = settings.watch_namespaces or [None]
+        for scope in scopes:
             for kind in OURS:
                 with suppress(Gone):  # its CRD was deleted, and its objects with it
                     await Lister(api, kind, store, scope, "").list()
