@@ -1,0 +1,236 @@
+"""Versions and services on a real API server: written once, protected, said in plain words.
+
+Engines ask for a node that does not exist and gateways for an image that does not, so that nothing
+runs; how models answer is the end-to-end tests' business.
+"""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.operatorkit import NOWHERE, OperatorProcess, Server, eventually
+from tests.servingbuilders import a_report
+
+from trimtab_api import names
+from trimtab_local.layout import layout_from
+from trimtab_oci import RegistryClient
+
+pytestmark = pytest.mark.timeout(180)
+
+VERSION, SERVICE = "ModelVersion", "InferenceService"
+REGISTRY = "127.0.0.1:5000"
+REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    kubeconfig = os.environ.get("KUBECONFIG") or str(layout_from(os.environ).kubeconfig)
+    if not Path(kubeconfig).exists():
+        pytest.fail("there is no cluster: make cluster-up")
+    found = Server(kubeconfig)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("operator")
+    process = OperatorProcess(server, folder, port, f"{REGISTRY}/{server.namespace}")
+    process.start()
+    yield process
+    process.stop()
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A base and an adapter with its report, in the cluster's registry."""
+
+    base: str
+    adapter: str
+    report: str
+
+
+@pytest.fixture(scope="module")
+def pushed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
+    return asyncio.run(_push(f"{REGISTRY}/{server.namespace}", tmp_path_factory.mktemp("models")))
+
+
+async def _push(prefix: str, folder: Path) -> Pushed:
+    async with RegistryClient(plain_http=True) as registry:
+        base = await registry.push_directory(
+            _files(folder / "base", "config.json"), f"{prefix}/base", kind="Full", annotations={}
+        )
+        adapter = await registry.push_directory(
+            _files(folder / "adapter", "adapter_config.json"),
+            f"{prefix}/bot",
+            kind="Adapter",
+            annotations={"dev.trimtab.base": base.digest or "", "dev.trimtab.rank": "8"},
+        )
+        report = a_report(artifactDigest=adapter.digest, baseDigest=base.digest)
+        document = await registry.push_document(
+            f"{prefix}/bot",
+            report.model_dump_json().encode(),
+            artifact_type=REPORT_TYPE,
+            subject=adapter,
+        )
+    return Pushed(str(base), str(adapter), str(document))
+
+
+def _files(folder: Path, name: str) -> Path:
+    folder.mkdir()
+    (folder / name).write_text(json.dumps({"of": str(folder.name)}))
+    return folder
+
+
+def a_version(pushed: Pushed, name: str = "bot-1", **evaluation: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": VERSION,
+        "metadata": {"name": name},
+        "spec": {
+            "model": "bot",
+            "artifact": {"uri": pushed.adapter, "kind": "Adapter", "rank": 8},
+            "baseModel": {"uri": pushed.base},
+            "evaluation": {"report": pushed.report, **evaluation},
+        },
+    }
+
+
+def a_service(pushed: Pushed, name: str = "chat") -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": SERVICE,
+        "metadata": {"name": name},
+        "spec": {
+            "baseModel": {"name": "tiny", "uri": pushed.base},
+            "engine": {"gpus": 0, "memory": "1Gi", "cpu": "0.5"},
+            "gateway": {"replicas": 1, "apiKeys": {"secretName": "keys"}},
+            "models": [{"name": "bot", "version": {"latestOf": "bot"}}],
+            "pod": {"nodeSelector": NOWHERE},
+        },
+    }
+
+
+@pytest.fixture(autouse=True)
+def tidy(server: Server, operator: OperatorProcess) -> Iterator[None]:
+    yield
+    for kind in (SERVICE, VERSION):
+        for item in server.objects.list_namespaced_custom_object(
+            names.GROUP, names.VERSION, server.namespace, f"{kind.lower()}s"
+        )["items"]:
+            server.delete(kind, item["metadata"]["name"])
+    eventually(lambda: not server.children(), seconds=60, what="children are left behind")
+
+
+def at_rest(operator: OperatorProcess) -> float:
+    """All writes so far, once the queues are empty."""
+    eventually(lambda: operator.metric("trimtab_operator_queue_depth") == 0)
+    return operator.metric("trimtab_operator_writes_total")
+
+
+def test_a_version_with_a_report_is_ready_without_a_pod(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    gates = [{"metric": "RougeL", "atLeast": 0.3}]
+    server.create(a_version(pushed, gates=gates))
+    eventually(lambda: server.is_true(VERSION, "bot-1", "Ready"), seconds=10)
+    assert server.jobs(names.EVALUATE) == []
+    status = server.get(VERSION, "bot-1")["status"]
+    assert status["evaluation"]["gates"][0]["message"] == "RougeL 0.4 is at least 0.3"
+
+
+def test_a_version_without_a_report_is_evaluated_by_a_pod(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    version = a_version(pushed)
+    del version["spec"]["evaluation"]
+    server.create(version)
+    job = eventually(lambda: server.jobs(names.EVALUATE))[0]
+    volumes = {v.name: v for v in job.spec.template.spec.volumes}
+    assert volumes["base"].image.reference == pushed.base.removeprefix("oci://")
+    eventually(lambda: server.pods(names.EVALUATE), what="the pod is not admitted")
+    ready = server.condition(VERSION, "bot-1", "Ready")
+    assert ready["status"] == "Unknown"
+
+
+def test_a_service_says_why_nothing_answers_and_writes_nothing_at_rest(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    server.create(a_version(pushed))
+    server.create(a_service(pushed))
+    eventually(
+        lambda: server.condition(SERVICE, "chat", "EngineReady").get("reason") == "Unschedulable"
+    )
+    engine = server.condition(SERVICE, "chat", "EngineReady")
+    assert "node affinity/selector" in engine["message"]
+    eventually(
+        lambda: server.condition(SERVICE, "chat", "GatewayReady").get("reason") == "VolumesMissing"
+    )
+    assert "Secret keys" in server.condition(SERVICE, "chat", "GatewayReady")["message"]
+    before = at_rest(operator)
+    server.change(SERVICE, "chat", {"metadata": {"labels": {"touched": "yes"}}})
+    server.change(VERSION, "bot-1", {"metadata": {"labels": {"touched": "yes"}}})
+    eventually(lambda: operator.metric("trimtab_operator_queue_depth") == 0)
+    assert at_rest(operator) == before
+
+
+def test_a_restarted_operator_finds_everything_as_it_should_be(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    server.create(a_version(pushed))
+    server.create(a_service(pushed))
+    eventually(
+        lambda: server.condition(SERVICE, "chat", "EngineReady").get("reason") == "Unschedulable"
+    )
+    eventually(
+        lambda: server.condition(SERVICE, "chat", "GatewayReady").get("reason") == "VolumesMissing"
+    )
+    operator.kill()
+    operator.start()
+    assert at_rest(operator) == 0
+
+
+def test_scale_reads_the_engines(server: Server, operator: OperatorProcess, pushed: Pushed) -> None:
+    server.create(a_service(pushed))
+    eventually(lambda: server.get(SERVICE, "chat").get("status", {}).get("selector"))
+    place = {
+        "group": names.GROUP,
+        "version": names.VERSION,
+        "namespace": server.namespace,
+        "plural": "inferenceservices",
+        "name": "chat",
+    }
+    server.objects.patch_namespaced_custom_object_scale(
+        **place, body={"spec": {"replicas": 2}}, _content_type="application/merge-patch+json"
+    )
+    eventually(lambda: len(server.pods(names.ENGINE)) == 2)
+    eventually(
+        lambda: (
+            server.objects.get_namespaced_custom_object_scale(**place)["status"]["replicas"] == 2
+        )
+    )
+
+
+def test_a_version_in_use_is_deleted_only_when_it_is_free(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    server.create(a_version(pushed))
+    server.create(a_service(pushed))
+    eventually(lambda: server.is_true(VERSION, "bot-1", "InUse"))
+    server.delete(VERSION, "bot-1")
+    waits = eventually(
+        lambda: server.condition(VERSION, "bot-1", "InUse").get("reason") == "DeletionWaits"
+    )
+    assert waits
+    assert "chat" in server.condition(VERSION, "bot-1", "InUse")["message"]
+    server.delete(SERVICE, "chat")
+    eventually(lambda: not server.get(VERSION, "bot-1"))
