@@ -9,7 +9,7 @@ Nothing about models or OpenAI may enter here.
 import asyncio
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -150,8 +150,8 @@ class Connection(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives nothing else
-        self._transport = transport
+        # TCP gives nothing else, but uvloop's transports do not say so by their class.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.touched = self._upstream.loop.time()
