@@ -81,7 +81,7 @@ images: setup ## build what changed and load it into the local cluster (or push 
 
 .PHONY: test-cluster
 test-cluster: cluster-up ## tests against a real API server
-	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults)
+	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults tests/pipelines)
 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## the main job on the whole local cluster
@@ -89,11 +89,11 @@ test-e2e: cluster-up images ## the main job on the whole local cluster
 
 .PHONY: test
 test: check cluster-up images ## all tiers on a real local cluster
-	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults) tests/e2e
+	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults tests/pipelines) tests/e2e
 
 .PHONY: soak
 soak: cluster-up images ## the long tests: minutes of traffic, kills and changes
-	@TRIMTAB_SOAK=1 $(PY) -m pytest -q tests/e2e $(wildcard tests/faults) -k soak
+	@TRIMTAB_SOAK=1 $(PY) -m pytest -q tests/e2e $(wildcard tests/faults tests/pipelines) -k soak
 
 # --- the demo -----------------------------------------------------------------------------------------------------
 

@@ -100,9 +100,7 @@ class Pod:
         if uris or sources:
             wire = {"sources": sources or [{"uri": uri} for uri in uris], **dataset}
             data = DataOrigin(dataset=InlineDataset.model_validate(wire), output=self.output())
-        return self.run(
-            prepare.STAGE, PrepareRun(owner=OWNER, base=base, data=data), PrepareResult
-        )
+        return self.run(prepare.STAGE, PrepareRun(owner=OWNER, base=base, data=data), PrepareResult)
 
     def mirror(self, uri: str, revision: str | None = None) -> PrepareResult:
         """The stage `prepare` on a base model alone."""

@@ -13,7 +13,11 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-TEXT = [f"Return the {word} of the file as a {kind}." for word in ("name", "size", "lines") for kind in ("string", "list", "number")]
+TEXT = [
+    f"Return the {word} of the file as a {kind}."
+    for word in ("name", "size", "lines")
+    for kind in ("string", "list", "number")
+]
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -72,7 +76,12 @@ def save_adapter(
 ) -> Path:
     """A LoRA adapter of the base with random weights."""
     network = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"], **options}
+    settings = {
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": ["q_proj", "v_proj", "down_proj"],
+        **options,
+    }
     adapted = get_peft_model(network, LoraConfig(task_type="CAUSAL_LM", **settings))
     torch.manual_seed(seed)
     with torch.no_grad():

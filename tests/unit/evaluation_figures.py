@@ -62,7 +62,21 @@ def test_the_longest_common_subsequence_is_the_textbooks(left: list[str], right:
 
 def test_bleu_of_summed_counts_is_sacrebleus_corpus_score() -> None:
     source = random.Random(3)  # noqa: S311 - a table of texts, no secret
-    words = ["the", "a", "file", "of", "name", "is", "return", "size", "list", "(str)", "don't", "3.5", ","]
+    words = [
+        "the",
+        "a",
+        "file",
+        "of",
+        "name",
+        "is",
+        "return",
+        "size",
+        "list",
+        "(str)",
+        "don't",
+        "3.5",
+        ",",
+    ]
     references = [" ".join(source.choices(words, k=source.randint(1, 25))) for _ in range(60)]
     answers = [
         " ".join(source.choices(words, k=source.randint(0, 25))) if n % 3 else text + " x"
