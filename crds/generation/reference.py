@@ -101,7 +101,9 @@ def _members(node: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str]]:
     for item in node.body:
         if isinstance(item, ast.Assign) and isinstance(item.value, ast.Constant):
             value = str(item.value.value)
-            _, mark, comment = lines[(item.end_lineno or item.lineno) - 1].partition("  # ")
+            # The formatter may have put a long line into brackets.
+            text = " ".join(lines[item.lineno - 1 : item.end_lineno])
+            _, mark, comment = text.partition("  # ")
             if not mark:
                 raise ValueError(f"{value} says nowhere what it means")
-            yield value, comment.partition("  #")[0].strip()
+            yield value, comment.partition("  #")[0].rstrip(") ").strip()

@@ -50,3 +50,135 @@ RETRYABLE = frozenset(
 def is_user_error(reason: str) -> bool:
     """Whether trying the same again cannot help."""
     return reason not in RETRYABLE
+
+
+class ConditionReason(StrEnum):
+    """Why a condition is what it is; the Event about it carries the same reason.
+
+    A failure's reason (above) appears here too, where a condition tells of it.
+    """
+
+    PREPARING = "Preparing"  # data and base model of a job are being resolved
+    PENDING = "Pending"  # the training pod is being started
+    FETCHING = "Fetching"  # the training pod brings its data
+    TRAINING = "Training"  # the training pod makes steps
+    QUEUED = "Queued"  # a queue (Kueue) has not admitted the job yet
+    STOPPING = "Stopping"  # a pod is being stopped and writes a checkpoint
+    TRAINED = "Trained"  # training has ended well
+    IN_PROGRESS = "InProgress"  # the job has not ended yet
+    SUCCEEDED = "Succeeded"  # the job has made a ModelVersion
+    NOT_FAILED = "NotFailed"  # nothing has been given up
+    SUSPENDED_ON_REQUEST = "SuspendedOnRequest"  # spec.suspend is true
+    NOT_SUSPENDED = "NotSuspended"  # spec.suspend is false
+    RESUMED = "Resumed"  # the job goes on after a suspension
+    RESULT_MISSING = "ResultMissing"  # a pod ended without a result that could be read
+    VERSION_NAME_TAKEN = "VersionNameTaken"  # another artifact's ModelVersion has the name
+    REFUSED = "Refused"  # the API server does not accept a child; the message quotes it
+    NOT_ALLOWED = "NotAllowed"  # a quota, a policy or missing rights forbid a child
+    NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
+    BASE_MODEL_NOT_READY = "BaseModelNotReady"  # the base's ModelVersion is missing or not Ready
+    BASE_MODEL_UNSUITABLE = "BaseModelUnsuitable"  # the base's ModelVersion is no full model
+    UNSCHEDULABLE = (
+        "Unschedulable"  # no node has room for the pod; the message quotes the scheduler
+    )
+    IMAGE_PULL_FAILED = "ImagePullFailed"  # an image or image volume cannot be pulled
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"  # the kubelet cannot create a container
+    EVICTED = "Evicted"  # the node has put the pod out
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds have passed
+    CONTAINER_FAILED = "ContainerFailed"  # a container ended with an error and told no reason
+    JOB_FAILED = "JobFailed"  # a batch Job failed and its pods are gone
+    CHECKING = "Checking"  # the registry has not been asked yet
+    EVALUATING = "Evaluating"  # the evaluation pod is at work
+    ARTIFACT_VERIFIED = "ArtifactVerified"  # content is what its digest and the spec say
+    EVALUATED = "Evaluated"  # figures on held-out data are there
+    FINGERPRINT_ONLY = (
+        "FingerprintOnly"  # there was no held-out data; only the fingerprint was taken
+    )
+    REPORT_VERIFIED = "ReportVerified"  # the given report is about this very artifact
+    NOT_EVALUATED = "NotEvaluated"  # there are no figures, and the message says why
+    GATE_FAILED = "GateFailed"  # a figure misses its gate
+    JOB_REFUSED = "JobRefused"  # the evaluation's Job cannot be created
+    DELETING = "Deleting"  # the object is being deleted
+    IN_USE = "InUse"  # a service, a job or another version needs this version
+    NOT_IN_USE = "NotInUse"  # nobody needs this version
+    DELETION_WAITS = "DeletionWaits"  # the version is deleted once nobody needs it any more
+    BASE_MISSING = "BaseMissing"  # the base is not named, or its ModelVersion does not exist
+    BASE_NOT_FULL = "BaseNotFull"  # an adapter cannot be a base
+    BASE_NOT_READY = "BaseNotReady"  # the base's ModelVersion is not Ready
+    PREPARING_BASE = "PreparingBase"  # a pod mirrors the base into the registry
+    WAITS_FOR_BASE = "WaitsForBase"  # nothing can be started without the base
+    STARTING = "Starting"  # pods are being started
+    ROLLING_OUT = "RollingOut"  # pods are being replaced
+    SCALED_TO_ZERO = "ScaledToZero"  # replicas is 0
+    CRASHING = "Crashing"  # a container ends again and again
+    VOLUMES_MISSING = "VolumesMissing"  # a volume cannot be mounted
+    NODE_LOST = "NodeLost"  # the pod's node does not answer
+    CHILD_REFUSED = "ChildRefused"  # the API server does not accept a child
+    NO_ENGINE_READY = "NoEngineReady"  # a version waits for an engine
+    AGENT_SILENT = "AgentSilent"  # an engine's agent has not reported yet
+    LOADING = "Loading"  # engines are loading the version
+    LOAD_FAILED = "LoadFailed"  # an engine could not load the version; the message says which
+    ADAPTERS_READY = "AdaptersReady"  # every wanted version is loaded
+    VERSION_ACTIVE = "VersionActive"  # a version has begun to answer under a public name
+    VERSION_DELETED = "VersionDeleted"  # the wanted version is being deleted
+    VERSION_MISSING = "VersionMissing"  # the wanted version does not exist
+    VERSION_NOT_READY = "VersionNotReady"  # the wanted version is not Ready
+    NO_READY_VERSION = "NoReadyVersion"  # latestOf finds no Ready version
+    NOT_AN_ADAPTER = "NotAnAdapter"  # a full model cannot be served over a base
+    RANK_TOO_HIGH = "RankTooHigh"  # the adapter's rank is above engine.adapters.maxRank
+    PROBING = "Probing"  # a real request through the gateway is still to be answered
+    PROBE_FAILED = "ProbeFailed"  # a real request through the gateway was not answered
+    READY = "Ready"  # everything that was asked for holds
+
+
+class VersionReason(StrEnum):
+    """Reasons of a ModelVersion's conditions, beside those of `FailureReason`."""
+
+    READY = "Ready"  # verified, evaluated, and every gate passed
+    ARTIFACT_VERIFIED = "ArtifactVerified"  # the artifact is what its digest and the spec say
+    EVALUATED = "Evaluated"  # an evaluation pod has measured it on held-out data
+    FINGERPRINT_ONLY = "FingerprintOnly"  # without held-out data only the fingerprint was taken
+    REPORT_VERIFIED = "ReportVerified"  # the given report is about this very artifact
+    EVALUATING = "Evaluating"  # an evaluation pod is at work
+    NOT_EVALUATED = "NotEvaluated"  # another fault came first
+    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or was not measured
+    JOB_REFUSED = "JobRefused"  # the cluster does not admit the evaluation's Job
+    RESULT_MISSING = "ResultMissing"  # the evaluation ended without a result
+    BASE_MISSING = "BaseMissing"  # there is no such ModelVersion to be the base
+    BASE_NOT_FULL = "BaseNotFull"  # the base is an adapter itself
+    BASE_NOT_READY = "BaseNotReady"  # the base is not Ready
+    IN_USE = "InUse"  # somebody serves it or builds on it; the message says who
+    NOT_IN_USE = "NotInUse"  # nobody does
+    DELETION_WAITS = "DeletionWaits"  # it is being deleted and somebody still uses it
+    DELETING = "Deleting"  # it is being deleted
+
+
+class ServiceReason(StrEnum):
+    """Reasons of an InferenceService's conditions, beside those of `FailureReason`."""
+
+    READY = "Ready"  # every public name was answered by its active version
+    ENGINE_READY = "EngineReady"  # all engines are there
+    GATEWAY_READY = "GatewayReady"  # all gateways are there
+    ADAPTERS_READY = "AdaptersReady"  # every name has the version that was asked for
+    VERSION_ACTIVE = "VersionActive"  # an Event: another version answers a public name
+    PREPARING_BASE = "PreparingBase"  # the base is being fetched into the registry
+    WAITS_FOR_BASE = "WaitsForBase"  # nothing can be started without the base
+    STARTING = "Starting"  # pods are not ready yet
+    ROLLING_OUT = "RollingOut"  # pods are being replaced
+    SCALED_TO_ZERO = "ScaledToZero"  # replicas is 0
+    CRASHING = "Crashing"  # a container ends again and again
+    VOLUMES_MISSING = "VolumesMissing"  # a pod waits for a Secret that it mounts
+    NODE_LOST = "NodeLost"  # the node of a pod does not answer
+    CHILD_REFUSED = "ChildRefused"  # the cluster does not admit an object of the service
+    VERSION_MISSING = "VersionMissing"  # there is no such ModelVersion
+    NO_READY_VERSION = "NoReadyVersion"  # latestOf: no version of the model is Ready
+    VERSION_NOT_READY = "VersionNotReady"  # the version is not Ready
+    VERSION_DELETED = "VersionDeleted"  # the version is being deleted
+    NOT_AN_ADAPTER = "NotAnAdapter"  # a full model needs engines of its own
+    RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank
+    NO_ENGINE_READY = "NoEngineReady"  # no engine could load it yet
+    LOADING = "Loading"  # not every ready engine has loaded it yet
+    LOAD_FAILED = "LoadFailed"  # an engine cannot load it
+    AGENT_SILENT = "AgentSilent"  # an engine's agent has not said what it holds
+    PROBING = "Probing"  # a name was not yet answered by its active version
+    PROBE_FAILED = "ProbeFailed"  # a request to a name failed
