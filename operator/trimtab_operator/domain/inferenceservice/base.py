@@ -10,7 +10,7 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.documents import Output, Owner, PrepareResult, PrepareRun
 from trimtab_api.documents.preparation import BaseOrigin
-from trimtab_api.reasons import RETRYABLE
+from trimtab_api.reasons import RETRYABLE, ServiceReason, VersionReason
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.finding import Finding
@@ -94,14 +94,16 @@ def _prepared(
     outdated = tuple(j for j in seen.jobs if name_of(j) != name)
     job = next((j for j in seen.jobs if name_of(j) == name), None)
     if job is None:
-        waits = Finding.unknown("PreparingBase", "the pod that fetches the base is being started")
+        waits = Finding.unknown(
+            ServiceReason.PREPARING_BASE, "the pod that fetches the base is being started"
+        )
         return BasePlan(None, waits, tuple(_children(service, settings)), outdated)
     its_pods = pods_of(name, seen.pods)
     state = JobState(job)
     if not state.is_finished:
         found = obstacle(its_pods)
         text = found.message if found else "the base is being fetched into the registry"
-        reason = found.reason if found else "PreparingBase"
+        reason = found.reason if found else ServiceReason.PREPARING_BASE
         return BasePlan(finding=Finding.unknown(reason, text), delete=outdated)
     if not state.is_complete:
         failure = failure_of(state, its_pods, PrepareResult)
@@ -115,7 +117,9 @@ def _read(called: str, seen: Preparation) -> tuple[Base | None, Finding | None]:
     if result is not None and result.failure is not None:
         return None, Finding(result.failure.reason, result.failure.message)
     if result is None or result.base is None:
-        missing = Finding("ResultMissing", "the pod that fetched the base left no result")
+        missing = Finding(
+            VersionReason.RESULT_MISSING, "the pod that fetched the base left no result"
+        )
         return None, seen.result_fault or missing
     return Base(called, result.base.digest, result.base.uri), None
 

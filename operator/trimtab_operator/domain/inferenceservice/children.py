@@ -27,6 +27,17 @@ def metadata(service: InferenceService, component: str, called: str | None = Non
     return child_metadata(KIND, service, component, called)
 
 
+def pod_metadata(service: InferenceService, component: str, port: int) -> Manifest:
+    """Metadata of a pod template; the annotations are what Prometheus finds its metrics by."""
+    result = metadata(service, component)
+    result["annotations"] |= {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": "/metrics",
+    }
+    return result
+
+
 def selector(service: InferenceService, component: str) -> dict[str, str]:
     """Labels by which Deployments, Services and policies find the pods of one part."""
     labels = child_labels(KIND, service.metadata.name, component)

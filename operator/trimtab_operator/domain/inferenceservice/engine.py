@@ -184,7 +184,10 @@ def _template(plan: EnginePlan) -> Manifest:
     )
     spec["serviceAccountName"] = children.name(service, names.ENGINE)
     spec["terminationGracePeriodSeconds"] = GRACE_SECONDS
-    return {"metadata": children.metadata(service, names.ENGINE), "spec": spec}
+    return {
+        "metadata": children.pod_metadata(service, names.ENGINE, names.PORT_AGENT),
+        "spec": spec,
+    }
 
 
 def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:

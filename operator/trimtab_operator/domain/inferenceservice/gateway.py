@@ -122,7 +122,10 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
     secrets = service.spec.pod.image_pull_secrets
     if secrets:
         spec["imagePullSecrets"] = [{"name": s.name} for s in secrets]
-    return {"metadata": children.metadata(service, names.GATEWAY), "spec": spec}
+    return {
+        "metadata": children.pod_metadata(service, names.GATEWAY, names.PORT_GATEWAY_ADMIN),
+        "spec": spec,
+    }
 
 
 def _asked(path: str, *, period: int, tries: int) -> Manifest:

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from trimtab_api.reasons import FailureReason
+from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 from trimtab_operator.domain.observation import obstacle
 
-CRASHING: Final = "Crashing"
-VOLUMES_MISSING: Final = "VolumesMissing"
-NODE_LOST: Final = "NodeLost"
 # A sandbox comes a moment after scheduling; one that does not waits for its volumes.
 SANDBOX_EXPECTED_WITHIN: Final = timedelta(seconds=10)
 
@@ -42,7 +39,9 @@ def is_ready(pod: Manifest) -> bool:
 def health(part: Part, now: datetime) -> Answer:
     """Whether all wanted replicas of the present template, and no others, are there."""
     if part.wanted == 0:
-        return Answer(False, "ScaledToZero", f"no {part.noun} is wanted: replicas is 0")
+        return Answer(
+            False, ServiceReason.SCALED_TO_ZERO, f"no {part.noun} is wanted: replicas is 0"
+        )
     status = get(part.deployment, "status", default={})
     ready = int(status.get("availableReplicas", 0))
     count = f"{ready} of {part.wanted} {part.noun}s are ready"
@@ -53,8 +52,10 @@ def health(part: Part, now: datetime) -> Answer:
         return Answer(False, found.reason, f"{count}; {found.message}")
     updated = int(status.get("updatedReplicas", 0))
     if ready >= part.wanted and updated < int(status.get("replicas", 0)):
-        return Answer(False, "RollingOut", f"{count}, {updated} of them of the new kind")
-    return Answer(False, "Starting", count)
+        return Answer(
+            False, ServiceReason.ROLLING_OUT, f"{count}, {updated} of them of the new kind"
+        )
+    return Answer(False, ServiceReason.STARTING, count)
 
 
 def trouble(part: Part, now: datetime) -> Finding | None:
@@ -100,7 +101,7 @@ def _crash(pod: Manifest) -> Finding | None:
         said = f": {lines[-1][:512]}" if lines else ""
         restarts = status.get("restartCount", 0)
         return Finding(
-            CRASHING,
+            ServiceReason.CRASHING,
             f"container {name} of {name_of(pod)} ended with exit code {code} and was restarted "
             f"{restarts} times{said}",
         )
@@ -115,7 +116,7 @@ def _volumes_missing(pod: Manifest, part: Part, now: datetime) -> Finding | None
     if now - scheduled < SANDBOX_EXPECTED_WITHIN or part.mounted_secret is None:
         return None
     return Finding(
-        VOLUMES_MISSING,
+        ServiceReason.VOLUMES_MISSING,
         f"{name_of(pod)} waits for its volumes: is there a Secret {part.mounted_secret} in this "
         "namespace?",
     )
@@ -123,9 +124,12 @@ def _volumes_missing(pod: Manifest, part: Part, now: datetime) -> Finding | None
 
 def _node_lost(pod: Manifest) -> Finding | None:
     """The node's own controller takes the condition away when it has not heard from the node."""
-    if get(pod, "status", "reason") == NODE_LOST or _condition(pod, "Ready") == "Unknown":
+    if (
+        get(pod, "status", "reason") == ServiceReason.NODE_LOST
+        or _condition(pod, "Ready") == "Unknown"
+    ):
         node = get(pod, "spec", "nodeName", default="")
-        return Finding(NODE_LOST, f"node {node} of {name_of(pod)} does not answer")
+        return Finding(ServiceReason.NODE_LOST, f"node {node} of {name_of(pod)} does not answer")
     return None
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from trimtab_api import names
+from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_api.routing import AgentReport, ProbeAnswer
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.inferenceservice import FrozenRelease, InferenceServiceStatus
@@ -148,7 +149,7 @@ def observe_parts(service: InferenceService, todo: Plan, pods: Pods, now: dateti
         engine=health(
             Part(
                 "engine",
-                "EngineReady",
+                ServiceReason.ENGINE_READY,
                 engine.replicas(service),
                 pods.engine_deployment,
                 pods.engines,
@@ -159,7 +160,7 @@ def observe_parts(service: InferenceService, todo: Plan, pods: Pods, now: dateti
         gateway=health(
             Part(
                 "gateway",
-                "GatewayReady",
+                ServiceReason.GATEWAY_READY,
                 service.spec.gateway.replicas,
                 pods.gateway_deployment,
                 pods.gateways,
@@ -212,7 +213,7 @@ def refused(
     service: InferenceService, concluded: Conclusion, faults: list[str], now: datetime
 ) -> Conclusion:
     """The conclusion when the cluster did not accept every child."""
-    told = Answer(False, "ChildRefused", "; ".join(faults))
+    told = Answer(False, ServiceReason.CHILD_REFUSED, "; ".join(faults))
     before = concluded.report.status
     as_before = service.model_copy(update={"status": before})
     facts = Facts(url=before.url or "", replicas=before.replicas)
@@ -225,15 +226,19 @@ def _without_base(
     service: InferenceService, todo: Plan, settings: Settings, now: datetime
 ) -> Conclusion:
     finding = todo.base.finding
-    reason = finding.reason if finding else "PreparingBase"
+    reason = finding.reason if finding else ServiceReason.PREPARING_BASE
     message = finding.message if finding else "the base is not known yet"
     fault = Answer(None if finding is None or finding.is_unknown else False, reason, message)
-    waits = Answer(None, "WaitsForBase", "nothing can be started without the base")
+    waits = Answer(None, ServiceReason.WAITS_FOR_BASE, "nothing can be started without the base")
     said = {"EngineReady": fault, "AdaptersReady": waits, "GatewayReady": waits, "Ready": fault}
     facts = Facts(url=network.url(service, settings))
-    again = ASKED_AGAIN_LATER if reason == "RegistryUnreachable" else None
+    again = ASKED_AGAIN_LATER if reason == FailureReason.REGISTRY_UNREACHABLE else None
     return Conclusion(report(service, said, facts, now), Done(again))
 
 
 def _asked_again_after(ready: Answer) -> timedelta | None:
-    return {"Probing": ASKED_AGAIN_SOON, "ProbeFailed": ASKED_AGAIN_LATER}.get(ready.reason)
+    after: dict[str, timedelta] = {
+        ServiceReason.PROBING: ASKED_AGAIN_SOON,
+        ServiceReason.PROBE_FAILED: ASKED_AGAIN_LATER,
+    }
+    return after.get(ready.reason)

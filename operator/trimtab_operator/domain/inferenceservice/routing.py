@@ -14,6 +14,7 @@ travels one way only:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import (
     AdapterState,
     AgentReport,
@@ -220,23 +221,26 @@ def _unloaded(version: RoutedVersion, engines: Sequence[EnginePod]) -> Finding |
     """Why the version cannot be relied upon yet; None when every ready engine has loaded it."""
     counted = [e for e in engines if e.is_counted]
     if not counted:
-        return Finding("NoEngineReady", f"{version.version} waits for an engine that is ready")
+        return Finding(
+            ServiceReason.NO_ENGINE_READY, f"{version.version} waits for an engine that is ready"
+        )
     states = [(e.name, _state(e, version)) for e in counted]
     for engine, state in states:
         if state is not None and state.state == FAILED:
             return Finding(
-                state.reason or "LoadFailed",
+                state.reason or ServiceReason.LOAD_FAILED,
                 f"{version.version} cannot be loaded on {engine}: {state.message or 'no cause given'}",
             )
     silent = [e.name for e in counted if e.report is None]
     waiting = [name for name, state in states if state is None or state.state != LOADED]
     if waiting and waiting == silent:
         return Finding.unknown(
-            "AgentSilent", f"{version.version}: no word yet from {', '.join(silent)[:256]}"
+            ServiceReason.AGENT_SILENT,
+            f"{version.version}: no word yet from {', '.join(silent)[:256]}",
         )
     if waiting:
         return Finding(
-            "Loading",
+            ServiceReason.LOADING,
             f"{version.version} is loaded on {len(counted) - len(waiting)} of {len(counted)} engines",
         )
     return None

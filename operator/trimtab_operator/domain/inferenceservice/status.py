@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from trimtab_api import names
+from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import ProbeAnswer
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.inferenceservice import (
@@ -21,19 +22,21 @@ from trimtab_operator.domain.inferenceservice.routing import Base, ModelRoute
 
 KIND: Final = children.KIND
 # Passing states; everything else that keeps a version away should worry somebody.
-PASSING: Final = frozenset({"Loading", "NoEngineReady", "AgentSilent"})
+PASSING: Final = frozenset(
+    {ServiceReason.LOADING, ServiceReason.NO_ENGINE_READY, ServiceReason.AGENT_SILENT}
+)
 CALM: Final = PASSING | {
-    "AdaptersReady",
-    "EngineReady",
-    "GatewayReady",
-    "PreparingBase",
-    "Probing",
-    "Ready",
-    "RollingOut",
-    "ScaledToZero",
-    "Starting",
-    "VersionNotReady",
-    "WaitsForBase",
+    ServiceReason.ADAPTERS_READY,
+    ServiceReason.ENGINE_READY,
+    ServiceReason.GATEWAY_READY,
+    ServiceReason.PREPARING_BASE,
+    ServiceReason.PROBING,
+    ServiceReason.READY,
+    ServiceReason.ROLLING_OUT,
+    ServiceReason.SCALED_TO_ZERO,
+    ServiceReason.STARTING,
+    ServiceReason.VERSION_NOT_READY,
+    ServiceReason.WAITS_FOR_BASE,
 }
 MESSAGE_LENGTH: Final = 512
 
@@ -75,10 +78,14 @@ def adapters(service: InferenceService, routes: Sequence[ModelRoute]) -> Answer:
     faults = [(r, r.finding) for r in routes if r.finding is not None]
     if not faults:
         count = max(len(routes) - 1, 0)
-        return Answer(True, "AdaptersReady", f"{count} models are loaded" if count else "no models")
+        return Answer(
+            True,
+            ServiceReason.ADAPTERS_READY,
+            f"{count} models are loaded" if count else "no models",
+        )
     if all(f.is_unknown for _, f in faults) and _was_as_it_is(service, routes):
         # Agents that an operator has not asked yet, on pods that the kubelet finds ready.
-        return Answer(True, "AdaptersReady", "as told by the engines last")
+        return Answer(True, ServiceReason.ADAPTERS_READY, "as told by the engines last")
     lasting = [(r, f) for r, f in faults if f.reason not in PASSING]
     _, finding = next(iter(lasting or faults))
     message = "; ".join(f"{r.name}: {f.message}" for r, f in faults)
@@ -109,7 +116,7 @@ def readiness(
     for route in routes:
         if route.name in asked and (fault := _wrong_answer(route, answers.get(route.name))):
             return fault
-    return Answer(True, "Ready", f"{len(routes)} models answer")
+    return Answer(True, ServiceReason.READY, f"{len(routes)} models answer")
 
 
 def report(
@@ -146,12 +153,12 @@ def _changes(service: InferenceService, routes: Sequence[ModelRoute]) -> list[Ev
         about(
             KIND,
             service,
-            "VersionActive",
+            ServiceReason.VERSION_ACTIVE,
             f"{route.name} is answered by {route.active}"
             + (f" instead of {before[route.name]}" if before.get(route.name) else ""),
             occasion=f"{route.name}/{route.active}/{before.get(route.name)}",
         )
-        for route in routes
+        for route in routes[1:]  # the base answers from the first day on
         if route.active and before.get(route.name) != route.active
     ]
 
@@ -168,14 +175,14 @@ def _model(route: ModelRoute) -> ServedModelStatus:
 
 def _wrong_answer(route: ModelRoute, answer: ProbeAnswer | None) -> Answer | None:
     if answer is None:
-        return Answer(None, "Probing", f"{route.name} has not been asked yet")
+        return Answer(None, ServiceReason.PROBING, f"{route.name} has not been asked yet")
     if not answer.ok:
         why = answer.message or "no cause given"
-        return Answer(False, "ProbeFailed", f"a request to {route.name} failed: {why}")
+        return Answer(False, ServiceReason.PROBE_FAILED, f"a request to {route.name} failed: {why}")
     if answer.version != route.active:
         return Answer(
             None,
-            "Probing",
+            ServiceReason.PROBING,
             f"{route.name} was answered by {answer.version}, not yet by {route.active}",
         )
     return None

@@ -7,6 +7,7 @@ in `routing`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_operator.domain.conditions import find, is_true
@@ -28,7 +29,9 @@ Check = Callable[[ModelVersion, Fit], Finding | None]
 
 def deleted(version: ModelVersion, _: Fit) -> Finding | None:
     if version.metadata.deletion_timestamp:
-        return Finding("VersionDeleted", f"ModelVersion {version.metadata.name} is being deleted")
+        return Finding(
+            ServiceReason.VERSION_DELETED, f"ModelVersion {version.metadata.name} is being deleted"
+        )
     return None
 
 
@@ -37,13 +40,15 @@ def not_ready(version: ModelVersion, _: Fit) -> Finding | None:
         return None
     ready = find(version.status.conditions, "Ready")
     why = f": {ready.message}" if ready and ready.message else ""
-    return Finding("VersionNotReady", f"ModelVersion {version.metadata.name} is not Ready{why}")
+    return Finding(
+        ServiceReason.VERSION_NOT_READY, f"ModelVersion {version.metadata.name} is not Ready{why}"
+    )
 
 
 def not_an_adapter(version: ModelVersion, _: Fit) -> Finding | None:
     if version.spec.artifact.kind is not ArtifactKind.ADAPTER:
         return Finding(
-            "NotAnAdapter",
+            ServiceReason.NOT_AN_ADAPTER,
             f"ModelVersion {version.metadata.name} is a full model; serve it as the baseModel of an "
             "InferenceService of its own",
         )
@@ -54,7 +59,7 @@ def other_base(version: ModelVersion, fit: Fit) -> Finding | None:
     digest = base_digest(version)
     if digest != fit.base_digest:
         return Finding(
-            "BaseMismatch",
+            FailureReason.BASE_MISMATCH,
             f"ModelVersion {version.metadata.name} is an adapter of base {short(digest)}, "
             f"the engines hold {short(fit.base_digest)}",
         )
@@ -65,7 +70,7 @@ def rank_too_high(version: ModelVersion, fit: Fit) -> Finding | None:
     rank = version.spec.artifact.rank
     if rank is not None and rank > fit.max_rank:
         return Finding(
-            "RankTooHigh",
+            ServiceReason.RANK_TOO_HIGH,
             f"ModelVersion {version.metadata.name} has rank {rank}, the engines accept at most "
             f"{fit.max_rank}; raise spec.engine.adapters.maxRank",
         )
@@ -80,11 +85,12 @@ def wanted(model: ServedModel, versions: Versions) -> ModelVersion | Finding:
     if model.version.name is not None:
         found = versions.get(model.version.name)
         return found or Finding(
-            "VersionMissing", f"there is no ModelVersion {model.version.name} in this namespace"
+            ServiceReason.VERSION_MISSING,
+            f"there is no ModelVersion {model.version.name} in this namespace",
         )
     newest = latest(model.version.latest_of or "", versions)
     return newest or Finding(
-        "NoReadyVersion", f"no version of model {model.version.latest_of} is Ready"
+        ServiceReason.NO_READY_VERSION, f"no version of model {model.version.latest_of} is Ready"
     )
 
 

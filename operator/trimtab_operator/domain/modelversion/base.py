@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trimtab_api.reasons import VersionReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.conditions import is_true
@@ -27,7 +28,9 @@ def resolved(version: ModelVersion, named: ModelVersion | None) -> ResolvedBase 
     if status.base_uri and status.base_digest:
         return ResolvedBase(status.base_uri, status.base_digest)
     if spec is None:
-        return Finding("BaseMissing", "an adapter needs spec.baseModel: uri or modelVersion")
+        return Finding(
+            VersionReason.BASE_MISSING, "an adapter needs spec.baseModel: uri or modelVersion"
+        )
     if spec.uri:
         return ResolvedBase(spec.uri, spec.uri.rpartition("@")[2])
     return of_version(spec.model_version.name if spec.model_version else "", named)
@@ -36,11 +39,16 @@ def resolved(version: ModelVersion, named: ModelVersion | None) -> ResolvedBase 
 def of_version(name: str, named: ModelVersion | None) -> ResolvedBase | Finding:
     """The artifact of a full, Ready version; what it is missing where it cannot be a base."""
     if named is None:
-        return Finding.unknown("BaseMissing", f"there is no ModelVersion {name} to be the base")
+        return Finding.unknown(
+            VersionReason.BASE_MISSING, f"there is no ModelVersion {name} to be the base"
+        )
     if named.spec.artifact.kind is not ArtifactKind.FULL:
         return Finding(
-            "BaseNotFull", f"ModelVersion {name} is an adapter; a base must be of kind Full"
+            VersionReason.BASE_NOT_FULL,
+            f"ModelVersion {name} is an adapter; a base must be of kind Full",
         )
     if not is_true(named.status.conditions, "Ready"):
-        return Finding.unknown("BaseNotReady", f"the base, ModelVersion {name}, is not Ready")
+        return Finding.unknown(
+            VersionReason.BASE_NOT_READY, f"the base, ModelVersion {name}, is not Ready"
+        )
     return ResolvedBase(named.spec.artifact.uri, named.spec.artifact.digest)

@@ -13,7 +13,7 @@ from typing import Final
 
 from trimtab_api import names
 from trimtab_api.documents import EvaluationResult
-from trimtab_api.reasons import RETRYABLE, FailureReason
+from trimtab_api.reasons import RETRYABLE, FailureReason, VersionReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
@@ -37,7 +37,14 @@ from trimtab_operator.domain.modelversion.verdict import (
     unknown,
 )
 from trimtab_operator.domain.modelversion.verification import Claim
-from trimtab_operator.domain.observation import JobState, failure_of, obstacle, pods_of
+from trimtab_operator.domain.observation import (
+    CONTAINER_FAILED,
+    JOB_FAILED,
+    JobState,
+    failure_of,
+    obstacle,
+    pods_of,
+)
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
 from trimtab_operator.settings import Settings
 
@@ -46,9 +53,8 @@ LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
 REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
-WORRYING: Final = frozenset(
-    {*FailureReason, "GateFailed", "BaseNotFull", "BaseMissing", "JobFailed", "ContainerFailed"}
-)
+FAULTS: Final = (VersionReason.GATE_FAILED, VersionReason.BASE_NOT_FULL, VersionReason.BASE_MISSING)
+WORRYING: Final = frozenset({*FailureReason, JOB_FAILED, CONTAINER_FAILED, *FAULTS})
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def blocked(
     status: ModelVersionStatus, message: str, version: ModelVersion, now: datetime
 ) -> ModelVersionStatus:
     """The status when the cluster refuses the evaluation's Job."""
-    answer = Answer(None, "JobRefused", f"the evaluation cannot be started: {message}")
+    answer = Answer(None, VersionReason.JOB_REFUSED, f"the evaluation cannot be started: {message}")
     told = [
         _condition(kind, answer, version, now)
         for kind in ("ArtifactVerified", "Evaluated", "Ready")
@@ -150,7 +156,7 @@ def _judgement(
     if known := remembered(version):
         return _tidied(observed, known, now)
     if version.metadata.deletion_timestamp:
-        return _Judgement(unknown("Deleting", "the version is being deleted"))
+        return _Judgement(unknown(VersionReason.DELETING, "the version is being deleted"))
     if isinstance(base, Finding):
         return _Judgement(of_finding(base))
     given = observed.given
@@ -177,7 +183,7 @@ def _by_registry(given: Given) -> _Judgement:
         after = REGISTRY_ASKED_AGAIN_AFTER if given.fault.is_unknown else LOOKED_AGAIN_AFTER
         return _Judgement(of_finding(given.fault), again_after=after)
     if given.claim is None:
-        return _Judgement(unknown("Checking", "the registry has not been asked yet"))
+        return _Judgement(unknown(VersionReason.EVALUATING, "the registry has not been asked yet"))
     return _Judgement(of_given_report(given.claim))
 
 
@@ -189,7 +195,7 @@ def _by_job(
     outdated = tuple(j for j in observed.jobs if name_of(j) != name)
     job = next((j for j in observed.jobs if name_of(j) == name), None)
     if job is None:
-        waits = unknown("Evaluating", "the evaluation pod is being started")
+        waits = unknown(VersionReason.EVALUATING, "the evaluation pod is being started")
         made = tuple(evaluation.children(version, base, settings))
         return _Judgement(waits, create=made, delete=outdated)
     pods = pods_of(name, observed.pods)
@@ -198,7 +204,9 @@ def _by_job(
         found = obstacle(pods)
         if found is not None:
             return _Judgement(unknown(found.reason, found.message), delete=outdated)
-        return _Judgement(unknown("Evaluating", "the evaluation pod is at work"), delete=outdated)
+        return _Judgement(
+            unknown(VersionReason.EVALUATING, "the evaluation pod is at work"), delete=outdated
+        )
     if not state.is_complete:
         before = None if pods else remembered_failure(version)
         if before is not None:
@@ -206,7 +214,9 @@ def _by_job(
         return _after_failure(job, failure_of(state, pods, EvaluationResult), now)
     if observed.result is not None:
         return _Judgement(of_result(version, observed.result), delete=outdated)
-    fault = observed.result_fault or Finding("ResultMissing", "the evaluation left no result")
+    fault = observed.result_fault or Finding(
+        VersionReason.RESULT_MISSING, "the evaluation left no result"
+    )
     if fault.is_unknown:
         return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
     return _after_failure(job, Failure(reason=fault.reason, message=fault.message), now)
@@ -262,17 +272,17 @@ def _status(
 def _events(version: ModelVersion, status: ModelVersionStatus) -> tuple[Event, ...]:
     """Transitions; that a new version is not used yet is none."""
     is_new = find(version.status.conditions, "InUse") is None
-    told = [c for c in status.conditions if not (is_new and c.reason == "NotInUse")]
+    told = [c for c in status.conditions if not (is_new and c.reason == VersionReason.NOT_IN_USE)]
     return tuple(transitions(KIND, version, told, warnings=WORRYING))
 
 
 def _in_use(observed: Observed) -> Answer:
     if not observed.users:
-        return Answer(False, "NotInUse", "nobody uses it")
+        return Answer(False, VersionReason.NOT_IN_USE, "nobody uses it")
     told = usage.told(observed.users)
     if observed.version.metadata.deletion_timestamp:
-        return Answer(True, "DeletionWaits", f"deletion waits: {told}")
-    return Answer(True, "InUse", told)
+        return Answer(True, VersionReason.DELETION_WAITS, f"deletion waits: {told}")
+    return Answer(True, VersionReason.IN_USE, told)
 
 
 def _finalizers(observed: Observed) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trimtab_api.documents import EvaluationReport, EvaluationResult
-from trimtab_api.reasons import FailureReason
+from trimtab_api.reasons import FailureReason, VersionReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition, ConditionStatus
 from trimtab_api.v1alpha1.finetunejob import Failure
@@ -86,14 +86,16 @@ def of_given_report(claim: Claim) -> Verdict:
     """The artifact's manifest and a report that was made elsewhere, held against the spec."""
     if fault := artifact_fault(claim):
         return _refuted(fault)
-    verified = Answer(True, "ArtifactVerified", "the artifact is what its digest and the spec say")
+    verified = Answer(
+        True, VersionReason.ARTIFACT_VERIFIED, "the artifact is what its digest and the spec say"
+    )
     fault, report = report_fault(claim), claim.report
     if fault is not None or report is None:
         fault = fault or Finding(FailureReason.REPORT_INVALID, "there is no report")
         return Verdict(verified, Answer(False, fault.reason, fault.message))
     return Verdict(
         verified,
-        Answer(True, "ReportVerified", _told(report.examples, "the given report")),
+        Answer(True, VersionReason.REPORT_VERIFIED, _told(report.examples, "the given report")),
         _status(claim.version, report, claim.version.spec.evaluation.report),
         claim.artifact.size_bytes,
     )
@@ -106,10 +108,14 @@ def of_result(version: ModelVersion, result: EvaluationResult) -> Verdict:
             Failure(reason=result.failure.reason, message=result.failure.message[:2048])
         )
     return Verdict(
-        Answer(True, "ArtifactVerified", "the evaluation pod has verified and loaded the artifact"),
         Answer(
             True,
-            "Evaluated" if result.examples else "FingerprintOnly",
+            VersionReason.ARTIFACT_VERIFIED,
+            "the evaluation pod has verified and loaded the artifact",
+        ),
+        Answer(
+            True,
+            VersionReason.EVALUATED if result.examples else VersionReason.FINGERPRINT_ONLY,
             _told(result.examples, "the evaluation"),
         ),
         _status(version, result, result.report_uri),
@@ -122,7 +128,7 @@ def of_failure(failure: Failure) -> Verdict:
     if failure.reason in ARTIFACT_REASONS:
         return _refuted(Finding(failure.reason, failure.message))
     return Verdict(
-        Answer(None, "NotEvaluated", "the evaluation failed before it could tell"),
+        Answer(None, VersionReason.NOT_EVALUATED, "the evaluation failed before it could tell"),
         Answer(False, failure.reason, failure.message),
     )
 
@@ -135,10 +141,10 @@ def readiness(version: ModelVersion, verdict: Verdict) -> Answer:
     results = verdict.evaluation.gates if verdict.evaluation else []
     missed = gates.failed(results)
     if missed:
-        return Answer(False, "GateFailed", "; ".join(m.message for m in missed))
+        return Answer(False, VersionReason.GATE_FAILED, "; ".join(m.message for m in missed))
     count = len(version.spec.evaluation.gates)
     passed = f", {count} of {count} gates passed" if count else ""
-    return Answer(True, "Ready", f"verified and evaluated{passed}")
+    return Answer(True, VersionReason.READY, f"verified and evaluated{passed}")
 
 
 def judged(version: ModelVersion, evaluation: EvaluationStatus | None) -> EvaluationStatus | None:
@@ -157,7 +163,9 @@ def _answer(told: Condition) -> Answer:
 def _refuted(finding: Finding) -> Verdict:
     return Verdict(
         Answer(False, finding.reason, finding.message),
-        Answer(None, "NotEvaluated", "an artifact that is not verified is not evaluated"),
+        Answer(
+            None, VersionReason.NOT_EVALUATED, "an artifact that is not verified is not evaluated"
+        ),
     )
 
 
