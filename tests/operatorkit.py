@@ -153,7 +153,7 @@ class Server:
 
     def pod_ends(self, stage: str, result: ApiModel | None, code: int = 0, **ended: Any) -> None:
         """The stage's pod ends with this result in its termination message."""
-        pod = eventually(lambda: self.pods(stage), what=f"no pod of {stage}")[0]
+        pod = self._waiting_pod(stage)
         message = "" if result is None else result.model_dump_json(by_alias=True, exclude_none=True)
         terminated = {
             "exitCode": code,
@@ -171,11 +171,17 @@ class Server:
 
     def pod_waits(self, stage: str, reason: str, message: str) -> None:
         """The stage's pod waits for something."""
-        pod = eventually(lambda: self.pods(stage), what=f"no pod of {stage}")[0]
+        pod = self._waiting_pod(stage)
         waiting = {"waiting": {"reason": reason, "message": message}}
         self._pod_status(
             pod.metadata.name, {"phase": "Pending", "containerStatuses": [_container(pod, waiting)]}
         )
+
+    def _waiting_pod(self, stage: str) -> Any:
+        def waiting() -> list[Any]:
+            return [p for p in self.pods(stage) if p.status.phase == "Pending"]
+
+        return eventually(waiting, what=f"no pod of {stage}")[0]
 
     def _pod_status(self, name: str, status: Manifest) -> None:
         self.core.patch_namespaced_pod_status(name, self.namespace, {"status": status})

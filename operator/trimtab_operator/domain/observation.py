@@ -137,7 +137,7 @@ def obstacle(pods: Sequence[Manifest]) -> Obstacle | None:
     for pod in pods[:1]:
         if get(pod, "status", "phase") not in {None, "Pending"}:
             return None
-        return _not_scheduled(pod) or _not_started(pod)
+        return _not_started(pod) or _not_scheduled(pod)
     return None
 
 
