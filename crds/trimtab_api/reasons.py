@@ -52,11 +52,8 @@ def is_user_error(reason: str) -> bool:
     return reason not in RETRYABLE
 
 
-class ConditionReason(StrEnum):
-    """Why a condition is what it is; the Event about it carries the same reason.
-
-    A failure's reason (above) appears here too, where a condition tells of it.
-    """
+class JobReason(StrEnum):
+    """Reasons of a FineTuneJob's conditions, beside those of `FailureReason`."""
 
     PREPARING = "Preparing"  # data and base model of a job are being resolved
     PENDING = "Pending"  # the training pod is being started
@@ -87,48 +84,6 @@ class ConditionReason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds have passed
     CONTAINER_FAILED = "ContainerFailed"  # a container ended with an error and told no reason
     JOB_FAILED = "JobFailed"  # a batch Job failed and its pods are gone
-    CHECKING = "Checking"  # the registry has not been asked yet
-    EVALUATING = "Evaluating"  # the evaluation pod is at work
-    ARTIFACT_VERIFIED = "ArtifactVerified"  # content is what its digest and the spec say
-    EVALUATED = "Evaluated"  # figures on held-out data are there
-    FINGERPRINT_ONLY = (
-        "FingerprintOnly"  # there was no held-out data; only the fingerprint was taken
-    )
-    REPORT_VERIFIED = "ReportVerified"  # the given report is about this very artifact
-    NOT_EVALUATED = "NotEvaluated"  # there are no figures, and the message says why
-    GATE_FAILED = "GateFailed"  # a figure misses its gate
-    JOB_REFUSED = "JobRefused"  # the evaluation's Job cannot be created
-    DELETING = "Deleting"  # the object is being deleted
-    IN_USE = "InUse"  # a service, a job or another version needs this version
-    NOT_IN_USE = "NotInUse"  # nobody needs this version
-    DELETION_WAITS = "DeletionWaits"  # the version is deleted once nobody needs it any more
-    BASE_MISSING = "BaseMissing"  # the base is not named, or its ModelVersion does not exist
-    BASE_NOT_FULL = "BaseNotFull"  # an adapter cannot be a base
-    BASE_NOT_READY = "BaseNotReady"  # the base's ModelVersion is not Ready
-    PREPARING_BASE = "PreparingBase"  # a pod mirrors the base into the registry
-    WAITS_FOR_BASE = "WaitsForBase"  # nothing can be started without the base
-    STARTING = "Starting"  # pods are being started
-    ROLLING_OUT = "RollingOut"  # pods are being replaced
-    SCALED_TO_ZERO = "ScaledToZero"  # replicas is 0
-    CRASHING = "Crashing"  # a container ends again and again
-    VOLUMES_MISSING = "VolumesMissing"  # a volume cannot be mounted
-    NODE_LOST = "NodeLost"  # the pod's node does not answer
-    CHILD_REFUSED = "ChildRefused"  # the API server does not accept a child
-    NO_ENGINE_READY = "NoEngineReady"  # a version waits for an engine
-    AGENT_SILENT = "AgentSilent"  # an engine's agent has not reported yet
-    LOADING = "Loading"  # engines are loading the version
-    LOAD_FAILED = "LoadFailed"  # an engine could not load the version; the message says which
-    ADAPTERS_READY = "AdaptersReady"  # every wanted version is loaded
-    VERSION_ACTIVE = "VersionActive"  # a version has begun to answer under a public name
-    VERSION_DELETED = "VersionDeleted"  # the wanted version is being deleted
-    VERSION_MISSING = "VersionMissing"  # the wanted version does not exist
-    VERSION_NOT_READY = "VersionNotReady"  # the wanted version is not Ready
-    NO_READY_VERSION = "NoReadyVersion"  # latestOf finds no Ready version
-    NOT_AN_ADAPTER = "NotAnAdapter"  # a full model cannot be served over a base
-    RANK_TOO_HIGH = "RankTooHigh"  # the adapter's rank is above engine.adapters.maxRank
-    PROBING = "Probing"  # a real request through the gateway is still to be answered
-    PROBE_FAILED = "ProbeFailed"  # a real request through the gateway was not answered
-    READY = "Ready"  # everything that was asked for holds
 
 
 class VersionReason(StrEnum):
