@@ -15,7 +15,6 @@ MARKER: Final = "TRIMTAB_LOCAL_MEMBER"
 
 # 192.0.2.0/24 is set apart for documentation: no real network has it.
 NODE_ADDRESS: Final = "192.0.2.1"
-GATEWAY_ADDRESS: Final = "192.0.2.254"
 POD_RANGE: Final = "10.244.0.0/16"
 SERVICE_RANGE: Final = "10.96.0.0/16"
 API_SERVICE_ADDRESS: Final = "10.96.0.1"

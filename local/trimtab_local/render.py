@@ -81,6 +81,9 @@ def kubelet(layout: Layout, host: Host) -> str:
             },
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
+            # Or an image that was loaded is pulled after all, as soon as the same
+            # content has once come from a registry under another name.
+            "imagePullCredentialsVerificationPolicy": "NeverVerify",
             "failCgroupV1": False,
             "failSwapOn": False,
             "makeIPTablesUtilChains": False,

@@ -247,7 +247,6 @@ def test_an_image_in_the_registry_runs_and_is_mounted_as_a_volume() -> None:
         "sum",
         "/model/probe",
         image=image,
-        imagePullPolicy="Always",
         mounts=[{"name": "model", "mountPath": "/model", "readOnly": True}],
         volumes=[volume],
     )
