@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +23,20 @@ KIND = "Full"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
+@dataclass(frozen=True)
+class _PulledReader:
+    """The files at the top of an artifact that says nothing of itself."""
+
+    folder: Path
+
+    def listed(self) -> list[Listed]:
+        names = sorted(path.name for path in self.folder.iterdir() if path.is_file())
+        return [Listed(name, name) for name in names]
+
+    def fetch(self, item: Listed) -> Path:
+        return self.folder / item.key
+
+
 def mirror_base(origin: BaseOrigin, workspace: Path) -> PreparedArtifact:
     """The base as an artifact of its own; what already is one is only looked at."""
     downloads = workspace / "downloads"
@@ -38,15 +53,16 @@ def mirror_base(origin: BaseOrigin, workspace: Path) -> PreparedArtifact:
         is_model=True,
     )
     if origin.uri.startswith("oci://"):
-        reference, manifest = _pulled(access, model)
-        check_base(model, origin.uri)
+        reference, manifest = _pulled(access, downloads)
         if manifest.kind == KIND:
+            check_base(downloads, origin.uri)
             return PreparedArtifact(
                 uri=str(reference), digest=manifest.digest, size_bytes=manifest.size_bytes
             )
+        _collect(_PulledReader(downloads), access, model)
     else:
         _collect(open_reader(access), access, model)
-        check_base(model, origin.uri)
+    check_base(model, origin.uri)
     log.info("pushing %s", origin.uri)
     return asyncio.run(push_directory(model, origin.output, kind=KIND))
 
@@ -63,7 +79,7 @@ def check_base(model: Path, name: str) -> None:
     safety.check_model_directory(model)
 
 
-def _pulled(access: Access, model: Path) -> tuple[Reference, Manifest]:
+def _pulled(access: Access, folder: Path) -> tuple[Reference, Manifest]:
     wanted = parsed_reference(access, access.uri)
 
     async def pull(registry: RegistryClient) -> tuple[Reference, Manifest]:
@@ -71,7 +87,7 @@ def _pulled(access: Access, model: Path) -> tuple[Reference, Manifest]:
         manifest = await registry.manifest(reference)
         if manifest.kind not in {KIND, None}:
             _unusable(f"{access.uri} is of kind {manifest.kind}, not a whole model")
-        await registry.pull(reference, model)
+        await registry.pull(reference, folder)
         return reference, manifest
 
     return asyncio.run(with_registry(access, wanted, pull))

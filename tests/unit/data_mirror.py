@@ -66,9 +66,11 @@ def test_a_tag_becomes_the_digest_that_it_means(pod: Pod) -> None:
 
 
 def test_an_artifact_that_says_nothing_of_itself_is_pushed_anew(pod: Pod) -> None:
-    pod.push(put(pod, MODEL), "other/foreign", kind=None, tag="v1")
+    files = {**MODEL, "README.md": b"hello", "model.py": b"print()"}
+    pod.push(put(pod, files), "other/foreign", kind=None, tag="v1")
     result = pod.mirror(f"oci://{pod.registry.address}/other/foreign:v1")
     assert result.base is not None
+    assert pod.pulled(result.base.uri) == MODEL
     assert "/base/tiny@" in result.base.uri
     assert pod.manifest(result.base.uri).kind == "Full"
 

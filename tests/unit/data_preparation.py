@@ -110,6 +110,15 @@ def test_a_glob_reads_all_files_in_the_order_of_their_names(pod: Pod) -> None:
     assert [record["prompt"] for record in train] == [f"Q{n}?" for n in range(40)]
 
 
+def test_keys_of_a_configmap_are_read_once(pod: Pod) -> None:
+    pod.file("/configmaps/tickets/..2026_11_22/a.jsonl", jsonl(*pairs(20)))
+    (pod.root / "configmaps/tickets/..data").symlink_to("..2026_11_22")
+    (pod.root / "configmaps/tickets/a.jsonl").symlink_to("..data/a.jsonl")
+    result = pod.prepare("configmap://tickets/**/*.jsonl")
+    assert result.records is not None
+    assert result.records.read == 20
+
+
 def test_prepared_data_is_a_source_too(pod: Pod) -> None:
     pod.file("/claims/claim/in.jsonl", jsonl(*pairs(60)))
     first = pod.prepare(URI)

@@ -73,7 +73,8 @@ class MountedReader:
             return [self._path] if place.is_file() else []
         start = self._root / fixed_prefix(self._path)
         names = (p.relative_to(self._root).as_posix() for p in start.rglob("*") if p.is_file())
-        return matching(names, self._path)
+        # A ConfigMap volume holds each key a second time in a hidden folder.
+        return matching((name for name in names if not _is_hidden(name)), self._path)
 
     def _models(self) -> list[str]:
         folder = self._root / self._path
@@ -94,3 +95,7 @@ class MountedReader:
             self._access,
             f'"{name}" in "{self._owner}" may not be read by this pod; make it readable for group 0',
         )
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
