@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@cache
 def rendered(*flags: str) -> list[Manifest]:
     done = helm(
         "template", "trimtab", str(CHART), "--namespace=trimtab-system", f"--values={LOCAL}", *flags

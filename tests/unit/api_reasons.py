@@ -32,7 +32,7 @@ def said(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Call):
             function = node.func
             is_method = isinstance(function, ast.Attribute)
-            place = PLACES.get(function.attr if is_method else getattr(function, "id", ""))
+            place = PLACES.get(getattr(function, "attr" if is_method else "id", ""))
             if place is not None and len(node.args) > place:
                 yield from text(node.args[place])
 
