@@ -11,6 +11,7 @@ from tests.pods import Pod, jsonl, pairs, registry_in_thread
 
 from trimtab_api import names
 from trimtab_api.reasons import FailureReason
+from trimtab_pipelines.preparation.splitting import bucket_of
 
 URI = "pvc://claim/in.jsonl"
 
@@ -68,6 +69,11 @@ def test_new_data_moves_no_old_record(pod: Pod) -> None:
     old, new = pod.pulled(before.data.uri, "old"), pod.pulled(after.data.uri, "new")
     for name in ("train", "validation", "test"):
         assert new[f"{name}.jsonl"].startswith(old[f"{name}.jsonl"])
+
+
+def test_the_bucket_of_a_value_is_the_same_in_every_release() -> None:
+    values = [("", 0), ("Because.", 0), ("Because.", 7), ("日本", 7)]
+    assert [bucket_of(value, seed) for value, seed in values] == [21, 25, 93, 28]
 
 
 def test_equal_answers_never_fall_on_both_sides(pod: Pod) -> None:
