@@ -48,6 +48,10 @@ class Buildah:
         told = self.ask(["inspect", "--type", "image", image])
         return dict(json.loads(told)) if told else None
 
+    def address(self, image: str) -> str:
+        """Names an image of this store to other programs of the same family."""
+        return f"containers-storage:[overlay@{self.store}+{self.scratch}]{image}"
+
     def _command(self) -> list[str]:
         places = ["--root", str(self.store), "--runroot", str(self.scratch)]
         return ["buildah", *places, "--storage-driver", "overlay"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trimtab_local import build
-from trimtab_local.buildah import Buildah
+from trimtab_local.buildah import Buildah, run_logged
 from trimtab_local.errors import Trouble
 from trimtab_local.layout import Layout
 
@@ -36,9 +36,15 @@ def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path)
         blobs.mkdir(parents=True)
         placeholders = _pretend(blobs, _layers(buildah, references), _content(layout))
         for number, reference in enumerate(references):
-            # -D: layers stay uncompressed, for there is no network between the two.
+            # skopeo, since `buildah push` would compress gigabytes that nobody sends over a network.
             target = f"oci:{folder}:{number}"
-            buildah.run(["push", "-D", reference, target], log, temporary)
+            command = [
+                "skopeo",
+                "copy",
+                "--insecure-policy",
+                "--dest-oci-accept-uncompressed-layers",
+            ]
+            run_logged([*command, buildah.address(reference), target], log)
         for placeholder in placeholders:
             placeholder.unlink()
         index = folder / "index.json"
@@ -57,7 +63,7 @@ def renamed(index: Mapping[str, Any], references: Sequence[str]) -> dict[str, An
 
 
 def _pretend(blobs: Path, layers: set[str], content: Mapping[str, int]) -> list[Path]:
-    """Empty files of the right size for layers that the runtime has: buildah skips those.
+    """Empty files of the right size for layers that the runtime has: skopeo skips those.
 
     They are sparse and take no room; nobody reads them, and they are gone before the import.
     """

@@ -31,6 +31,7 @@ PACKAGES: Final = (
     Package("conntrack", "conntrack"),
     Package("iproute2", "ip"),
     Package("buildah", "buildah"),
+    Package("skopeo", "skopeo"),
     Package("debootstrap", "debootstrap"),
 )
 _QUIET: Final = {"DEBIAN_FRONTEND": "noninteractive"}
