@@ -144,16 +144,8 @@ def _logs(layout: Layout, parsed: argparse.Namespace) -> int:
             f"there is no log of {parsed.component!r}", f"choose one of {', '.join(sorted(names))}"
         )
     follow = ["-F"] if parsed.follow else []
-    os.execvp(
-        "tail",
-        [  # noqa: S606 - arguments of our own making
-            "tail",
-            "-n",
-            str(parsed.lines),
-            *follow,
-            str(log),
-        ],
-    )
+    command = ["tail", "-n", str(parsed.lines), *follow, str(log)]
+    os.execvp("tail", command)  # noqa: S606 - arguments of our own making
 
 
 def _pass_through(layout: Layout, argv: Sequence[str]) -> int:

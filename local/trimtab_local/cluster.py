@@ -1,7 +1,6 @@
 """The commands' insides: up, down, reset. Each can be repeated and goes on from anywhere."""
 
 import fcntl
-import json
 import os
 import platform
 import shutil
@@ -11,9 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from trimtab_local import (
+    api,
     build,
     checks,
     identities,
@@ -140,42 +140,31 @@ class Cluster:
             self._wait_for_node()
 
     def _apply_objects(self) -> None:
-        listed = {"apiVersion": "v1", "kind": "List", "items": identities.objects()}
-        command = ["apply", "--server-side", "--force-conflicts"]
-        command += ["--field-manager=trimtab-local", "-f", "-"]
+        """Tried again for a while: a server that is ready may still lack its namespaces."""
         deadline = time.monotonic() + _NODE_SECONDS
-        while True:
-            done = self._kubectl(command, json.dumps(listed))
-            if done.returncode == 0:
-                return
-            if time.monotonic() > deadline:
-                raise Trouble(
-                    f"the cluster's own objects were refused ({done.stderr.strip()})",
-                    "see `trimtab-local logs api-server`",
-                )
-            time.sleep(0.5)
+        for manifest in identities.objects():
+            while not (answer := api.apply(self.layout, manifest)).is_good:
+                if time.monotonic() > deadline:
+                    raise Trouble(
+                        f"{manifest['kind']} {manifest['metadata']['name']} of the cluster itself "
+                        f"was refused ({answer.message})",
+                        "see `trimtab-local logs api-server`",
+                    )
+                time.sleep(0.3)
 
     def _wait_for_node(self) -> None:
         """Ready for pods: the node is, and the account that pods run under exists."""
-        path = '{.status.conditions[?(@.type=="Ready")].status}'
         deadline = time.monotonic() + _NODE_SECONDS
         while time.monotonic() < deadline:
-            node = self._kubectl(["get", "node", NODE_NAME, "-o", f"jsonpath={path}"])
-            account = self._kubectl(["get", "serviceaccount", "default", "-n", "default"])
-            if node.stdout == "True" and account.returncode == 0:
+            node = api.get(self.layout, f"/api/v1/nodes/{NODE_NAME}")
+            account = api.get(self.layout, "/api/v1/namespaces/default/serviceaccounts/default")
+            if is_ready(node.body) and account.is_good:
                 return
-            time.sleep(0.3)
+            time.sleep(0.2)
         raise Trouble(
             f"node {NODE_NAME} was not ready after {_NODE_SECONDS:.0f} seconds",
             "see `trimtab-local logs kubelet` and `trimtab-local logs containerd`",
         )
-
-    def _kubectl(
-        self, arguments: Sequence[str], text: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        program = str(build.binary(self.layout, "trimtab-kube"))
-        command = [program, "kubectl", f"--kubeconfig={self.layout.kubeconfig}", *arguments]
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
     def _take_down(self) -> None:
         wanted = components(self.layout)
@@ -188,6 +177,9 @@ class Cluster:
             leftovers.remove_cgroups()
             network.remove(self.layout)
             leftovers.remove_log_links(self.layout)
+            leftovers.remove_pod_addresses(self.layout)
+            leftovers.remove_device_socket()
+            leftovers.remove_empty_folders()
             leftovers.restore_kernel_settings(self.layout)
             shutil.rmtree(self.layout.run, ignore_errors=True)
 
@@ -236,6 +228,11 @@ class Cluster:
             file.unlink(missing_ok=True)
         if layout.home.exists() and not any(layout.home.iterdir()):
             layout.home.rmdir()
+
+
+def is_ready(node: dict[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def require_host() -> None:

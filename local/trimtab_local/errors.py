@@ -1,7 +1,7 @@
 """What goes wrong, said in one sentence together with the remedy."""
 
 
-class Trouble(Exception):  # noqa: N818 - it names what the user has, not what the code did
+class Trouble(Exception):
     """Ends the command: the user reads the text, never a traceback."""
 
     def __init__(self, what: str, remedy: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 NODE_NAME: Final = "trimtab-local"
-NAMESPACE: Final = "trimtab-local"
 CGROUP: Final = "trimtab-local"
 # Marks the processes we start, so that one whose pid file was never written is found again.
 MARKER: Final = "TRIMTAB_LOCAL_MEMBER"
@@ -107,7 +106,8 @@ class Layout:
 
     @property
     def network(self) -> Path:
-        return Path("/run/netns") / NAMESPACE
+        """The network namespace, held open by a mount: enter it by `nsenter --net=`."""
+        return self.run / "network"
 
     @property
     def programs(self) -> Path:

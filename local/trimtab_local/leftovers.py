@@ -14,10 +14,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from trimtab_local.inside import accepts
 from trimtab_local.layout import CGROUP, Layout
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _LEGACY_LINKS: Final = Path("/var/log/containers")
+_CNI_RESULTS: Final = Path("/var/lib/cni/results")
+_DEVICE_SOCKET: Final = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
+_FIXED_PLACES: Final = (
+    "run/containerd/s",
+    "usr/libexec/kubernetes/kubelet-plugins/volume/exec",
+    "var/lib/cni/results",
+    "var/lib/kubelet/device-plugins",
+    "var/log/containers",
+)
+_SYSTEM_FOLDERS: Final = ("run", "libexec", "lib", "log")
 _ESCAPES: Final = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
 _ATTEMPTS: Final = 40
 _PAUSE_SECONDS: Final = 0.05
@@ -124,13 +135,35 @@ def _remove_group(folder: Path) -> bool:
 
 def remove_log_links(layout: Layout, folder: Path = _LEGACY_LINKS) -> None:
     """The kubelet also links each container's log under a fixed place of the host."""
-    if not folder.is_dir():
-        return
-    for entry in folder.iterdir():
-        if entry.is_symlink() and entry.readlink().is_relative_to(layout.pod_logs):
-            entry.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()  # fails, rightly, if somebody else's links are in it
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            if entry.is_symlink() and entry.readlink().is_relative_to(layout.pod_logs):
+                entry.unlink()
+
+
+def remove_pod_addresses(layout: Layout, folder: Path = _CNI_RESULTS) -> None:
+    """Of pods that no runtime took off the network; each file names its namespace."""
+    if folder.is_dir():
+        for entry in folder.iterdir():
+            if str(layout.run) in entry.read_text(errors="replace"):
+                entry.unlink()
+
+
+def remove_device_socket(path: Path = _DEVICE_SOCKET) -> None:
+    """The kubelet's, at a place fixed for all kubelets: another one may listen there."""
+    if path.exists() and not accepts(path):
+        path.unlink()
+
+
+def remove_empty_folders(root: Path = Path("/")) -> None:
+    """Those that our programs make at fixed places; one in use is not empty, and stays."""
+    for place in _FIXED_PLACES:
+        folder = root / place
+        for step in (folder, *folder.parents):
+            if step.name in _SYSTEM_FOLDERS:
+                break
+            with contextlib.suppress(OSError):
+                step.rmdir()
 
 
 def save_kernel_settings(layout: Layout, proc: Path = Path("/proc/sys")) -> None:

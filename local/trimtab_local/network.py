@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from trimtab_local.errors import Trouble
 from trimtab_local.layout import (
     API_PORT,
-    NAMESPACE,
     NODE_ADDRESS,
     PROMETHEUS_PORT,
     REGISTRY_PORT,
@@ -53,13 +52,16 @@ def exists(layout: Layout) -> bool:
 
 
 def create(layout: Layout) -> None:
-    _run(["ip", "netns", "add", NAMESPACE])
+    """Holds the namespace by a mount of our own: `ip netns` would leave its folder mounted."""
+    layout.network.parent.mkdir(parents=True, exist_ok=True)
+    layout.network.touch()
+    _run(["unshare", f"--net={layout.network}", "true"])
     _run(entered(layout, ["sh", "-c", _SETUP]))
 
 
 def remove(layout: Layout) -> None:
     """Takes the name away too where a reboot or a crash left only the empty file."""
-    subprocess.run(["ip", "netns", "delete", NAMESPACE], capture_output=True, check=False)
+    subprocess.run(["umount", str(layout.network)], capture_output=True, check=False)
     layout.network.unlink(missing_ok=True)
 
 

@@ -140,6 +140,7 @@ disabled_plugins = [
   [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
     runtime_type = 'io.containerd.runc.v2'
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+      Root = '{layout.run / "runc"}'
       SystemdCgroup = false
 """
 

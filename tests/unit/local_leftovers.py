@@ -57,6 +57,24 @@ def test_log_links_of_others_stay(tmp_path: Path) -> None:
     assert [entry.name for entry in links.iterdir()] == ["theirs.log"]
 
 
+def test_only_addresses_of_our_pods_are_forgotten(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "ours-eth0").write_text(f'{{"netns": "{tmp_path}/run/containerd/cni-1"}}')
+    (results / "theirs-eth0").write_text('{"netns": "/run/netns/cni-2"}')
+    leftovers.remove_pod_addresses(layout(tmp_path), results)
+    assert [entry.name for entry in results.iterdir()] == ["theirs-eth0"]
+
+
+def test_folders_at_fixed_places_go_when_they_are_empty_and_stay_in_use(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/kubelet/device-plugins").mkdir(parents=True)
+    (tmp_path / "var/lib/cni/results").mkdir(parents=True)
+    (tmp_path / "var/lib/cni/cache").mkdir()
+    leftovers.remove_empty_folders(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "var/lib").iterdir()) == ["cni"]
+    assert [path.name for path in (tmp_path / "var/lib/cni").iterdir()] == ["cache"]
+
+
 def test_kernel_settings_come_back_as_they_were_before_the_first_start(tmp_path: Path) -> None:
     here, proc = layout(tmp_path), tmp_path / "sys"
     here.run.mkdir()
