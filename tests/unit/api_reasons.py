@@ -19,9 +19,6 @@ from trimtab_api.reasons import (
 OPERATOR = Path(__file__).resolve().parents[2] / "operator" / "trimtab_operator"
 KINDS = (FailureReason, JobReason, VersionReason, ServiceReason)
 DOCUMENTED = {str(reason) for kind in KINDS for reason in kind}
-# Where a job's reasons are named; those of versions and services are members already.
-WORDS = ("domain/finetunejob/status.py", "domain/finetunejob/inputs.py", "domain/observation.py")
-CONDITIONS = {"Started", "Complete", "Failed", "Suspended"}
 # Calls that take a reason, and at which place.
 PLACES = {"Finding": 0, "unknown": 0, "Answer": 1, "waiting": 1}
 
@@ -37,13 +34,6 @@ def said(tree: ast.AST) -> Iterator[str]:
                 yield from text(node.args[place])
 
 
-def named(tree: ast.Module) -> Iterator[str]:
-    """Words that are given a name, as a module's constants."""
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            yield from text(node.value)
-
-
 def text(node: ast.expr) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
@@ -56,13 +46,6 @@ def relative(path: Path) -> str:
 @pytest.mark.parametrize("path", sorted(OPERATOR.rglob("*.py")), ids=relative)
 def test_what_the_operator_says_is_documented(path: Path) -> None:
     assert set(said(ast.parse(path.read_text()))) - DOCUMENTED == set()
-
-
-@pytest.mark.parametrize("path", WORDS)
-def test_the_words_of_a_job_are_documented(path: str) -> None:
-    words = {word for word in named(ast.parse((OPERATOR / path).read_text())) if word[0].isupper()}
-    assert words
-    assert words - CONDITIONS - DOCUMENTED == set()
 
 
 def test_every_reason_is_on_the_page() -> None:

@@ -14,20 +14,20 @@ from pydantic import ValidationError
 
 from trimtab_api import names
 from trimtab_api.model import ApiModel
-from trimtab_api.reasons import FailureReason
+from trimtab_api.reasons import FailureReason, JobReason
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 
 Document = TypeVar("Document", bound=ApiModel)
 
 # Reasons that come from the cluster, beside those of `trimtab_api.reasons.FailureReason`.
-UNSCHEDULABLE: Final = "Unschedulable"
-IMAGE_PULL_FAILED: Final = "ImagePullFailed"
-CONTAINER_NOT_CREATED: Final = "ContainerNotCreated"
-EVICTED: Final = "Evicted"
-DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
-CONTAINER_FAILED: Final = "ContainerFailed"
-JOB_FAILED: Final = "JobFailed"
+UNSCHEDULABLE: Final = JobReason.UNSCHEDULABLE
+IMAGE_PULL_FAILED: Final = JobReason.IMAGE_PULL_FAILED
+CONTAINER_NOT_CREATED: Final = JobReason.CONTAINER_NOT_CREATED
+EVICTED: Final = JobReason.EVICTED
+DEADLINE_EXCEEDED: Final = JobReason.DEADLINE_EXCEEDED
+CONTAINER_FAILED: Final = JobReason.CONTAINER_FAILED
+JOB_FAILED: Final = JobReason.JOB_FAILED
 
 _PULL_REASONS: Final = frozenset(
     {

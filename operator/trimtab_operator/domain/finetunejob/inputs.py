@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trimtab_api.documents import PrepareResult
+from trimtab_api.reasons import JobReason
 from trimtab_api.v1alpha1 import FineTuneJob, ModelVersion
 from trimtab_api.v1alpha1.common import DIGEST_PATTERN
 from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
@@ -13,8 +14,8 @@ from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.settings import Settings
 
-BASE_NOT_READY: Final = "BaseModelNotReady"
-BASE_UNSUITABLE: Final = "BaseModelUnsuitable"
+BASE_NOT_READY: Final = JobReason.BASE_MODEL_NOT_READY
+BASE_UNSUITABLE: Final = JobReason.BASE_MODEL_UNSUITABLE
 _DIGEST: Final = re.compile(DIGEST_PATTERN)
 
 

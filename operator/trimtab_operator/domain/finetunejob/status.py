@@ -10,7 +10,7 @@ from typing import Final
 
 from trimtab_api.documents import PrepareResult, TrainingResult
 from trimtab_api.names import ANNOTATION_RETRY
-from trimtab_api.reasons import FailureReason
+from trimtab_api.reasons import FailureReason, JobReason
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import (
@@ -44,25 +44,25 @@ FAILED: Final = "Failed"
 SUSPENDED: Final = "Suspended"
 
 # Reasons of Started.
-PREPARING: Final = "Preparing"
-PENDING: Final = "Pending"
-FETCHING: Final = "Fetching"
-TRAINING: Final = "Training"
-QUEUED: Final = "Queued"
-STOPPING: Final = "Stopping"
-TRAINED: Final = "Trained"
+PREPARING: Final = JobReason.PREPARING
+PENDING: Final = JobReason.PENDING
+FETCHING: Final = JobReason.FETCHING
+TRAINING: Final = JobReason.TRAINING
+QUEUED: Final = JobReason.QUEUED
+STOPPING: Final = JobReason.STOPPING
+TRAINED: Final = JobReason.TRAINED
 # Reasons of the verdicts.
-IN_PROGRESS: Final = "InProgress"
-SUCCEEDED: Final = "Succeeded"
-NOT_FAILED: Final = "NotFailed"
-ON_REQUEST: Final = "SuspendedOnRequest"
-NOT_SUSPENDED: Final = "NotSuspended"
-RESUMED: Final = "Resumed"
-RESULT_MISSING: Final = "ResultMissing"
-VERSION_NAME_TAKEN: Final = "VersionNameTaken"
-REFUSED: Final = "Refused"
-NOT_ALLOWED: Final = "NotAllowed"
-NAME_TAKEN: Final = "NameTaken"
+IN_PROGRESS: Final = JobReason.IN_PROGRESS
+SUCCEEDED: Final = JobReason.SUCCEEDED
+NOT_FAILED: Final = JobReason.NOT_FAILED
+ON_REQUEST: Final = JobReason.SUSPENDED_ON_REQUEST
+NOT_SUSPENDED: Final = JobReason.NOT_SUSPENDED
+RESUMED: Final = JobReason.RESUMED
+RESULT_MISSING: Final = JobReason.RESULT_MISSING
+VERSION_NAME_TAKEN: Final = JobReason.VERSION_NAME_TAKEN
+REFUSED: Final = JobReason.REFUSED
+NOT_ALLOWED: Final = JobReason.NOT_ALLOWED
+NAME_TAKEN: Final = JobReason.NAME_TAKEN
 
 WARNINGS: Final = frozenset(
     {
@@ -79,7 +79,7 @@ WARNINGS: Final = frozenset(
         REFUSED,
         NOT_ALLOWED,
         NAME_TAKEN,
-        "BaseModelUnsuitable",
+        JobReason.BASE_MODEL_UNSUITABLE,
     }
 )
 _SILENT: Final = frozenset({IN_PROGRESS, NOT_FAILED, NOT_SUSPENDED})
