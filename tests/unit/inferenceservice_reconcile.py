@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -184,8 +185,9 @@ async def test_an_answer_by_the_wrong_version_is_not_ready_and_is_asked_again_so
     answers(fake, bot="bot-0")
     outcome = await reconcile(KEY, fake.world)
     assert told(fake) == ("Unknown", "Probing")
-    assert isinstance(outcome, Done)
-    assert outcome.again_after is not None
+    assert outcome == Done(timedelta(seconds=0.25))
+    fake.clock.advance(seconds=4)
+    assert await reconcile(KEY, fake.world) == Done(timedelta(seconds=2)), "ever more seldom"
 
 
 async def test_a_service_that_is_ready_asks_no_model_again() -> None:

@@ -14,6 +14,7 @@ from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_api.routing import AgentReport, ProbeAnswer
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.inferenceservice import FrozenRelease, InferenceServiceStatus
+from trimtab_operator.domain.conditions import find, moment_of
 from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children, engine, gateway, network
 from trimtab_operator.domain.inferenceservice.base import BasePlan, Preparation, resolve
@@ -205,8 +206,11 @@ def conclude(
         routes=routes,
     )
     sandbox = SANDBOX_EXPECTED_WITHIN if waits_for_sandbox(pods.gateways) else None
-    again = soonest(_asked_again_after(ready), sandbox)
-    return Conclusion(report(service, said, facts, now), Done(again))
+    reported = report(service, said, facts, now)
+    since = find(reported.status.conditions, "Ready")
+    unready_for = now - (moment_of(since.last_transition_time) or now) if since else timedelta()
+    again = soonest(_asked_again_after(ready, unready_for), sandbox)
+    return Conclusion(reported, Done(again))
 
 
 def refused(
@@ -236,9 +240,10 @@ def _without_base(
     return Conclusion(report(service, said, facts, now), Done(again))
 
 
-def _asked_again_after(ready: Answer) -> timedelta | None:
-    after: dict[str, timedelta] = {
-        ServiceReason.PROBING: ASKED_AGAIN_SOON,
-        ServiceReason.PROBE_FAILED: ASKED_AGAIN_LATER,
-    }
-    return after.get(ready.reason)
+def _asked_again_after(ready: Answer, unready_for: timedelta) -> timedelta | None:
+    """Soon at first, then ever more seldom: asking is a real request to every name."""
+    if ready.reason == ServiceReason.PROBE_FAILED:
+        return ASKED_AGAIN_LATER
+    if ready.reason == ServiceReason.PROBING:
+        return min(max(unready_for / 2, ASKED_AGAIN_SOON), ASKED_AGAIN_LATER)
+    return None
