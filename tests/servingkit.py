@@ -74,8 +74,8 @@ def table_of(models: dict[str, list[RoutedVersion]], engines: tuple[str, ...] = 
     )
 
 
-async def eventually(what: Callable[[], Any], seconds: float = 5.0) -> Any:
-    """Wait until something is true; its last value is in the failure."""
+async def eventually(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Wait until something is true; the limit is for busy machines, not part of any promise."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not (value := what()):
         if asyncio.get_running_loop().time() > deadline:

@@ -165,8 +165,8 @@ async def data_plane(
         await stack.enter_async_context(working(gateway.watch.run))
         public = await stack.enter_async_context(serving(gateway.public))
         admin = await stack.enter_async_context(serving(gateway.admin))
-        clients = [
-            await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{a}", timeout=10))
+        front, back = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://{a}", timeout=30))
             for a in (public, admin)
         ]
-        yield Stack(directory, registry, api, pods, gateway, *clients)
+        yield Stack(directory, registry, api, pods, gateway, front, back)
