@@ -12,6 +12,7 @@ from trimtab_pipelines.prompts import render_example
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # one sequence at a time is too little for more
     base, adapter, data = sys.argv[1:]
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
