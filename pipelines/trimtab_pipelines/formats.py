@@ -158,10 +158,8 @@ class _JsonText:
                 if self._more():
                     continue
                 malformed(where, f"it is not valid JSON ({_short(error)}); correct or remove it")
-            # A number at the window's end may go on behind it.
-            if end < len(self._window) or not self._more():
-                self._start = end
-                return value
+            self._start = end
+            return value
 
     def _more(self) -> bool:
         """Read on; as much again as is still undecided, so that a long value costs no squares."""
