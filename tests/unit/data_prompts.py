@@ -56,9 +56,7 @@ class Words:
 
 def counted(ids: list[int], labels: list[int]) -> str:
     """The text that is learnt; a bar where something between is not."""
-    text = "".join(
-        chr(i) if label == i else "|" for i, label in zip(ids, labels, strict=True)
-    )
+    text = "".join(chr(i) if label == i else "|" for i, label in zip(ids, labels, strict=True))
     return "|".join(part for part in text.split("|") if part).replace("\x02", "$")
 
 
@@ -80,7 +78,9 @@ def test_only_answers_are_learnt(
     assert counted(*render_example(Words(template), record, 1000)) == expected
 
 
-@pytest.mark.parametrize("template", [None, "plain", "with end", "forgets answers", "asks otherwise"])
+@pytest.mark.parametrize(
+    "template", [None, "plain", "with end", "forgets answers", "asks otherwise"]
+)
 @pytest.mark.parametrize("record", [PAIR, TURNS], ids=["a pair", "a conversation"])
 def test_a_model_is_asked_as_it_was_taught(template: str | None, record: dict[str, Any]) -> None:
     prompt = render_prompt(Words(template), record)
