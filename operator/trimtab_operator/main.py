@@ -47,6 +47,8 @@ RECONCILERS: Final[dict[str, Reconciler]] = {
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 RESYNC: Final = timedelta(minutes=10)
 RESYNC_SPREAD: Final = timedelta(minutes=2)
+# A list of kopf's comes as many events; they are over after a moment of silence.
+LIST_SECONDS: Final = 5.0
 
 
 class Operator:
@@ -59,6 +61,7 @@ class Operator:
         self._store = Store()
         self._scopes: Sequence[str | None] = settings.watch_namespaces or [None]
         self._ready = False
+        self._listed = asyncio.Event()
 
     async def run(self) -> None:
         """Work until SIGTERM or cancellation."""
@@ -115,7 +118,7 @@ class Operator:
 
     async def _feed(self) -> None:
         await kopf.operator(
-            registry=feed.registry(self._store),
+            registry=feed.registry(self._store, self._listed.set),
             settings=feed.settings(),
             standalone=True,
             clusterwide=not self._settings.watch_namespaces,
@@ -123,16 +126,27 @@ class Operator:
         )
 
     async def _resync(self, listers: Sequence[Lister], dispatcher: Dispatcher) -> None:
-        """What kopf's watch has missed is found here, and every object is looked at again."""
+        """What kopf's watch has missed is found here, and now and then all is looked at again.
+
+        When kopf lists anew it was away, and it never says what has vanished in the meantime.
+        """
         while True:
-            await asyncio.sleep(RESYNC.total_seconds())
+            is_due = False
+            try:
+                async with asyncio.timeout(RESYNC.total_seconds()):
+                    await self._listed.wait()
+                await asyncio.sleep(LIST_SECONDS)
+            except TimeoutError:
+                is_due = True
+            self._listed.clear()
             try:
                 for lister in listers:
                     await lister.list()
             except ClusterError as error:
                 log.warning("resync put off", extra={"error": str(error)})
                 continue
-            dispatcher.all_again(RESYNC_SPREAD)
+            if is_due:
+                dispatcher.all_again(RESYNC_SPREAD)
 
     def _lister(self, api: Api, kind: Kind, scope: str | None, selector: str) -> Lister:
         return Lister(api, kind, self._store, scope, selector)

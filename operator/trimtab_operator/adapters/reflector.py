@@ -17,7 +17,7 @@ from trimtab_operator.domain.manifests import Manifest
 
 log = logging.getLogger(__name__)
 PAGE: Final = 500
-MAX_BACKOFF_SECONDS: Final = 30.0
+MAX_BACKOFF_SECONDS: Final = 10.0
 
 
 def trimmed(kind: str, manifest: Manifest) -> Manifest:
