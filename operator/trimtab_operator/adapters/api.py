@@ -27,7 +27,8 @@ JSON: Final = "application/json"
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 REQUEST_SECONDS: Final = 30.0
-# A watch that says nothing for longer than bookmarks are apart has lost its server.
+CONNECT_SECONDS: Final = 10.0
+# Longer than bookmarks are apart where they come; for a kind without changes they may stay away.
 WATCH_SILENCE_SECONDS: Final = 100.0
 
 
@@ -87,8 +88,13 @@ class Api:
             raise ClusterUnreachable(message) from error
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Manifest]:
-        """Events of a watch until the server ends it; silence ends it too."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=WATCH_SILENCE_SECONDS)
+        """Events of a watch until the server ends it.
+
+        Silence ends it too: nobody can tell a quiet kind from a server that has gone away.
+        """
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS
+        )
         asked = {**query, "watch": "1", "allowWatchBookmarks": "true"}
         try:
             async with await self._send("GET", path, asked, None, JSON, timeout) as answer:
@@ -99,6 +105,8 @@ class Api:
                     if event.get("type") == "ERROR":
                         raise _watch_error(path, event.get("object", {}))
                     yield event
+        except aiohttp.SocketTimeoutError:
+            return
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             message = f"WATCH {path}: {str(error) or type(error).__name__}"
             raise ClusterUnreachable(message) from error

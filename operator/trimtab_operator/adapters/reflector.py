@@ -17,6 +17,7 @@ from trimtab_operator.domain.manifests import Manifest
 
 log = logging.getLogger(__name__)
 PAGE: Final = 500
+PAUSE_SECONDS: Final = 0.1  # between watches, for a server that ends each at once
 MAX_BACKOFF_SECONDS: Final = 10.0
 
 
@@ -94,6 +95,7 @@ class Reflector:
                     self.synced.set()
                 await self._follow()
                 failures = 0
+                await asyncio.sleep(PAUSE_SECONDS)
             except Expired:
                 self._restarted("expired")
                 self._version = ""
@@ -110,6 +112,7 @@ class Reflector:
     async def _follow(self) -> None:
         # Watches of one process should not all end in the same second.
         seconds = random.randint(240, 480)  # noqa: S311 - as above
+        self._telemetry.heard(self._name)
         query = {**self._selector, "resourceVersion": self._version, "timeoutSeconds": str(seconds)}
         async for event in self._api.watch(self._lister.path, query):
             self._telemetry.heard(self._name)
