@@ -28,6 +28,8 @@ class FakeRegistry:
     break_blob_after: list[int] = field(
         default_factory=list
     )  # the next blob downloads end after so many bytes
+    uploads_at: str = ""  # host:port that uploads are sent to; empty: here
+    seen_authorization: list[str] = field(default_factory=list)
     stalls: bool = False  # blobs are never answered
     auth: str | None = None  # None, "basic" or "bearer"
     account: str = "robot:secret"
@@ -59,6 +61,7 @@ class FakeRegistry:
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
+        self.seen_authorization.append(request.headers.get("Authorization", ""))
         if request.path == "/token":
             return await handler(request)
         if self.failures and (status := self.failures.pop(0)):
@@ -112,7 +115,10 @@ class FakeRegistry:
     async def _upload(self, request: web.Request) -> web.Response:
         if request.method == "POST":
             self.uploads += 1
-            place = f"/v2/{request.match_info['name']}/blobs/uploads/{self.uploads}?_state=a%3D"
+            host = f"http://{self.uploads_at}" if self.uploads_at else ""
+            place = (
+                f"{host}/v2/{request.match_info['name']}/blobs/uploads/{self.uploads}?_state=a%3D"
+            )
             return web.Response(status=202, headers={"Location": place})
         data = await request.read()
         if request.query.get("_state") != "a=" or request.headers.get("Transfer-Encoding"):

@@ -89,7 +89,7 @@ def safe_target(directory: Path, name: str) -> Path:
         raise UnsafeArtifact(f"the artifact holds a path that leaves its directory: {name!r}")
     root = directory.resolve()
     target = root.joinpath(*parts)
-    if not target.parent.resolve().is_relative_to(root) or target.is_symlink():
+    if not target.parent.resolve().is_relative_to(root):
         raise UnsafeArtifact(f"the artifact holds a path that leads through a link: {name!r}")
     return target
 

@@ -175,6 +175,18 @@ async def test_a_closed_registry_refuses(
             await oci.push_directory(model, f"{registry.address}/a/b")
 
 
+async def test_another_host_that_takes_uploads_sees_no_credentials(
+    registry: FakeRegistry, model: Path
+) -> None:
+    registry.auth = "basic"
+    async with FakeRegistry().running() as other, client(account(registry)) as oci:
+        registry.uploads_at = other.address
+        await oci.push_directory(model, f"{registry.address}/a/b")
+    assert len(other.blobs) == 4
+    assert set(other.seen_authorization) == {""}
+    assert set(registry.seen_authorization) > {""}
+
+
 async def test_a_busy_registry_is_tried_again(registry: FakeRegistry, model: Path) -> None:
     registry.failures = [503, 0, 500, 0, 502, 503]
     async with client() as oci:
