@@ -34,6 +34,7 @@ class ScriptedApi(Api):
         self.pages = pages
         self.watches = watches
         self.asked: list[Mapping[str, str]] = []
+        self.ran_out = asyncio.Event()
 
     async def request(self, method: str, path: str, **request: Any) -> Manifest:
         self.asked.append(dict(request.get("query") or {}))
@@ -42,6 +43,7 @@ class ScriptedApi(Api):
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Manifest]:
         self.asked.append(dict(query))
         if not self.watches:
+            self.ran_out.set()
             await asyncio.Event().wait()
         for event in self.watches.pop(0):
             if isinstance(event, ClusterError):
@@ -53,15 +55,13 @@ def page(version: int, *items: Manifest, more: str = "") -> Manifest:
     return {"metadata": {"resourceVersion": str(version), "continue": more}, "items": list(items)}
 
 
-async def followed(api: ScriptedApi, seconds: float = 2) -> Store:
+async def followed(api: ScriptedApi) -> Store:
     """The store after the script has run out."""
     store = Store()
     lister = Lister(api, JOB, store, None, "")
     task = asyncio.create_task(Reflector(api, lister, Telemetry(), "").run())
-    async with asyncio.timeout(seconds):
-        while api.watches or api.pages:  # noqa: ASYNC110 - the script knows nothing of events
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(10):
+        await api.ran_out.wait()
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
