@@ -111,6 +111,7 @@ async def publish(
     directory: Path,
     voice: str,
     *,
+    files: Path | None = None,
     base: str = BASE_DIGEST,
     reference: Fingerprint | None = None,
     weight: int = 100,
@@ -119,7 +120,7 @@ async def publish(
     async with RegistryClient(plain_http=True) as client:
         annotations = {ANNOTATION_BASE: base, ANNOTATION_RANK: "8"}
         pushed = await client.push_directory(
-            adapter_at(directory / voice, voice),
+            files or adapter_at(directory / voice, voice),
             Reference.parse(f"oci://{registry.address}/models/{voice}"),
             kind="Adapter",
             annotations=annotations,

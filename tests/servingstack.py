@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import httpx
 from tests.ociserver import FakeRegistry
@@ -18,11 +19,19 @@ from trimtab_serving.settings import AgentSettings, GatewaySettings, Stopping
 STOPPING = Stopping(notice_seconds=0, finish_seconds=5)
 
 
+class AnyEngine(Protocol):
+    """An engine at an address for as long as it runs."""
+
+    address: str
+
+    def running(self) -> AbstractAsyncContextManager[object]: ...
+
+
 @dataclass
 class EnginePod:
     """An engine and the agent beside it."""
 
-    engine: FakeEngine
+    engine: Any
     agent: Agent
     address: str
 
@@ -53,7 +62,8 @@ class Stack:
 
     @property
     def engine(self) -> FakeEngine:
-        return self.pods[0].engine
+        found: FakeEngine = self.pods[0].engine
+        return found
 
     async def publish(self, voice: str, weight: int = 100) -> RoutedVersion:
         place = self.directory / "source"
@@ -87,12 +97,13 @@ class Stack:
 async def engine_pod(
     directory: Path,
     api: FakeApiServer,
-    engine: FakeEngine | None = None,
+    engine: AnyEngine | None = None,
     recheck_seconds: float = 0,
 ) -> AsyncIterator[EnginePod]:
     directory.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context((engine or FakeEngine()).running())
+        engine = engine or FakeEngine()
+        await stack.enter_async_context(engine.running())
         settings = AgentSettings(
             table=api.source(directory),
             service="svc",
@@ -139,13 +150,18 @@ async def working(*work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def data_plane(
-    directory: Path, *, engines: int = 1, keys: Path | None = None, max_body_bytes: int = 1 << 20
+    directory: Path,
+    *,
+    engines: int = 1,
+    keys: Path | None = None,
+    max_body_bytes: int = 1 << 20,
+    engine: AnyEngine | None = None,
 ) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(FakeRegistry().running())
         api = await stack.enter_async_context(FakeApiServer().running())
         pods = [
-            await stack.enter_async_context(engine_pod(directory / f"engine-{n}", api))
+            await stack.enter_async_context(engine_pod(directory / f"engine-{n}", api, engine))
             for n in range(engines)
         ]
         settings = GatewaySettings(
