@@ -16,6 +16,7 @@ from typing import Final
 
 from trimtab_local.errors import Trouble
 from trimtab_local.layout import Layout
+from trimtab_local.processes import look_up
 
 KUBERNETES: Final = "1.36.3"
 SOURCES: Final = Path(__file__).resolve().parent.parent
@@ -86,8 +87,10 @@ def content_hash(artifact: Artifact, sources: Path = SOURCES) -> str:
 
 
 def _go_files(module: Path) -> Iterator[Path]:
+    """What goes into the binaries: tests do not."""
     for path in sorted(module.rglob("*")):
-        if path.name in ("go.mod", "go.sum") or path.suffix == ".go":
+        is_source = path.suffix == ".go" and not path.name.endswith("_test.go")
+        if is_source or path.name in ("go.mod", "go.sum"):
             yield path
 
 
@@ -109,16 +112,25 @@ def build(artifact: Artifact, layout: Layout, log: Path) -> Path:
     folder = folder_of(artifact, layout)
     if is_built(artifact, layout):
         return folder
+    _remove_abandoned(folder.parent)
     staged = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
         _compile(artifact, staged, log)
-        shutil.rmtree(folder, ignore_errors=True)
-        staged.replace(folder)
+        if not is_built(artifact, layout):  # another checkout may have been quicker
+            shutil.rmtree(folder, ignore_errors=True)
+            staged.replace(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Half-built programs of a builder that was killed: its pid is in their names."""
+    for staged in folder.glob("*.*"):
+        builder = staged.suffix[1:]
+        if builder.isdigit() and look_up(int(builder)) is None:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _compile(artifact: Artifact, target: Path, log: Path) -> None:

@@ -32,7 +32,6 @@ from trimtab_local.layout import NODE_NAME, REGISTRY_NAME, REGISTRY_PORT, Layout
 from trimtab_local.progress import Progress
 from trimtab_local.runtime import Runtime
 
-_LOCK: Final = Path("/run/trimtab-local.lock")
 _NODE_SECONDS: Final = 120.0
 _SANDBOX_SECONDS: Final = 90.0
 
@@ -47,7 +46,7 @@ class Cluster:
 
     def up(self) -> None:
         require_host()
-        with _alone(self.progress):
+        with _alone(self.layout.lock, self.progress):
             listeners = self._claim_ports()
             try:
                 self._provide()
@@ -59,22 +58,22 @@ class Cluster:
 
     def down(self) -> None:
         require_host()
-        with _alone(self.progress):
+        with _alone(self.layout.lock, self.progress):
             self._take_down()
 
     def reset(self, *, keep_images: bool) -> None:
         require_host()
-        with _alone(self.progress):
+        with _alone(self.layout.lock, self.progress):
             self._take_down()
             with self.progress.step("delete the state"):
                 self._delete_state(keep_images=keep_images)
 
     def _claim_ports(self) -> list[socket.socket]:
         """First of all: a taken port should be known before minutes of compiling."""
-        self.runtime_forgets_changed_forwards()
+        self._drop_changed_forwards()
         return [] if self._forwards_run() else network.open_ports(self.layout.ports)
 
-    def runtime_forgets_changed_forwards(self) -> None:
+    def _drop_changed_forwards(self) -> None:
         if not self._forwards_run():
             self.runtime.stop_forwards()
 
@@ -109,7 +108,7 @@ class Cluster:
                 processes.stop(strays, grace_seconds=5)
         with self.progress.step("network, certificates, configuration"):
             self._make_folders()
-            leftovers.make_cgroups()
+            leftovers.make_cgroups(self.layout.cgroup)
             leftovers.save_kernel_settings(self.layout)
             if not network.exists(self.layout):
                 network.remove(self.layout)
@@ -172,9 +171,9 @@ class Cluster:
         with self.progress.step("end all components"):
             self.runtime.stop_all(wanted)
         with self.progress.step("clear mounts, cgroups, network"):
-            leftovers.kill_contained()
+            leftovers.kill_contained(self.layout.cgroup)
             leftovers.unmount(self.layout)
-            leftovers.remove_cgroups()
+            leftovers.remove_cgroups(self.layout.cgroup)
             network.remove(self.layout)
             leftovers.remove_log_links(self.layout)
             leftovers.remove_pod_addresses(self.layout)
@@ -258,9 +257,9 @@ def write_configuration(layout: Layout) -> None:
 
 
 @contextmanager
-def _alone(progress: Progress) -> Iterator[None]:
+def _alone(path: Path, progress: Progress) -> Iterator[None]:
     """One command at a time changes the cluster; a second one waits for the first."""
-    with _LOCK.open("w") as lock:
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

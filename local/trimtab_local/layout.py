@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 NODE_NAME: Final = "trimtab-local"
-CGROUP: Final = "trimtab-local"
 # Marks the processes we start, so that one whose pid file was never written is found again.
 MARKER: Final = "TRIMTAB_LOCAL_MEMBER"
 
@@ -41,7 +40,10 @@ class Ports:
 
 @dataclass(frozen=True)
 class Layout:
-    """All paths of one cluster. State outlives `down`; `run` does not outlive a reboot."""
+    """All paths of one cluster. State outlives `down`; `run` does not outlive a reboot.
+
+    Two clusters on one machine differ in home, run and ports.
+    """
 
     home: Path
     cache: Path
@@ -110,6 +112,15 @@ class Layout:
         return self.run / "network"
 
     @property
+    def cgroup(self) -> str:
+        """Below the root of each hierarchy; pods run in it."""
+        return self.run.name
+
+    @property
+    def lock(self) -> Path:
+        return self.run.with_suffix(".lock")
+
+    @property
     def programs(self) -> Path:
         """Stable names of what was built, fit for a PATH."""
         return self.cache / "bin"
@@ -120,7 +131,8 @@ def layout_from(environment: Mapping[str, str]) -> Layout:
     user_cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     home = Path(environment.get("TRIMTAB_LOCAL_HOME") or "/var/lib/trimtab-local").absolute()
     cache = Path(environment.get("TRIMTAB_CACHE") or Path(user_cache) / "trimtab").absolute()
-    return Layout(home=home, cache=cache, ports=saved_ports(home / "settings.json"))
+    run = Path(environment.get("TRIMTAB_LOCAL_RUN") or "/run/trimtab-local").absolute()
+    return Layout(home=home, cache=cache, run=run, ports=saved_ports(home / "settings.json"))
 
 
 def saved_ports(settings: Path) -> Ports:

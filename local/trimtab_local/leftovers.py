@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from trimtab_local.inside import accepts
-from trimtab_local.layout import CGROUP, Layout
+from trimtab_local.layout import Layout
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _LEGACY_LINKS: Final = Path("/var/log/containers")
@@ -68,9 +68,9 @@ def unmount(layout: Layout) -> None:
             subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
 
 
-def cgroup_folders(root: Path = _CGROUPS) -> list[Path]:
+def cgroup_folders(name: str, root: Path = _CGROUPS) -> list[Path]:
     """Ours in each hierarchy: one with cgroup v2, one per controller with v1."""
-    candidates = [root / CGROUP, *(entry / CGROUP for entry in _folders(root))]
+    candidates = [root / name, *(entry / name for entry in _folders(root))]
     return [folder for folder in candidates if folder.is_dir()]
 
 
@@ -80,20 +80,20 @@ def _folders(root: Path) -> Iterator[Path]:
         yield from (entry for entry in root.iterdir() if entry.is_dir() and not entry.is_symlink())
 
 
-def make_cgroups(root: Path = _CGROUPS) -> None:
+def make_cgroups(name: str, root: Path = _CGROUPS) -> None:
     """The kubelet wants the group that its pods go into to be there already."""
     if (root / "cgroup.controllers").exists():
-        (root / CGROUP).mkdir(exist_ok=True)
+        (root / name).mkdir(exist_ok=True)
         return
     for hierarchy in _folders(root):
-        (hierarchy / CGROUP).mkdir(exist_ok=True)
+        (hierarchy / name).mkdir(exist_ok=True)
 
 
-def kill_contained(root: Path = _CGROUPS) -> int:
+def kill_contained(name: str, root: Path = _CGROUPS) -> int:
     """Kills what still runs in our cgroups; says how many processes that were."""
     killed = set()
     for _ in range(_ATTEMPTS):
-        alive = {pid for folder in cgroup_folders(root) for pid in _processes_in(folder)}
+        alive = {pid for folder in cgroup_folders(name, root) for pid in _processes_in(folder)}
         if not alive:
             break
         for pid in alive:
@@ -112,8 +112,8 @@ def _processes_in(folder: Path) -> Iterator[int]:
                     yield int(line)
 
 
-def remove_cgroups(root: Path = _CGROUPS) -> None:
-    for folder in cgroup_folders(root):
+def remove_cgroups(name: str, root: Path = _CGROUPS) -> None:
+    for folder in cgroup_folders(name, root):
         for _ in range(_ATTEMPTS):
             if _remove_group(folder):
                 break

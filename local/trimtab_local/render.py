@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from trimtab_local.layout import (
     API_PORT,
-    CGROUP,
     CLUSTER_DOMAIN,
     DNS_SERVICE_ADDRESS,
     NODE_ADDRESS,
@@ -65,7 +64,7 @@ def kubelet(layout: Layout, host: Host) -> str:
             },
             "authorization": {"mode": "Webhook"},
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{CGROUP}",
+            "cgroupRoot": f"/{layout.cgroup}",
             "clusterDNS": [DNS_SERVICE_ADDRESS],
             "clusterDomain": CLUSTER_DOMAIN,
             "containerRuntimeEndpoint": f"unix://{layout.containerd_socket}",

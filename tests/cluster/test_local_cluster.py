@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -272,7 +273,7 @@ def test_prometheus_scrapes_a_pod_that_asks_for_it(server: str) -> None:
 
 
 def test_what_runs_is_said_to_be_ready() -> None:
-    command = ["python3", "-m", "trimtab_local", "status"]
+    command = [sys.executable, "-m", "trimtab_local", "status"]
     environment = os.environ | {"PYTHONPATH": str(Path(build.SOURCES))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

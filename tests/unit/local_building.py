@@ -1,5 +1,7 @@
 """Programs are compiled once per content, whatever the checkout they come from."""
 
+import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -29,9 +31,10 @@ def test_a_changed_source_makes_another_binary(tmp_path: Path) -> None:
     assert build.content_hash(OURS, one) != build.content_hash(OURS, two)
 
 
-def test_a_file_that_go_does_not_read_changes_nothing(tmp_path: Path) -> None:
+def test_a_file_that_is_in_no_binary_changes_nothing(tmp_path: Path) -> None:
     one, two = sources(tmp_path / "one"), sources(tmp_path / "two")
     (two / "module" / "notes.md").write_text("a note")
+    (two / "module" / "main_test.go").write_text("package main")
     assert build.content_hash(OURS, one) == build.content_hash(OURS, two)
 
 
@@ -51,6 +54,16 @@ def test_links_follow_the_binary_in_use(tmp_path: Path) -> None:
     expected = build.folder_of(newer, layout) / "tool"
     assert (layout.programs / "tool").readlink() == expected
     assert (layout.programs / "alias").readlink() == expected
+
+
+def test_what_a_killed_builder_left_is_removed_and_a_living_one_s_kept(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f"tool-1.{dead.pid}").mkdir()
+    (tmp_path / f"tool-1.{os.getpid()}").mkdir()
+    (tmp_path / "tool-1").mkdir()
+    build._remove_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"tool-1", f"tool-1.{os.getpid()}"}
 
 
 def test_every_program_that_is_started_belongs_to_an_artifact() -> None:

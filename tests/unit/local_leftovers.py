@@ -33,19 +33,19 @@ def test_with_cgroup_v1_our_group_is_made_and_removed_in_each_hierarchy(tmp_path
     for name in ("cpu", "memory"):
         (tmp_path / name).mkdir()
     (tmp_path / "cpuacct").symlink_to("cpu")
-    leftovers.make_cgroups(tmp_path)
+    leftovers.make_cgroups("trimtab-local", tmp_path)
     (tmp_path / "memory/trimtab-local/pod/container").mkdir(parents=True)
-    assert len(leftovers.cgroup_folders(tmp_path)) == 2
-    leftovers.remove_cgroups(tmp_path)
-    assert leftovers.cgroup_folders(tmp_path) == []
+    assert len(leftovers.cgroup_folders("trimtab-local", tmp_path)) == 2
+    leftovers.remove_cgroups("trimtab-local", tmp_path)
+    assert leftovers.cgroup_folders("trimtab-local", tmp_path) == []
     assert (tmp_path / "memory").is_dir()
 
 
 def test_with_cgroup_v2_there_is_one_group(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").touch()
     (tmp_path / "system.slice").mkdir()
-    leftovers.make_cgroups(tmp_path)
-    assert leftovers.cgroup_folders(tmp_path) == [tmp_path / "trimtab-local"]
+    leftovers.make_cgroups("trimtab-local", tmp_path)
+    assert leftovers.cgroup_folders("trimtab-local", tmp_path) == [tmp_path / "trimtab-local"]
 
 
 def test_log_links_of_others_stay(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trimtab_local import render
+from trimtab_local import api, identities, render
 from trimtab_local.components import Component, components
 from trimtab_local.layout import Layout, Ports
 from trimtab_local.render import Host
@@ -64,13 +64,24 @@ def test_names_of_the_node_s_services_are_answered_and_unknown_ones_denied() -> 
     assert corefile.index("internal:53") < corefile.index("rcode NXDOMAIN")
 
 
-def test_each_prometheus_job_scrapes_only_pods_that_ask_for_it() -> None:
-    jobs = json.loads(render.prometheus(LAYOUT))["scrape_configs"]
-    for job in jobs:
-        first = job["relabel_configs"][0]
-        assert first["action"] == "keep"
-        assert first["source_labels"] == ["__meta_kubernetes_pod_annotation_prometheus_io_scrape"]
-    assert [job["job_name"] for job in jobs] == ["pods", "pods-by-port-name"]
+def test_prometheus_scrapes_what_our_own_program_finds() -> None:
+    (job,) = json.loads(render.prometheus(LAYOUT))["scrape_configs"]
+    (finder,) = job["file_sd_configs"]
+    command = _component("scrape-targets").command
+    assert f"-file={finder['files'][0]}" in command
+
+
+def test_every_object_of_the_cluster_has_a_place_in_the_api() -> None:
+    paths = [api.path_of(manifest) for manifest in identities.objects()]
+    assert "/api/v1/namespaces/kube-system/services/kube-dns" in paths
+    assert "/apis/storage.k8s.io/v1/storageclasses/local" in paths
+    assert len(set(paths)) == len(paths)
+
+
+def test_every_kubeconfig_that_a_component_reads_is_written() -> None:
+    written = {f"{client.name}.kubeconfig" for client in identities.CLIENTS}
+    read = {path.name for component in components(LAYOUT) for path in component.reads}
+    assert {name for name in read if name.endswith(".kubeconfig")} <= written
 
 
 def _component(name: str, layout: Layout = LAYOUT) -> Component:
