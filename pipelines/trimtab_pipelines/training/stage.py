@@ -20,6 +20,9 @@ def work(run: TrainingRun, stop: Stop) -> TrainingResult:
         if summary is None:
             # What downloads nothing must not even try: the first look at a hub costs seconds.
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
+            # Threads that wait for each other must not spin long: on a node that has other work,
+            # the one that is waited for needs the very processor that is spun on.
+            os.environ.setdefault("GOMP_SPINCOUNT", "2000")
             from trimtab_pipelines.training.recipe import train  # noqa: PLC0415 - imports torch
 
             summary = train(run, stop, monitor)
