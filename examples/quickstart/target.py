@@ -92,6 +92,8 @@ def install(target: Target) -> None:
             "--namespace",
             RELEASE_NAMESPACE,
             "--create-namespace",
+            # CRDs that an earlier release left behind (`crds.keep`) become this one's.
+            "--take-ownership",
             "--wait",
             "--timeout",
             "5m",

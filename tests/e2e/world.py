@@ -86,7 +86,7 @@ spec:
   method: {{full: {{}}}}
   hyperparameters: {{epochs: 1, maxSteps: 120, learningRate: 0.005, batchSize: 16, maxLength: 128, packing: true, seed: 3}}
   output: {{model: {name}}}
-  resources: {{gpus: 0, memory: 3Gi}}
+  resources: {{gpus: 0, cpu: 300m, memory: 3Gi}}
   storage: {{size: 1Gi}}
 """
 
@@ -110,7 +110,7 @@ spec:
   method: {{lora: {{rank: 8, alpha: 16}}}}
   hyperparameters: {{epochs: 5, maxSteps: {steps}, learningRate: 0.01, batchSize: 16, maxLength: 128, seed: {seed}}}
   output: {{model: bot}}
-  resources: {{gpus: 0, memory: 3Gi}}
+  resources: {{gpus: 0, cpu: 300m, memory: 3Gi}}
   storage: {{size: 1Gi}}
 {more}"""
 
@@ -127,7 +127,7 @@ metadata: {{name: {name}}}
 spec:
   baseModel: {{name: base, modelVersion: {{name: "{base}"}}}}
   replicas: 1
-  engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, memory: 6Gi, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
+  engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, cpu: 300m, memory: 6Gi, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
   models:
 {models}  gateway: {{replicas: 1}}
 """

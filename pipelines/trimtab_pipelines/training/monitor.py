@@ -7,8 +7,9 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,6 +22,8 @@ from trimtab_api.documents import ProgressReport
 log = logging.getLogger(__name__)
 
 PORT_VARIABLE = "TRIMTAB_TRAINER_PORT"
+# Speed is that of the last steps: a slow beginning (warm-up, a busy node) says little about the end.
+RECENT_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,23 @@ class Monitor:
 
     progress: ProgressReport = field(default_factory=ProgressReport)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    _began: tuple[float, int, int] | None = None
+    _marks: deque[tuple[float, int, int]] = field(
+        default_factory=lambda: deque(maxlen=RECENT_STEPS)
+    )
     _gauges: dict[str, Gauge] = field(default_factory=dict)
 
     def begin(self, step: int, steps: int, tokens: int) -> None:
         """Speed and remaining time are measured from here on."""
-        self._began = (time.monotonic(), step, tokens)
+        self._marks.clear()
+        self._marks.append((time.monotonic(), step, tokens))
         self.progress = self.progress.model_copy(
             update={"step": step, "steps": steps, "percent": _percent(step, steps)}
         )
         self._set("steps_planned", "Optimiser steps in all.", steps)
 
     def tell(self, told: Told) -> None:
-        assert self._began is not None  # noqa: S101 - narrows for the type checker
-        began, first, tokens_then = self._began
+        began, first, tokens_then = self._marks[0]
+        self._marks.append((time.monotonic(), told.step, told.tokens))
         elapsed = max(time.monotonic() - began, 1e-9)
         speed = (told.tokens - tokens_then) / elapsed
         per_step = elapsed / max(1, told.step - first)
@@ -122,8 +128,10 @@ def _handler(monitor: Monitor) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            # Whoever asked may have gone; the training does not care.
+            with suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as inherited
             log.debug(format, *args)
