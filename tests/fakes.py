@@ -111,6 +111,10 @@ class FakeCluster(StoreReader):
         (found,) = self.of_kind(kind)
         return found
 
+    def dies_in(self, writes: int) -> None:
+        """The operator will be killed after so many more writes."""
+        self._dies_after = self.writes + writes
+
     def revive(self) -> None:
         """The operator starts again: nothing is left of its memory but what the server has."""
         self._dies_after = None

@@ -104,6 +104,18 @@ async def test_what_was_resolved_is_frozen_before_training_begins() -> None:
     assert container["image"] == "trimtab/pipelines:dev"
 
 
+async def test_the_inputs_are_written_down_before_anything_follows_from_them() -> None:
+    fake = world()
+    await visit(fake)
+    batchjobs.succeeds(fake.cluster, "prepare", PREPARED)
+    fake.cluster.dies_in(writes=1)
+    with pytest.raises(Crash):
+        await visit(fake)
+    fake.cluster.revive()
+    assert job(fake).status.resolved is not None
+    assert not fake.cluster.of_kind("PersistentVolumeClaim")
+
+
 async def test_progress_of_the_running_pod_is_told() -> None:
     fake = await prepared(world())
     batchjobs.runs(fake.cluster, "train")
