@@ -148,10 +148,12 @@ def test_an_upgrade_with_other_settings_is_another_pod_and_a_rollback_brings_the
     installed: str,
 ) -> None:
     before = operator_pod()["metadata"]["uid"]
-    upgraded("--set=engine.environment.CHANGED=yes")
+    # A user id that no image knows, as OpenShift gives them.
+    upgraded("--set=engine.environment.CHANGED=yes,podSecurityContext.runAsUser=1000680000")
     assert "CHANGED" in get("configmap", OPERATOR)["data"]["operator.json"]
     between = operator_pod()["metadata"]["uid"]
     assert between != before
+    assert operator_pod()["spec"]["securityContext"]["runAsUser"] == 1000680000
     helm("rollback", RELEASE, "--wait", "--timeout=3m")
     assert "CHANGED" not in get("configmap", OPERATOR)["data"]["operator.json"]
     assert operator_pod()["metadata"]["uid"] != between
