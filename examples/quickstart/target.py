@@ -10,6 +10,9 @@ from pathlib import Path
 from examples.quickstart.kube import CommandFailed, Kube
 from examples.quickstart.progress import step
 
+from trimtab_local import base_image
+from trimtab_local.images import chosen as chosen_images
+from trimtab_local.images import inputs_digest
 from trimtab_local.layout import REGISTRY_NAME, REGISTRY_PORT, layout_from
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +86,14 @@ def install(target: Target) -> None:
             "registry.prefix": target.registry,
             "registry.plainHttp": str(target.plain_http).lower(),
         }
-        flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
+        # The tag stays the same from build to build; a changed operator must start anew all the same.
+        operator = inputs_digest(chosen_images(["operator"])[0], base_image.inputs())
+        settings["operator.podAnnotations.trimtab\\.dev/build"] = operator
+        flags = [
+            flag
+            for name, value in settings.items()
+            for flag in ("--set-string" if "Annotations" in name else "--set", f"{name}={value}")
+        ]
         target.kube.helm(
             "upgrade",
             "--install",

@@ -27,13 +27,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         plain_http=True,
         image_prefix="localhost/trimtab",
     )
+    releases = place.kube.helm("list", "--namespace", target.RELEASE_NAMESPACE, "--short")
     target.install(place)
     place.kube.apply(
         f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, "
         "labels: {pod-security.kubernetes.io/enforce: restricted}}\n"
     )
     yield World(place, tmp_path_factory.mktemp("e2e"))
-    place.kube.kubectl("delete", "namespace", namespace, "--wait=false")
+    place.kube.kubectl("delete", "namespace", namespace, "--timeout=120s")
+    if target.RELEASE not in releases.split():  # a demo that was there before goes on
+        place.kube.helm("uninstall", target.RELEASE, "--namespace", target.RELEASE_NAMESPACE, "--wait")
 
 
 @pytest.fixture(scope="session")
