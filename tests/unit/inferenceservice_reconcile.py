@@ -385,6 +385,22 @@ TROUBLES: list[tuple[str, dict[str, Any], str, str]] = [
         "ValueError: no",
     ),
     (
+        "the engine was restarted and is not ready again",
+        {
+            "phase": "Running",
+            "initContainerStatuses": [
+                {
+                    "name": "engine",
+                    "state": {"running": {}},
+                    "restartCount": 1,
+                    "lastState": {"terminated": {"exitCode": 1, "message": "RuntimeError: shm"}},
+                }
+            ],
+        },
+        "Crashing",
+        "RuntimeError: shm",
+    ),
+    (
         "the node is gone",
         {"phase": "Running", "conditions": [{"type": "Ready", "status": "Unknown"}]},
         "NodeLost",

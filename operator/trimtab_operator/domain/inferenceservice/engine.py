@@ -171,9 +171,8 @@ def _template(plan: EnginePlan) -> Manifest:
     credentials = pods.registry_credentials(plan.settings)
     # Each container has a /tmp of its own: vLLM's cache is no business of the agent's.
     engine_tmp = pods.Mount.of("engine-tmp", "/tmp", {"emptyDir": {}}, read_only=False)  # noqa: S108
-    engine_mounts = [engine_tmp, base, shared]
-    if service.spec.engine.tensor_parallel > 1:
-        engine_mounts.append(pods.shared_memory())
+    # vLLM's processes pass 160 MiB and more through shared memory, even a single one on a CPU.
+    engine_mounts = [engine_tmp, base, shared, pods.shared_memory()]
     agent_mounts = [pods.scratch_space(), owned, token, *credentials]
     spec = pods.pod_spec(
         [_agent(plan, agent_mounts)],

@@ -83,12 +83,12 @@ def _obstacle(pod: Manifest) -> Finding | None:
 
 
 def _crash(pod: Manifest) -> Finding | None:
-    """A container that ended and is started again, or waits to be."""
+    """A container that ended before the pod was ready: it waits to be started again, or was."""
     parts = ("initContainerStatuses", "containerStatuses")  # the engine is a sidecar
     for status in (s for part in parts for s in get(pod, "status", part, default=[])):
         state = get(status, "state", default={})
         last = get(state, "terminated") or get(status, "lastState", "terminated")
-        if "running" in state or not last:
+        if not last:
             continue
         name, code = status.get("name"), last.get("exitCode")
         if last.get("reason") == "OOMKilled":
