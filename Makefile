@@ -7,6 +7,7 @@ SHELL := /bin/bash
 CODE := crds operator pipelines serving local tests $(wildcard bench examples)
 PACKAGES := crds/trimtab_api crds/trimtab_oci operator/trimtab_operator pipelines/trimtab_pipelines \
 	serving/trimtab_serving local/trimtab_local
+PROGRAMS := $(wildcard tests/pipelines tests/faults)
 PY := .venv/bin/python
 # Our packages are found by path, so that one environment in the cache serves every clone.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local
@@ -79,9 +80,13 @@ cluster-up: setup
 images: setup ## build what changed and load it into the local cluster (or push it to IMAGE_REGISTRY=)
 	@$(PY) -m trimtab_local images $(if $(IMAGE_REGISTRY),push $(IMAGE_REGISTRY),build)
 
+.PHONY: test-programs
+test-programs: setup ## whole programs on this machine, killed at bad moments among other things
+	@$(PY) -m pytest -q $(PROGRAMS)
+
 .PHONY: test-cluster
 test-cluster: cluster-up ## tests against a real API server
-	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults tests/pipelines)
+	@$(PY) -m pytest -q tests/cluster
 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## the main job on the whole local cluster
@@ -89,11 +94,11 @@ test-e2e: cluster-up images ## the main job on the whole local cluster
 
 .PHONY: test
 test: check cluster-up images ## all tiers on a real local cluster
-	@$(PY) -m pytest -q tests/cluster $(wildcard tests/faults tests/pipelines) tests/e2e
+	@$(PY) -m pytest -q $(PROGRAMS) tests/cluster tests/e2e
 
 .PHONY: soak
 soak: cluster-up images ## the long tests: minutes of traffic, kills and changes
-	@TRIMTAB_SOAK=1 $(PY) -m pytest -q tests/e2e $(wildcard tests/faults tests/pipelines) -k soak
+	@TRIMTAB_SOAK=1 $(PY) -m pytest -q tests/e2e tests/faults -k soak
 
 # --- the demo -----------------------------------------------------------------------------------------------------
 

@@ -48,15 +48,28 @@ def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path)
         for placeholder in placeholders:
             placeholder.unlink()
         index = folder / "index.json"
-        index.write_text(json.dumps(renamed(json.loads(index.read_text()), references)))
+        names = [_incoming(reference) for reference in references]
+        index.write_text(json.dumps(renamed(json.loads(index.read_text()), names)))
         _import(layout, folder)
+    for name, reference in zip(names, references, strict=True):
+        _ctr(layout, "images", "tag", "--force", name, reference)
+        _ctr(layout, "images", "remove", name)
 
 
-def renamed(index: Mapping[str, Any], references: Sequence[str]) -> dict[str, Any]:
+def _incoming(reference: str) -> str:
+    """A name that no pod uses.
+
+    The runtime knows an image by its name before it has unpacked it, and would unpack it once
+    more for every pod that waits for that name: gigabytes each, all at the same time.
+    """
+    return f"{reference}-incoming"
+
+
+def renamed(index: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The index with each manifest under its full name instead of its number."""
     tag = "org.opencontainers.image.ref.name"
     manifests = [
-        manifest | {"annotations": {NAME_ANNOTATION: references[int(manifest["annotations"][tag])]}}
+        manifest | {"annotations": {NAME_ANNOTATION: names[int(manifest["annotations"][tag])]}}
         for manifest in index["manifests"]
     ]
     return dict(index) | {"manifests": manifests}

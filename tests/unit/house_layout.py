@@ -54,7 +54,9 @@ def test_the_folder_operator_never_becomes_a_package() -> None:
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
 def test_what_the_dockerfile_copies_is_what_makes_an_image_stale(image: Image) -> None:
-    stages = re.split(r"^FROM (\S+) AS (\S+)\n", (TOP / "Dockerfile").read_text(), flags=re.MULTILINE)
+    stages = re.split(
+        r"^FROM (\S+) AS (\S+)\n", (TOP / "Dockerfile").read_text(), flags=re.MULTILINE
+    )
     parents = dict(zip(stages[2::3], stages[1::3], strict=True))
     bodies = dict(zip(stages[2::3], stages[3::3], strict=True))
     stage, copied = image.name, set()
