@@ -35,6 +35,9 @@ DTYPES: Final = {
     Dtype.FLOAT16: "float16",
     Dtype.BFLOAT16: "bfloat16",
 }
+# Some of vLLM's functions are compiled by torch even in eager mode. On a CPU that takes a C++ compiler,
+# which no image of ours has, and the engine would die on its first request.
+CPU_ENVIRONMENT: Final = {"TORCHDYNAMO_DISABLE": "1"}
 # Half an hour for large weights from a cold disk; an engine that hangs for as long is started anew.
 HUNG_PERIOD_SECONDS: Final = 20
 HUNG_TRIES: Final = 90
@@ -197,6 +200,7 @@ def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true",
         "VLLM_NO_USAGE_STATS": "1",
         "XDG_CACHE_HOME": "/tmp/.cache",  # noqa: S108 - inside the pod
+        **({} if engine.gpus else CPU_ENVIRONMENT),
         **plan.settings.engine.environment,
     }
     container = pods.container(
