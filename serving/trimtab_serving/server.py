@@ -73,6 +73,7 @@ def server_of(listener: Listener, finish_seconds: float) -> uvicorn.Server:
         port=listener.port,
         http="httptools",
         ws="none",
+        proxy_headers=False,
         lifespan="off",
         log_config=None,
         access_log=False,
