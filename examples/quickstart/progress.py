@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 FRAME_SECONDS = 0.5
+# In a log, not every change of a percentage deserves a line.
+LINE_SECONDS = 10
 
 
 class Step:
@@ -17,7 +19,7 @@ class Step:
         self._title = title
         self._detail = ""
         self._began = time.monotonic()
-        self._printed = ""
+        self._printed = ("", -float(LINE_SECONDS))
         self._live = sys.stdout.isatty()
 
     def say(self, detail: str) -> None:
@@ -34,9 +36,11 @@ class Step:
     def _draw(self) -> None:
         if self._live:
             sys.stdout.write(f"\r\x1b[2K… {self._title} ({self._seconds()}) {self._detail}"[:200])
-        elif self._detail != self._printed:
+        elif (
+            self._detail != self._printed[0] and time.monotonic() - self._printed[1] > LINE_SECONDS
+        ):
             sys.stdout.write(f"… {self._title} ({self._seconds()}) {self._detail}\n")
-            self._printed = self._detail
+            self._printed = (self._detail, time.monotonic())
         sys.stdout.flush()
 
     def _seconds(self) -> str:

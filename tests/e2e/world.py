@@ -16,7 +16,7 @@ from trimtab_oci import RegistryClient
 
 Object = dict[str, Any]
 TRAINING_SECONDS = 240
-TINY = "{hiddenSize: 96, layers: 2, heads: 4, vocabularySize: 1024, contextLength: 256}"
+TINY = "{hiddenSize: 96, layers: 2, heads: 3, vocabularySize: 1024, contextLength: 256}"
 
 
 @dataclass(frozen=True)
