@@ -1,5 +1,6 @@
 """Where the demo runs: the cluster on this machine, or one of the user's own."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -117,7 +118,7 @@ def remove(namespace: str, output: Path) -> None:
     if kubeconfig:
         kube = Kube(Path(kubeconfig), namespace, Path("/nonexistent"))
         with step("Namespace and chart removed"):
-            kube.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait")
+            empty(kube)
             kube.helm(
                 "uninstall",
                 RELEASE,
@@ -131,6 +132,21 @@ def remove(namespace: str, output: Path) -> None:
         with step("Cluster removed"):
             _logged([sys.executable, "-m", "trimtab_local", "reset"], output / "demo.log")
     shutil.rmtree(output)
+
+
+def empty(kube: Kube) -> None:
+    """Delete the namespace with all that is in it.
+
+    Users of versions go before the versions, and all of them before the namespace: a namespace
+    waits for half the grace period of the pods that it finds, and engines have a long one.
+    """
+    for kinds in ("inferenceservices,finetunejobs", "modelversions"):
+        kube.kubectl("delete", kinds, "--all", "--ignore-not-found", "--timeout=120s")
+    with contextlib.suppress(
+        CommandFailed
+    ):  # there is no pod, or one takes longer: the namespace waits for it
+        kube.kubectl("wait", "--for=delete", "pod", "--all", "--timeout=120s")
+    kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--wait")
 
 
 def _logged(command: list[str], log: Path) -> None:

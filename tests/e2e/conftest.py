@@ -34,9 +34,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "labels: {pod-security.kubernetes.io/enforce: restricted}}\n"
     )
     yield World(place, tmp_path_factory.mktemp("e2e"))
-    place.kube.kubectl("delete", "namespace", namespace, "--timeout=120s")
+    target.empty(place.kube)
     if target.RELEASE not in releases.split():  # a demo that was there before goes on
-        place.kube.helm("uninstall", target.RELEASE, "--namespace", target.RELEASE_NAMESPACE, "--wait")
+        place.kube.helm(
+            "uninstall", target.RELEASE, "--namespace", target.RELEASE_NAMESPACE, "--wait"
+        )
 
 
 @pytest.fixture(scope="session")
