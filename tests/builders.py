@@ -60,7 +60,7 @@ def pretraining_job(name: str = "pretrain", namespace: str = "default", **change
             "scratch": {
                 "hiddenSize": 64,
                 "layers": 2,
-                "heads": 4,
+                "heads": 2,
                 "vocabularySize": 512,
                 "contextLength": 128,
             }

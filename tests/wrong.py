@@ -15,7 +15,7 @@ from tests.builders import (
 )
 
 BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
-SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 4, "vocabularySize": 512, "contextLength": 128}
+SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "contextLength": 128}
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
 
 # What stands before the colon says what is wrong; then the manifest, and words of the answer.
@@ -94,8 +94,12 @@ JOBS: Wrong = {
         ("scratch.hiddenSize must be a multiple of scratch.heads", "change one"),
     ),
     "heads of an odd width": (
-        pretraining_job(baseModel={"scratch": {**SCRATCH, "hiddenSize": 60, "heads": 4}}),
+        pretraining_job(baseModel={"scratch": {**SCRATCH, "hiddenSize": 66, "heads": 2}}),
         ("scratch.hiddenSize divided by scratch.heads must be even", "change one"),
+    ),
+    "heads that are too narrow to be served": (
+        pretraining_job(baseModel={"scratch": {**SCRATCH, "heads": 4}}),
+        ("scratch.hiddenSize divided by scratch.heads must be at least 32", "use fewer heads"),
     ),
     "sequences beyond the new model's context": (
         pretraining_job(hyperparameters={"maxLength": 129}),

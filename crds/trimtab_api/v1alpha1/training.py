@@ -30,6 +30,12 @@ class ScratchModel(ApiModel):
             "change one of them",
             at=".hiddenSize",
         ),
+        Rule(
+            "self.hiddenSize % self.heads != 0 || self.hiddenSize / self.heads >= 32",
+            "scratch.hiddenSize divided by scratch.heads must be at least 32, because engines serve no narrower heads; "
+            "use fewer heads",
+            at=".heads",
+        ),
     )
 
     architecture: Annotated[Architecture, Field(description="Kind of network.")] = (
