@@ -34,7 +34,7 @@ async def running(
 async def until(holds: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
         await asyncio.sleep(0)
-        while not holds():  # noqa: ASYNC110 - what is waited for knows nothing of events
+        while not holds():
             await asyncio.sleep(0.001)
 
 
