@@ -23,7 +23,7 @@ RESOLVED = ResolvedInputs(
     dataset_digest=builders.OTHER_DIGEST,
     image="trimtab/pipelines@sha256:" + "1" * 64,
 )
-FROM_OUTSIDE = {
+FROM_OUTSIDE: dict[str, Any] = {
     "baseModel": {
         "uri": "hf://Org/Model",
         "revision": builders.COMMIT,
