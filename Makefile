@@ -11,7 +11,6 @@ PROGRAMS := $(wildcard tests/pipelines tests/faults)
 PY := .venv/bin/python
 # Our packages are found by path, so that one environment in the cache serves every clone.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local
-export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## what there is to do

@@ -74,6 +74,6 @@ def test_every_file_with_tests_is_collected() -> None:
         str(file.relative_to(TOP))
         for file in (TOP / "tests").rglob("*.py")
         if re.search(r"^(async )?def test_", file.read_text(), flags=re.MULTILINE)
-        and not any(fnmatch(file.name, pattern) for pattern in patterns)
+        and not any(fnmatch(str(file), f"*/{pattern}") for pattern in patterns)
     ]
     assert overlooked == []
