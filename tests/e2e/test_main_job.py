@@ -1,19 +1,11 @@
 """The main job: text, base model, adapter, evaluation, service, answers."""
 
-import concurrent.futures
 import json
-import threading
 
 import httpx
 import pytest
-from examples.quickstart.kube import condition, post
-from tests.e2e.world import World, adapter_job, service
-
-QUESTION = {
-    "messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}],
-    "max_tokens": 8,
-    "temperature": 0,
-}
+from examples.quickstart.kube import condition
+from tests.e2e.world import QUESTION, World, active, adapter_job, engine_pods, service, traffic
 
 
 def test_a_base_is_trained_from_scratch_and_registered(world: World, base: str) -> None:
@@ -102,32 +94,12 @@ def test_a_second_version_is_served_without_restart_or_failed_request(
     world.apply(adapter_job(pairs, base, "second", seed=2))
     second: str = world.job_ends("second")["status"]["modelVersion"]
     world.holds("modelversion", second, "Ready")
-    before = _engine_pods(world)
-    failures: list[str] = []
-    stop = threading.Event()
-
-    def call() -> None:
-        while not stop.is_set():
-            try:
-                post(f"{served}/v1/chat/completions", {"model": "bot", **QUESTION})
-            except Exception as error:  # noqa: BLE001 - whatever went wrong is a failed request
-                failures.append(str(error))
-
-    with concurrent.futures.ThreadPoolExecutor(2) as callers:
-        for _ in range(2):
-            callers.submit(call)
-        try:
-            world.apply(service(base, "chat", {"bot": f'{{name: "{second}"}}'}))
-            world.kube.kubectl(
-                "wait",
-                "inferenceservice/chat",
-                "--timeout=60s",
-                f"--for=jsonpath={{.status.models[?(@.name=='bot')].activeVersion}}={second}",
-            )
-        finally:
-            stop.set()
+    before = engine_pods(world)
+    with traffic(served) as failures:
+        world.apply(service(base, "chat", {"bot": f'{{name: "{second}"}}'}))
+        active(world, second)
     assert failures == []
-    assert _engine_pods(world) == before
+    assert engine_pods(world) == before
     assert second != adapter
 
 
@@ -146,13 +118,3 @@ def test_a_version_in_use_is_not_deleted(world: World, served: str, base: str) -
     found = world.holds("modelversion", base, "InUse")
     assert found["metadata"]["deletionTimestamp"]
     assert "chat" in condition(found, "InUse")["message"]
-
-
-def _engine_pods(world: World) -> list[tuple[str, int]]:
-    pods = json.loads(
-        world.kube.kubectl("get", "pods", "-l", "app.kubernetes.io/component=engine", "-o", "json")
-    )
-    return [
-        (pod["metadata"]["uid"], sum(s["restartCount"] for s in pod["status"]["containerStatuses"]))
-        for pod in pods["items"]
-    ]

@@ -4,18 +4,28 @@ Everything is what a user would type: manifests applied by kubectl, requests ove
 """
 
 import asyncio
+import concurrent.futures
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from examples.quickstart import target
-from examples.quickstart.kube import Kube, condition, wait
+from examples.quickstart.kube import CommandFailed, Kube, condition, post, wait
 
 from trimtab_oci import RegistryClient
 
 Object = dict[str, Any]
 TRAINING_SECONDS = 240
+QUESTION = {
+    "messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}],
+    "max_tokens": 8,
+    "temperature": 0,
+}
 TINY = "{hiddenSize: 96, layers: 2, heads: 3, vocabularySize: 1024, contextLength: 256}"
 
 
@@ -131,3 +141,52 @@ spec:
   models:
 {models}  gateway: {{replicas: 1}}
 """
+
+
+def active(world: World, version: str) -> None:
+    """Wait until the service's `bot` is that version."""
+    world.kube.kubectl(
+        "wait",
+        "inferenceservice/chat",
+        "--timeout=60s",
+        f"--for=jsonpath={{.status.models[?(@.name=='bot')].activeVersion}}={version}",
+    )
+
+
+def engine_pods(world: World) -> list[tuple[str, int]]:
+    """Each engine pod's uid, and how often its containers were restarted."""
+    pods = json.loads(
+        world.kube.kubectl("get", "pods", "-l", "app.kubernetes.io/component=engine", "-o", "json")
+    )
+    return [
+        (pod["metadata"]["uid"], sum(s["restartCount"] for s in statuses(pod)))
+        for pod in pods["items"]
+    ]
+
+
+def statuses(pod: Object) -> list[Object]:
+    """Of all containers; vLLM is a sidecar, which stands among the init containers."""
+    status = pod["status"]
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+@contextmanager
+def traffic(url: str, callers: int = 2) -> Iterator[list[str]]:
+    """Callers that ask `bot` without a pause while the context lasts; what went wrong for them."""
+    failures: list[str] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        while not stop.is_set():
+            try:
+                post(f"{url}/v1/chat/completions", {"model": "bot", **QUESTION})
+            except (CommandFailed, httpx.HTTPError) as error:
+                failures.append(str(error))
+
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        for _ in range(callers):
+            pool.submit(call)
+        try:
+            yield failures
+        finally:
+            stop.set()
