@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,13 +50,44 @@ def eventually(probe: Callable[[], T], seconds: float = 30, what: str = "") -> T
         time.sleep(0.05)
 
 
+@contextmanager
+def alone(server: "Server") -> Iterator[None]:
+    """No installed operator answers for the tests' objects; one that a demo left here goes on afterwards.
+
+    Two operators with different settings would write against each other and never rest.
+    """
+    apps = client.AppsV1Api(server.connection)
+    found = apps.list_deployment_for_all_namespaces(
+        label_selector=f"{names.LABEL_COMPONENT}=operator"
+    ).items
+    paused = [(d.metadata.name, d.metadata.namespace, d.spec.replicas) for d in found]
+    for name, namespace, _ in paused:
+        apps.patch_namespaced_deployment_scale(name, namespace, {"spec": {"replicas": 0}})
+    eventually(
+        lambda: (
+            not server.core.list_pod_for_all_namespaces(
+                label_selector=f"{names.LABEL_COMPONENT}=operator"
+            ).items
+        ),
+        seconds=60,
+        what="the installed operator did not end",
+    )
+    try:
+        yield
+    finally:
+        for name, namespace, replicas in paused:
+            apps.patch_namespaced_deployment_scale(
+                name, namespace, {"spec": {"replicas": replicas}}
+            )
+
+
 class Server:
     """A real API server, as far as the operator's tests ask it."""
 
     def __init__(self, kubeconfig: str) -> None:
         self.kubeconfig = kubeconfig
         connection = config.new_client_from_config(kubeconfig)
-        self._connection = connection
+        self.connection = connection
         self.objects = client.CustomObjectsApi(connection)
         self.core = client.CoreV1Api(connection)
         self.batch = client.BatchV1Api(connection)
@@ -70,7 +101,7 @@ class Server:
     def close(self) -> None:
         """Leave nothing behind."""
         self.core.delete_namespace(self.namespace)
-        self._connection.close()
+        self.connection.close()
 
     def create(self, manifest: Manifest) -> None:
         """Create one of our objects in the test's namespace."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests import builders
-from tests.operatorkit import NOWHERE, OperatorProcess, Server, eventually
+from tests.operatorkit import NOWHERE, OperatorProcess, Server, alone, eventually
 
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult, RunFailure, TrainingResult
@@ -31,7 +31,8 @@ def server() -> Iterator[Server]:
     if not Path(kubeconfig).exists():
         pytest.fail("there is no cluster: make cluster-up")
     found = Server(kubeconfig)
-    yield found
+    with alone(found):
+        yield found
     found.close()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.operatorkit import NOWHERE, OperatorProcess, Server, eventually
+from tests.operatorkit import NOWHERE, OperatorProcess, Server, alone, eventually
 from tests.servingbuilders import a_report
 
 from trimtab_api import names
@@ -34,7 +34,8 @@ def server() -> Iterator[Server]:
     if not Path(kubeconfig).exists():
         pytest.fail("there is no cluster: make cluster-up")
     found = Server(kubeconfig)
-    yield found
+    with alone(found):
+        yield found
     found.close()
 
 

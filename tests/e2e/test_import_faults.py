@@ -72,7 +72,7 @@ def test_a_bad_import_is_never_ready(
 ) -> None:
     name = f"import-{harm.__name__.replace('_', '-')}-{reason.lower()}"
     world.apply(imported(name, base, changed(world, adapter, name, harm, declared), declared))
-    found = world.holds("modelversion", name, "Ready", "False", seconds=120)
+    found = world.holds("modelversion", name, "Ready", "False", seconds=240)
     assert reason in {
         condition(found, kind)["reason"] for kind in ("ArtifactVerified", "Evaluated", "Ready")
     }
@@ -81,7 +81,7 @@ def test_a_bad_import_is_never_ready(
 def test_a_digest_that_does_not_exist_is_said(world: World, base: str) -> None:
     missing = f"oci://{world.place.registry}/e2e/none@sha256:{'1' * 64}"
     world.apply(imported("import-missing", base, missing, {}))
-    found = world.holds("modelversion", "import-missing", "Ready", "False", seconds=120)
+    found = world.holds("modelversion", "import-missing", "Ready", "False", seconds=240)
     assert condition(found, "ArtifactVerified")["status"] == "False"
 
 

@@ -45,7 +45,7 @@ def test_bad_data_fails_the_job_with_its_reason(
 ) -> None:
     name = f"bad-{reason.lower()}"
     world.apply(adapter_job(world.push(name, {"data.jsonl": content}), base, name))
-    job = world.job_ends(name, 120)
+    job = world.job_ends(name, 240)
     assert condition(job, "Failed")["status"] == "True"
     assert job["status"]["failure"]["reason"] == reason
     assert said in job["status"]["failure"]["message"]
@@ -73,7 +73,7 @@ def test_a_pod_out_of_memory_is_named_so(world: World, pairs: str, base: str) ->
     world.apply(
         adapter_job(pairs, base, "hungry", backoffLimit=0).replace("memory: 3Gi", "memory: 64Mi")
     )
-    job = world.job_ends("hungry", 180)
+    job = world.job_ends("hungry", 240)
     assert job["status"]["failure"]["reason"] == "OutOfMemory"
 
 
