@@ -451,6 +451,11 @@ READY = a_ready_version(evaluation=GIVEN)
             id="a service that is loading it",
         ),
         pytest.param(
+            a_service(models={"bot": {"name": "bot-1"}}),
+            "InferenceService chat (named for bot)",
+            id="a service that names it and does not serve it yet",
+        ),
+        pytest.param(
             a_service(base={"name": "tiny", "modelVersion": {"name": "bot-1"}}),
             "InferenceService chat (base)",
             id="a service whose base it is",

@@ -70,11 +70,15 @@ def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
     base = service.spec.base_model.model_version
     if base and base.name == version:
         yield Use("InferenceService", name, "base")
-    wanted = {m.name for m in service.spec.models}
-    for model in service.status.models:
-        if model.name in wanted and version in (model.active_version, model.candidate_version):
+    status = {model.name: model for model in service.status.models}
+    for wanted in service.spec.models:
+        model = status.get(wanted.name)
+        if model and version in (model.active_version, model.candidate_version):
             role = "active" if version == model.active_version else "candidate"
-            yield Use("InferenceService", name, f"{role} for {model.name}")
+            yield Use("InferenceService", name, f"{role} for {wanted.name}")
+        elif wanted.version.name == version:
+            # It may not be served yet, or no more since it is being deleted; the spec wants it all the same.
+            yield Use("InferenceService", name, f"named for {wanted.name}")
 
 
 def _by_job(version: str, job: FineTuneJob) -> bool:
