@@ -22,6 +22,7 @@ KUBERNETES: Final = "1.36.3"
 SOURCES: Final = Path(__file__).resolve().parent.parent
 VERSION_PACKAGE: Final = "k8s.io/component-base/version"
 SMALL: Final = "-s -w"
+_HASH_DIGITS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,13 @@ PROBE: Final = Artifact("probe", ("probe",), ("./probe",), module="node")
 
 
 def content_hash(artifact: Artifact, sources: Path = SOURCES) -> str:
-    """Sixteen hex digits over everything that decides what the compiler makes."""
+    """Some hex digits over everything that decides what the compiler makes."""
     digest = hashlib.sha256(repr((artifact.packages, artifact.flags)).encode())
     if artifact.module:
         for path in _go_files(sources / artifact.module):
             digest.update(f"{path.relative_to(sources)}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_HASH_DIGITS]
 
 
 def _go_files(module: Path) -> Iterator[Path]:
@@ -175,6 +176,36 @@ def _replace_link(link_path: Path, target: Path) -> None:
     staged = link_path.with_name(f".{link_path.name}.{os.getpid()}")
     staged.symlink_to(target)
     staged.replace(link_path)
+
+
+def remove_outdated(
+    layout: Layout, artifacts: Sequence[Artifact] | None = None, proc: Path = Path("/proc")
+) -> list[Path]:
+    """Deletes earlier builds of the programs, and returns them.
+
+    One that still runs stays: another cluster's, or the guardian of a container that has outlived an update.
+    """
+    folder = layout.cache / "programs"
+    chosen = (*ARTIFACTS, PROBE) if artifacts is None else artifacts
+    builds = [path for a in chosen for path in folder.glob(f"{a.name}-{'[0-9a-f]' * _HASH_DIGITS}")]
+    kept = {folder_of(artifact, layout) for artifact in chosen} | _running_from(folder, proc)
+    outdated = sorted(set(builds) - kept)
+    for path in outdated:
+        shutil.rmtree(path, ignore_errors=True)
+    return outdated
+
+
+def _running_from(folder: Path, proc: Path) -> set[Path]:
+    """The builds in the folder that some process runs a program of."""
+    used = set()
+    for entry in proc.glob("[0-9]*"):
+        try:
+            program = (entry / "exe").readlink()
+        except OSError:
+            continue  # gone meanwhile, or a kernel thread
+        if program.is_relative_to(folder.resolve()):
+            used.add(folder / program.relative_to(folder.resolve()).parts[0])
+    return used
 
 
 def binary(layout: Layout, name: str) -> Path:

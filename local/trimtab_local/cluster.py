@@ -1,15 +1,13 @@
 """The commands' insides: up, down, reset. Each can be repeated and goes on from anywhere."""
 
-import fcntl
 import os
 import platform
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from trimtab_local import (
@@ -27,7 +25,7 @@ from trimtab_local import (
 )
 from trimtab_local.components import Component, components
 from trimtab_local.errors import Trouble
-from trimtab_local.files import write_if_changed
+from trimtab_local.files import alone, write_if_changed
 from trimtab_local.layout import NODE_NAME, REGISTRY_NAME, REGISTRY_PORT, Layout, save_ports
 from trimtab_local.progress import Progress
 from trimtab_local.runtime import Runtime
@@ -46,27 +44,32 @@ class Cluster:
 
     def up(self) -> None:
         require_host()
-        with _alone(self.layout.lock, self.progress):
+        with self._alone():
             listeners = self._claim_ports()
             try:
                 self._provide()
                 self._prepare()
                 self._start(listeners)
+                build.remove_outdated(self.layout)
             finally:
                 for listener in listeners:
                     listener.close()
 
     def down(self) -> None:
         require_host()
-        with _alone(self.layout.lock, self.progress):
+        with self._alone():
             self._take_down()
 
     def reset(self, *, keep_images: bool) -> None:
         require_host()
-        with _alone(self.layout.lock, self.progress):
+        with self._alone():
             self._take_down()
             with self.progress.step("delete the state"):
                 self._delete_state(keep_images=keep_images)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """One command at a time changes the cluster."""
+        return alone(self.layout.lock, self.progress, "trimtab-local command")
 
     def _claim_ports(self) -> list[socket.socket]:
         """First of all: a taken port should be known before minutes of compiling."""
@@ -254,15 +257,3 @@ def write_configuration(layout: Layout) -> None:
     }
     for path, text in files.items():
         write_if_changed(path, text)
-
-
-@contextmanager
-def _alone(path: Path, progress: Progress) -> Iterator[None]:
-    """One command at a time changes the cluster; a second one waits for the first."""
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.note("another trimtab-local command is at work: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

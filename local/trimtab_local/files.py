@@ -1,7 +1,27 @@
 """Small file operations that several modules share."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from trimtab_local.progress import Progress
+
+
+@contextmanager
+def alone(lock_file: Path, progress: Progress, others: str) -> Iterator[None]:
+    """One process at a time holds the lock; a second one says what it waits for.
+
+    The kernel lets go of it when its holder ends, however that comes about.
+    """
+    with lock_file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.note(f"another {others} is at work: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_if_changed(path: Path, text: str, mode: int = 0o644) -> None:

@@ -6,7 +6,6 @@ kilobytes: layers that the cluster already holds are left out of what is handed 
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Final
 from trimtab_local import base_image, handover
 from trimtab_local.buildah import INPUTS_LABEL, Buildah
 from trimtab_local.errors import Trouble
+from trimtab_local.files import alone
 from trimtab_local.layout import Layout, layout_from
 from trimtab_local.progress import Progress
 
@@ -216,12 +216,7 @@ def main(arguments: Sequence[str]) -> int:
 def _alone(builder: Builder) -> Iterator[None]:
     """One build at a time per cache; whatever is half-made then was left by a crash."""
     folder = _folder(builder.layout.cache / "tmp")
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            builder.progress.note("another image build is running; this one waits for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(folder / "lock", builder.progress, "image build"):
         builder.buildah.ask(["rm", "--all"])
         for leftover in folder.iterdir():
             if leftover.is_dir() and not leftover.name.startswith("buildah-cache"):

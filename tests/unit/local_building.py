@@ -1,6 +1,7 @@
 """Programs are compiled once per content, whatever the checkout they come from."""
 
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -64,6 +65,42 @@ def test_what_a_killed_builder_left_is_removed_and_a_living_one_s_kept(tmp_path:
     (tmp_path / "tool-1").mkdir()
     build._remove_abandoned(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"tool-1", f"tool-1.{os.getpid()}"}
+
+
+def builds(layout: Layout, *names: str) -> Path:
+    """Folders of built programs in the cache."""
+    folder = layout.cache / "programs"
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "tool").write_bytes(b"\x7fELF")
+    return folder
+
+
+def test_earlier_builds_go_and_the_current_one_and_other_programs_stay(tmp_path: Path) -> None:
+    layout = Layout(home=tmp_path / "home", cache=tmp_path)
+    tool = Artifact("tool", ("tool",), ("example.org/tool@v2",))
+    current = build.folder_of(tool, layout).name
+    others = ("tool-box-00000000000000aa", "tool-00000000000000aa.77", "tool-notes")
+    old = ("tool-00000000000000aa", "tool-00000000000000bb")
+    folder = builds(layout, current, *others, *old)
+    assert [path.name for path in build.remove_outdated(layout, [tool])] == sorted(old)
+    assert {path.name for path in folder.iterdir()} == {current, *others}
+
+
+def test_an_earlier_build_that_still_runs_stays_until_it_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "cache").symlink_to("real")  # the kernel tells the real path
+    layout = Layout(home=tmp_path / "home", cache=tmp_path / "cache")
+    tool = Artifact("tool", ("tool",), ("example.org/tool@v2",))
+    program = builds(layout, "tool-00000000000000aa") / "tool-00000000000000aa" / "tool"
+    shutil.copy2(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "60"]) as running:
+        try:
+            assert build.remove_outdated(layout, [tool]) == []
+        finally:
+            running.kill()
+    assert build.remove_outdated(layout, [tool]) == [program.parent]
+    assert not program.exists()
 
 
 def test_every_program_that_is_started_belongs_to_an_artifact() -> None:
