@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from tests.builders import Manifest
+from tests.registries import free_port
 
 from trimtab_api import names
 from trimtab_api.model import ApiModel
+from trimtab_local.layout import layout_from
 
 T = TypeVar("T")
 NOWHERE = {"trimtab.dev/nowhere": "true"}
@@ -81,6 +84,20 @@ def alone(server: "Server") -> Iterator[None]:
             )
 
 
+@contextmanager
+def server_alone() -> Iterator["Server"]:
+    """The cluster's API server, a namespace of the test's own on it, and no other operator."""
+    kubeconfig = os.environ.get("KUBECONFIG") or str(layout_from(os.environ).kubeconfig)
+    if not Path(kubeconfig).exists():
+        pytest.fail("there is no cluster: make cluster-up")
+    server = Server(kubeconfig)
+    try:
+        with alone(server):
+            yield server
+    finally:
+        server.close()
+
+
 class Server:
     """A real API server, as far as the operator's tests ask it."""
 
@@ -123,6 +140,13 @@ class Server:
         """Delete one of our objects."""
         self.objects.delete_namespaced_custom_object(**self._place(kind), name=name)
 
+    def clear(self, *kinds: str) -> None:
+        """Delete all objects of these kinds, and see that nothing of theirs is left behind."""
+        for kind in kinds:
+            for item in self.objects.list_namespaced_custom_object(**self._place(kind))["items"]:
+                self.delete(kind, item["metadata"]["name"])
+        eventually(lambda: not self.children(), seconds=60, what="children are left behind")
+
     def get(self, kind: str, name: str) -> Manifest:
         """One of our objects, or an empty one."""
         try:
@@ -139,6 +163,15 @@ class Server:
         """One condition of one of our objects, or an empty one."""
         found = self.get(kind, name).get("status", {}).get("conditions", [])
         return next((c for c in found if c["type"] == wanted), {})
+
+    def says(self, kind: str, name: str, wanted: str, reason: str) -> str:
+        """The message of a condition, once it has this reason."""
+
+        def has_reason() -> bool:
+            return bool(self.condition(kind, name, wanted).get("reason") == reason)
+
+        eventually(has_reason, what=f"{wanted} of {name} never said {reason}")
+        return str(self.condition(kind, name, wanted)["message"])
 
     def is_true(self, kind: str, name: str, wanted: str) -> bool:
         """Whether a condition holds."""
@@ -236,6 +269,17 @@ def _container(pod: Any, state: Manifest) -> Manifest:
         "restartCount": 0,
         "state": state,
     }
+
+
+@contextmanager
+def running_operator(server: Server, folder: Path, registry: str) -> Iterator["OperatorProcess"]:
+    """An operator that watches the test's namespace and keeps models in this registry."""
+    process = OperatorProcess(server, folder, free_port(), registry)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.stop()
 
 
 class OperatorProcess:

@@ -1,14 +1,18 @@
 """The operator on a real API server: one job's life, its accidents, and what it leaves behind."""
 
-import os
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import builders
-from tests.operatorkit import NOWHERE, OperatorProcess, Server, alone, eventually
+from tests.operatorkit import (
+    NOWHERE,
+    OperatorProcess,
+    Server,
+    eventually,
+    running_operator,
+    server_alone,
+)
 
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult, RunFailure, TrainingResult
@@ -16,7 +20,6 @@ from trimtab_api.documents.preparation import PreparedArtifact
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.v1alpha1.finetunejob import RecordCounts
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
-from trimtab_local.layout import layout_from
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -27,36 +30,21 @@ REGISTRY = "127.0.0.1:9/trimtab"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    kubeconfig = os.environ.get("KUBECONFIG") or str(layout_from(os.environ).kubeconfig)
-    if not Path(kubeconfig).exists():
-        pytest.fail("there is no cluster: make cluster-up")
-    found = Server(kubeconfig)
-    with alone(found):
+    with server_alone() as found:
         yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")
 def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = OperatorProcess(server, tmp_path_factory.mktemp("operator"), port, REGISTRY)
-    process.start()
-    yield process
-    process.stop()
+    folder = tmp_path_factory.mktemp("operator")
+    with running_operator(server, folder, REGISTRY) as process:
+        yield process
 
 
 @pytest.fixture(autouse=True)
 def tidy(server: Server, operator: OperatorProcess) -> Iterator[None]:
     yield
-    for kind in ("FineTuneJob", "ModelVersion"):
-        found = server.objects.list_namespaced_custom_object(
-            names.GROUP, names.VERSION, server.namespace, f"{kind.lower()}s"
-        )
-        for item in found["items"]:
-            server.delete(kind, item["metadata"]["name"])
-    eventually(lambda: not server.children(), what="children are left behind")
+    server.clear(JOB, "ModelVersion")
 
 
 def a_job(name: str = "tune", **changes: Any) -> builders.Manifest:
@@ -169,12 +157,7 @@ def test_a_user_error_ends_the_job_at_once_and_a_retry_goes_on(
 def test_an_image_that_cannot_be_pulled_is_told(server: Server, operator: OperatorProcess) -> None:
     to_training(server)
     server.pod_waits(names.TRAIN, "ImagePullBackOff", "manifest unknown")
-
-    def told() -> bool:
-        found = server.condition(JOB, "tune", "Started")
-        return found["reason"] == "ImagePullFailed" and "manifest unknown" in found["message"]
-
-    eventually(told)
+    assert "manifest unknown" in server.says(JOB, "tune", "Started", "ImagePullFailed")
 
 
 def test_a_quota_is_told_and_the_job_goes_on_when_it_is_raised(
@@ -186,8 +169,7 @@ def test_a_quota_is_told_and_the_job_goes_on_when_it_is_raised(
         lambda: server.core.read_namespaced_resource_quota("none", server.namespace).status.hard
     )
     server.create(a_job())
-    eventually(lambda: server.condition(JOB, "tune", "Started").get("reason") == "NotAllowed")
-    assert "exceeded quota" in server.condition(JOB, "tune", "Started")["message"]
+    assert "exceeded quota" in server.says(JOB, "tune", "Started", "NotAllowed")
     server.core.delete_namespaced_resource_quota("none", server.namespace)
     eventually(lambda: server.jobs(names.PREPARE), seconds=60)
 
@@ -206,7 +188,5 @@ def test_a_job_that_waits_for_its_base_starts_when_it_is_ready(
     base = {"modelVersion": {"name": "tiny-base-cccccccc"}}
     waiting = builders.fine_tune_job("tune", baseModel=base, pod={"nodeSelector": NOWHERE})
     server.create(waiting)
-    eventually(
-        lambda: server.condition(JOB, "tune", "Started").get("reason") == "BaseModelNotReady"
-    )
+    server.says(JOB, "tune", "Started", "BaseModelNotReady")
     assert not server.jobs(names.PREPARE)

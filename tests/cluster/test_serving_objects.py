@@ -6,19 +6,23 @@ runs; how models answer is the end-to-end tests' business.
 
 import asyncio
 import json
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.operatorkit import NOWHERE, OperatorProcess, Server, alone, eventually
+from tests.operatorkit import (
+    NOWHERE,
+    OperatorProcess,
+    Server,
+    eventually,
+    running_operator,
+    server_alone,
+)
 from tests.servingbuilders import a_report
 
 from trimtab_api import names
-from trimtab_local.layout import layout_from
 from trimtab_oci import RegistryClient
 
 pytestmark = pytest.mark.timeout(180)
@@ -30,25 +34,15 @@ REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    kubeconfig = os.environ.get("KUBECONFIG") or str(layout_from(os.environ).kubeconfig)
-    if not Path(kubeconfig).exists():
-        pytest.fail("there is no cluster: make cluster-up")
-    found = Server(kubeconfig)
-    with alone(found):
+    with server_alone() as found:
         yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")
 def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("operator")
-    process = OperatorProcess(server, folder, port, f"{REGISTRY}/{server.namespace}")
-    process.start()
-    yield process
-    process.stop()
+    with running_operator(server, folder, f"{REGISTRY}/{server.namespace}") as process:
+        yield process
 
 
 @dataclass(frozen=True)
@@ -124,12 +118,7 @@ def a_service(pushed: Pushed, name: str = "chat") -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def tidy(server: Server, operator: OperatorProcess) -> Iterator[None]:
     yield
-    for kind in (SERVICE, VERSION):
-        for item in server.objects.list_namespaced_custom_object(
-            names.GROUP, names.VERSION, server.namespace, f"{kind.lower()}s"
-        )["items"]:
-            server.delete(kind, item["metadata"]["name"])
-    eventually(lambda: not server.children(), seconds=60, what="children are left behind")
+    server.clear(SERVICE, VERSION)
 
 
 def at_rest(operator: OperatorProcess) -> float:
@@ -167,15 +156,8 @@ def test_a_service_says_why_nothing_answers_and_writes_nothing_at_rest(
 ) -> None:
     server.create(a_version(pushed))
     server.create(a_service(pushed))
-    eventually(
-        lambda: server.condition(SERVICE, "chat", "EngineReady").get("reason") == "Unschedulable"
-    )
-    engine = server.condition(SERVICE, "chat", "EngineReady")
-    assert "node affinity/selector" in engine["message"]
-    eventually(
-        lambda: server.condition(SERVICE, "chat", "GatewayReady").get("reason") == "VolumesMissing"
-    )
-    assert "Secret keys" in server.condition(SERVICE, "chat", "GatewayReady")["message"]
+    assert "node affinity/selector" in server.says(SERVICE, "chat", "EngineReady", "Unschedulable")
+    assert "Secret keys" in server.says(SERVICE, "chat", "GatewayReady", "VolumesMissing")
     before = at_rest(operator)
     server.change(SERVICE, "chat", {"metadata": {"labels": {"touched": "yes"}}})
     server.change(VERSION, "bot-1", {"metadata": {"labels": {"touched": "yes"}}})
@@ -188,12 +170,8 @@ def test_a_restarted_operator_finds_everything_as_it_should_be(
 ) -> None:
     server.create(a_version(pushed))
     server.create(a_service(pushed))
-    eventually(
-        lambda: server.condition(SERVICE, "chat", "EngineReady").get("reason") == "Unschedulable"
-    )
-    eventually(
-        lambda: server.condition(SERVICE, "chat", "GatewayReady").get("reason") == "VolumesMissing"
-    )
+    server.says(SERVICE, "chat", "EngineReady", "Unschedulable")
+    server.says(SERVICE, "chat", "GatewayReady", "VolumesMissing")
     operator.kill()
     operator.start()
     assert at_rest(operator) == 0
@@ -229,10 +207,6 @@ def test_a_version_in_use_is_deleted_only_when_it_is_free(
     server.create(service)
     eventually(lambda: server.is_true(VERSION, "bot-1", "InUse"))
     server.delete(VERSION, "bot-1")
-    waits = eventually(
-        lambda: server.condition(VERSION, "bot-1", "InUse").get("reason") == "DeletionWaits"
-    )
-    assert waits
-    assert "chat" in server.condition(VERSION, "bot-1", "InUse")["message"]
+    assert "chat" in server.says(VERSION, "bot-1", "InUse", "DeletionWaits")
     server.delete(SERVICE, "chat")
     eventually(lambda: not server.get(VERSION, "bot-1"))
