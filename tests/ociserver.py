@@ -4,8 +4,9 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -173,3 +174,26 @@ class FakeRegistry:
         return web.Response(
             body=json.dumps({"schemaVersion": 2, "manifests": found}).encode(), content_type=INDEX
         )
+
+
+@contextmanager
+def registry_in_thread() -> Iterator[FakeRegistry]:
+    """A registry that answers while the test's own thread, or code with a loop of its own, is at work."""
+    registry = FakeRegistry()
+    loop = asyncio.new_event_loop()
+    is_up, is_over = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with registry.running():
+            is_up.set()
+            await is_over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    assert is_up.wait(10)
+    try:
+        yield registry
+    finally:
+        loop.call_soon_threadsafe(is_over.set)
+        thread.join(10)
+        loop.close()

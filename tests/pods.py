@@ -5,9 +5,6 @@ Stages run as they do in a container, through `runtime.execute`; a test reads wh
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,29 +23,6 @@ from trimtab_pipelines.runtime import Stage, execute
 
 OWNER = Owner(kind="FineTuneJob", namespace="team", name="job", uid="0" * 36)
 Result = TypeVar("Result", bound=ApiModel)
-
-
-@contextmanager
-def registry_in_thread() -> Iterator[FakeRegistry]:
-    """A registry that answers while the test's own thread runs a stage."""
-    registry = FakeRegistry()
-    loop = asyncio.new_event_loop()
-    is_up, is_over = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with registry.running():
-            is_up.set()
-            await is_over.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    is_up.wait(10)
-    try:
-        yield registry
-    finally:
-        loop.call_soon_threadsafe(is_over.set)
-        thread.join(10)
-        loop.close()
 
 
 @dataclass

@@ -31,6 +31,18 @@ def condition(
     }
 
 
+def metadata_of(name: str, **changes: Any) -> dict[str, Any]:
+    """What the API server gives a new object."""
+    return {
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": f"uid-{name}",
+        "generation": 1,
+        "creationTimestamp": CREATED,
+        **changes,
+    }
+
+
 def a_version(
     name: str = "bot-1",
     *,
@@ -53,14 +65,7 @@ def a_version(
         spec["baseModel"] = base or {"uri": uri_of("base")}
     return ModelVersion.model_validate(
         {
-            "metadata": {
-                "name": name,
-                "namespace": NAMESPACE,
-                "uid": f"uid-{name}",
-                "generation": 1,
-                "creationTimestamp": CREATED,
-                **metadata,
-            },
+            "metadata": metadata_of(name, **metadata),
             "spec": spec,
             "status": status or {},
         }
@@ -127,14 +132,7 @@ def a_service(
     """A service on one CPU engine; `models` maps public names to version selectors."""
     return InferenceService.model_validate(
         {
-            "metadata": {
-                "name": name,
-                "namespace": NAMESPACE,
-                "uid": f"uid-{name}",
-                "generation": 1,
-                "creationTimestamp": CREATED,
-                **(metadata or {}),
-            },
+            "metadata": metadata_of(name, **(metadata or {})),
             "spec": {
                 "baseModel": base or {"name": "tiny", "uri": uri_of("base")},
                 "engine": {"gpus": 0, "memory": "2Gi"},
@@ -154,13 +152,7 @@ def a_job(name: str = "train", base: str | None = None, **status: Any) -> FineTu
     """A FineTuneJob, as far as versions look at it."""
     return FineTuneJob.model_validate(
         {
-            "metadata": {
-                "name": name,
-                "namespace": NAMESPACE,
-                "uid": f"uid-{name}",
-                "generation": 1,
-                "creationTimestamp": CREATED,
-            },
+            "metadata": metadata_of(name),
             "spec": {
                 "baseModel": {"modelVersion": {"name": base}} if base else {"uri": uri_of("base")},
                 "dataset": {"inline": {"sources": [{"uri": "configmap://data/train.jsonl"}]}},

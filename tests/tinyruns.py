@@ -1,15 +1,10 @@
 """Tiny training runs on a folder: a document, some records, and a base that was made on the spot."""
 
-import asyncio
 import hashlib
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from tests.ociserver import FakeRegistry
 
 from trimtab_api import names
 from trimtab_api.documents import TrainingRun
@@ -92,25 +87,3 @@ def artifact(root: Path) -> dict[str, bytes]:
     """The files that a run has made."""
     folder = root / "volume" / "output" / "artifact"
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-@contextmanager
-def registry_beside(registry: FakeRegistry) -> Iterator[FakeRegistry]:
-    """A registry on a thread of its own, for code that brings its own event loop."""
-    loop = asyncio.new_event_loop()
-    ready, over = threading.Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with registry.running():
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield registry
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
-        loop.close()

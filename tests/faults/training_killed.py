@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ociserver import FakeRegistry
+from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.registries import free_port
-from tests.tinyruns import pairs, registry_beside, texts, training_run, write_data
+from tests.tinyruns import pairs, texts, training_run, write_data
 
 from trimtab_api import names
 from trimtab_api.documents import TrainingResult, TrainingRun
@@ -24,7 +24,7 @@ SETTINGS = {"epochs": 150, "batchSize": 2, "packing": True}
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with registry_beside(FakeRegistry()) as running:
+    with registry_in_thread() as running:
         yield running
 
 

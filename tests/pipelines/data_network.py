@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ociserver import FakeRegistry
-from tests.pods import Pod, jsonl, pairs, registry_in_thread
+from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.pods import Pod, jsonl, pairs
 from tests.websites import Authority, Hub, Proxy, Quiet, Website, make_authority, s3_server, serving
 
 from trimtab_api import names

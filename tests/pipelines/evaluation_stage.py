@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ociserver import FakeRegistry
-from tests.pods import OWNER, Pod, pairs, registry_in_thread
+from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.pods import OWNER, Pod, pairs
 from tests.tinymodels import edit_config, save_adapter, save_base, save_data
 from transformers import AutoTokenizer, LlamaForCausalLM
 

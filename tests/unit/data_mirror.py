@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ociserver import FakeRegistry
-from tests.pods import Pod, registry_in_thread
+from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.pods import Pod
 
 from trimtab_api import names
 from trimtab_api.reasons import FailureReason

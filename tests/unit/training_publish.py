@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ociserver import FakeRegistry
-from tests.tinyruns import BASE_DIGEST, digest_of, registry_beside, training_run
+from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.tinyruns import BASE_DIGEST, digest_of, training_run
 
 from trimtab_api import names
 from trimtab_api.documents import ProgressReport, TrainingResult, TrainingRun
@@ -20,7 +20,7 @@ from trimtab_pipelines.training.publish import CARD_TYPE, publish
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with registry_beside(FakeRegistry()) as running:
+    with registry_in_thread() as running:
         yield running
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.ociserver import FakeRegistry
-from tests.tinyruns import digest_of, registry_beside, training_run
+from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.tinyruns import digest_of, training_run
 
 from trimtab_api import names
 from trimtab_api.documents import RunFailure, TrainingResult, TrainingRun
@@ -28,7 +28,7 @@ from trimtab_pipelines.termination import termination_message
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
-    with registry_beside(FakeRegistry()) as running:
+    with registry_in_thread() as running:
         yield running
 
 
