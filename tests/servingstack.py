@@ -186,3 +186,48 @@ async def data_plane(
             for a in (public, admin)
         ]
         yield Stack(directory, registry, api, pods, gateway, front, back)
+
+
+class AgentWorld:
+    """One engine pod, a registry and a table."""
+
+    def __init__(
+        self, directory: Path, registry: FakeRegistry, api: FakeApiServer, pod: EnginePod
+    ) -> None:
+        self.directory, self.registry, self.api, self.pod = directory, registry, api, pod
+        self.engine, self.agent = pod.engine, pod.agent
+
+    def route(self, *versions: RoutedVersion) -> None:
+        self.api.put(table_of({v.version: [v] for v in versions}))
+
+    async def publish(self, voice: str, **more: object) -> RoutedVersion:
+        return await publish(self.registry, self.directory / "source", voice, **more)  # type: ignore[arg-type]
+
+    async def loaded(self, *versions: RoutedVersion) -> None:
+        await eventually(lambda: all(self.pod.state(v.version) == "Loaded" for v in versions))
+
+    async def failed(self, version: RoutedVersion) -> tuple[str | None, str | None]:
+        await eventually(lambda: self.pod.state(version.version) == "Failed")
+        found = self.pod.states()[version.version]
+        return found.reason, found.message
+
+    @property
+    def files(self) -> Path:
+        return self.directory / "pod" / "adapters"
+
+    def directories(self) -> list[Path]:
+        return [p for p in self.files.iterdir() if len(p.name) == 64]
+
+
+@asynccontextmanager
+async def agent_world(directory: Path) -> AsyncIterator[AgentWorld]:
+    """An agent beside a fake engine, ready and with nothing to serve."""
+    async with (
+        FakeRegistry().running() as registry,
+        FakeApiServer().running() as api,
+        engine_pod(directory / "pod", api) as pod,
+    ):
+        world = AgentWorld(directory, registry, api, pod)
+        world.route()
+        await eventually(lambda: pod.agent.board.report.engine_ready)
+        yield world

@@ -18,56 +18,18 @@ from tests.servingkit import (
     publish,
     table_of,
 )
-from tests.servingstack import EnginePod, engine_pod
+from tests.servingstack import AgentWorld, agent_world, engine_pod
 
-from trimtab_api.routing import AgentReport, RoutedVersion
-
-
-class World:
-    """One engine pod, a registry and a table."""
-
-    def __init__(
-        self, directory: Path, registry: FakeRegistry, api: FakeApiServer, pod: EnginePod
-    ) -> None:
-        self.directory, self.registry, self.api, self.pod = directory, registry, api, pod
-        self.engine, self.agent = pod.engine, pod.agent
-
-    def route(self, *versions: RoutedVersion) -> None:
-        self.api.put(table_of({v.version: [v] for v in versions}))
-
-    async def publish(self, voice: str, **more: object) -> RoutedVersion:
-        return await publish(self.registry, self.directory / "source", voice, **more)  # type: ignore[arg-type]
-
-    async def loaded(self, *versions: RoutedVersion) -> None:
-        await eventually(lambda: all(self.pod.state(v.version) == "Loaded" for v in versions))
-
-    async def failed(self, version: RoutedVersion) -> tuple[str | None, str | None]:
-        await eventually(lambda: self.pod.state(version.version) == "Failed")
-        found = self.pod.states()[version.version]
-        return found.reason, found.message
-
-    @property
-    def files(self) -> Path:
-        return self.directory / "pod" / "adapters"
-
-    def directories(self) -> list[Path]:
-        return [p for p in self.files.iterdir() if len(p.name) == 64]
+from trimtab_api.routing import AgentReport
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with (
-        FakeRegistry().running() as registry,
-        FakeApiServer().running() as api,
-        engine_pod(tmp_path / "pod", api) as pod,
-    ):
-        world = World(tmp_path, registry, api, pod)
-        world.route()
-        await eventually(lambda: pod.agent.board.report.engine_ready)
+async def world(tmp_path: Path) -> AsyncIterator[AgentWorld]:
+    async with agent_world(tmp_path) as world:
         yield world
 
 
-async def test_a_version_in_the_table_is_loaded_and_verified(world: World) -> None:
+async def test_a_version_in_the_table_is_loaded_and_verified(world: AgentWorld) -> None:
     red = await world.publish("red")
     world.route(base_version(), red)
     await world.loaded(base_version(), red)
@@ -81,7 +43,7 @@ async def test_a_version_in_the_table_is_loaded_and_verified(world: World) -> No
     assert all(r["max_tokens"] == 1 and "echo" not in r for r in asked)
 
 
-async def test_a_load_is_reported_well_within_a_blink(world: World) -> None:
+async def test_a_load_is_reported_well_within_a_blink(world: AgentWorld) -> None:
     red = await world.publish("red")
     sequence = world.agent.board.report.sequence
     began = asyncio.get_running_loop().time()
@@ -92,7 +54,9 @@ async def test_a_load_is_reported_well_within_a_blink(world: World) -> None:
     assert asyncio.get_running_loop().time() - began < 1.0
 
 
-async def test_an_engine_that_loads_another_adapter_than_it_says_is_caught(world: World) -> None:
+async def test_an_engine_that_loads_another_adapter_than_it_says_is_caught(
+    world: AgentWorld,
+) -> None:
     red, blue = await world.publish("red"), await world.publish("blue")
     world.engine.instead["red"] = "blue"
     world.route(red, blue)
@@ -108,7 +72,9 @@ async def test_an_engine_that_loads_another_adapter_than_it_says_is_caught(world
     assert len(set(world.engine.loads)) == len(world.engine.loads)
 
 
-async def test_an_engine_that_says_success_and_answers_as_the_base_is_caught(world: World) -> None:
+async def test_an_engine_that_says_success_and_answers_as_the_base_is_caught(
+    world: AgentWorld,
+) -> None:
     world.engine.instead["red"] = BASE
     red = await world.publish("red")
     world.route(red)
@@ -117,7 +83,7 @@ async def test_an_engine_that_says_success_and_answers_as_the_base_is_caught(wor
 
 
 async def test_a_version_that_nobody_can_tell_from_its_base_is_reported_and_served(
-    world: World,
+    world: AgentWorld,
 ) -> None:
     vague = fingerprint_of("red", tolerance=50.0)
     red = await world.publish("red", reference=vague)
@@ -126,7 +92,7 @@ async def test_a_version_that_nobody_can_tell_from_its_base_is_reported_and_serv
     assert world.pod.states()["red-1"].reason == "Indistinguishable"
 
 
-async def test_what_is_loaded_is_read_only_and_what_left_is_removed(world: World) -> None:
+async def test_what_is_loaded_is_read_only_and_what_left_is_removed(world: AgentWorld) -> None:
     red = await world.publish("red")
     world.route(red)
     await world.loaded(red)
@@ -138,7 +104,7 @@ async def test_what_is_loaded_is_read_only_and_what_left_is_removed(world: World
     await eventually(lambda: not world.directories())
 
 
-async def test_an_unload_waits_for_the_requests_that_run(world: World) -> None:
+async def test_an_unload_waits_for_the_requests_that_run(world: AgentWorld) -> None:
     red = await world.publish("red")
     world.route(red)
     await world.loaded(red)
@@ -158,7 +124,7 @@ async def test_an_unload_waits_for_the_requests_that_run(world: World) -> None:
         await eventually(lambda: name not in world.engine.voices)
 
 
-async def test_a_version_that_comes_back_while_it_leaves_was_never_away(world: World) -> None:
+async def test_a_version_that_comes_back_while_it_leaves_was_never_away(world: AgentWorld) -> None:
     red = await world.publish("red")
     world.route(red)
     await world.loaded(red)
@@ -171,7 +137,9 @@ async def test_a_version_that_comes_back_while_it_leaves_was_never_away(world: W
     assert len(world.engine.loads) == 1
 
 
-async def test_an_engine_that_restarts_gets_everything_again_under_new_names(world: World) -> None:
+async def test_an_engine_that_restarts_gets_everything_again_under_new_names(
+    world: AgentWorld,
+) -> None:
     red = await world.publish("red")
     world.route(red)
     await world.loaded(red)
@@ -183,7 +151,7 @@ async def test_an_engine_that_restarts_gets_everything_again_under_new_names(wor
     assert len(world.engine.loads) == 2
 
 
-async def test_an_engine_that_fails_its_health_check_gets_nothing(world: World) -> None:
+async def test_an_engine_that_fails_its_health_check_gets_nothing(world: AgentWorld) -> None:
     red = await world.publish("red")
     world.route(red)
     await world.loaded(red)
@@ -216,89 +184,7 @@ async def test_an_engine_of_another_base_is_never_ready(tmp_path: Path) -> None:
         assert not pod.agent.board.report.engine_ready
 
 
-def broken(version: RoutedVersion, /, **change: object) -> RoutedVersion:
-    return version.model_copy(update=change)
-
-
-async def test_a_registry_that_is_down_is_waited_for(world: World) -> None:
-    red = await world.publish("red")
-    world.registry.failures[:] = [503] * 4
-    world.route(red)
-    assert (await world.failed(red))[0] == "RegistryUnreachable"
-    await world.loaded(red)
-
-
-async def test_bytes_that_are_not_what_their_digest_says_never_reach_the_engine(
-    world: World,
-) -> None:
-    red = await world.publish("red")
-    layer = max(world.registry.blobs, key=lambda digest: len(world.registry.blobs[digest]))
-    good = world.registry.blobs[layer]
-    world.registry.blobs[layer] = good[:-1] + b"\x01"
-    world.route(red)
-    assert (await world.failed(red))[0] == "DigestMismatch"
-    assert world.engine.loads == []
-    world.registry.blobs[layer] = good
-    await world.loaded(red)
-
-
-REFUSED = {
-    "an adapter of another base": ("BaseMismatch", {"base": "sha256:" + "c" * 64}, {}),
-    "an address without the digest": ("DigestMismatch", {}, {"uri": "oci://127.0.0.1:1/a:latest"}),
-    "no report": ("ReportMissing", {}, {"report": None}),
-    "no address": ("UriUnsupported", {}, {"uri": None}),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-async def test_what_is_refused(
-    world: World, case: tuple[str, dict[str, object], dict[str, object]]
-) -> None:
-    reason, made, change = case
-    red = broken(await world.publish("red", **made), **change)
-    world.route(red)
-    assert (await world.failed(red))[0] == reason
-    assert world.engine.loads == []
-
-
-async def test_a_report_about_another_version_is_no_report(world: World) -> None:
-    red, blue = await world.publish("red"), await world.publish("blue")
-    world.route(broken(red, report=blue.report))
-    assert (await world.failed(red))[0] == "ReportInvalid"
-
-
-async def test_the_engines_words_are_told_when_it_refuses(world: World) -> None:
-    world.engine.refuses = "LoRA rank 64 is greater than max_lora_rank 16."
-    red = await world.publish("red")
-    world.route(red)
-    reason, message = await world.failed(red)
-    assert reason == "RankMismatch"
-    assert "64 is greater than max_lora_rank 16" in (message or "")
-
-
-async def test_a_full_model_that_is_not_the_base_is_refused(world: World) -> None:
-    other = broken(base_version(), version="other", digest="sha256:" + "d" * 64)
-    world.route(base_version(), other)
-    assert (await world.failed(other))[0] == "BaseMismatch"
-    await world.loaded(base_version())
-
-
-async def test_a_disk_without_space_is_told_and_tried_again(world: World) -> None:
-    red = await world.publish("red")
-    hexadecimal = red.digest.removeprefix("sha256:")
-    full = world.files / ".records" / f"{hexadecimal}.new"
-    full.parent.mkdir(parents=True)
-    full.symlink_to("/dev/full")
-    world.route(red)
-    reason, message = await world.failed(red)
-    assert reason == "DiskFull"
-    assert "no space is left" in (message or "")
-    assert not world.directories()
-    full.unlink()
-    await world.loaded(red)
-
-
-async def test_only_two_paths_lead_into_the_engine(world: World) -> None:
+async def test_only_two_paths_lead_into_the_engine(world: AgentWorld) -> None:
     world.route(base_version())
     await world.loaded(base_version())
     async with httpx.AsyncClient(base_url=f"http://{world.pod.address}") as client:
@@ -317,7 +203,7 @@ async def test_only_two_paths_lead_into_the_engine(world: World) -> None:
         assert answer.status_code == 503
 
 
-async def test_the_report_waits_for_news(world: World) -> None:
+async def test_the_report_waits_for_news(world: AgentWorld) -> None:
     red = await world.publish("red")
     async with httpx.AsyncClient(base_url=f"http://{world.pod.address}", timeout=10) as client:
         first = AgentReport.model_validate_json((await client.get("/adapters")).content)
@@ -334,7 +220,7 @@ async def test_the_report_waits_for_news(world: World) -> None:
         assert [a.version for a in news.adapters] == ["red-1"]
 
 
-async def test_metrics_are_the_engines_and_the_agents(world: World) -> None:
+async def test_metrics_are_the_engines_and_the_agents(world: AgentWorld) -> None:
     red = await world.publish("red")
     world.route(red)
     await world.loaded(red)
@@ -389,7 +275,7 @@ async def test_an_adapter_that_changes_its_voice_later_is_taken_out_and_comes_ba
             assert first not in pod.engine.voices
 
 
-async def test_an_agent_that_is_told_to_stop_says_so_and_serves_on(world: World) -> None:
+async def test_an_agent_that_is_told_to_stop_says_so_and_serves_on(world: AgentWorld) -> None:
     world.route(base_version())
     await world.loaded(base_version())
     world.agent.lifecycle.drain()
@@ -400,9 +286,9 @@ async def test_an_agent_that_is_told_to_stop_says_so_and_serves_on(world: World)
         assert "going away" in (await client.get("/readyz")).text
 
 
-async def test_two_names_for_one_artifact_are_one_load(world: World) -> None:
+async def test_two_names_for_one_artifact_are_one_load(world: AgentWorld) -> None:
     red = await world.publish("red")
-    again = broken(red, version="red-imported")
+    again = red.model_copy(update={"version": "red-imported"})
     world.route(red, again)
     await world.loaded(red, again)
     assert len(world.engine.loads) == 1
