@@ -1,0 +1,160 @@
+"""InferenceService: whatever keeps it from answering is said in status, with the remedy."""
+
+from typing import Any
+
+import pytest
+from tests.fakes import settle
+from tests.servicelife import KEY, message, serving, starting, told, weights, world_of
+from tests.servingbuilders import NAMESPACE, a_service
+
+from trimtab_operator.domain.errors import Forbidden
+from trimtab_operator.domain.outcome import Done, Retry
+from trimtab_operator.reconcilers.inferenceservice import reconcile
+
+
+def waiting(why: str, text: str, **last: Any) -> dict[str, Any]:
+    state: dict[str, Any] = {"waiting": {"reason": why, "message": text}}
+    return {
+        "name": "engine",
+        "state": state,
+        "restartCount": 3,
+        **({"lastState": {"terminated": last}} if last else {}),
+    }
+
+
+TROUBLES: list[tuple[str, dict[str, Any], str, str]] = [
+    (
+        "no node has enough GPUs",
+        {
+            "conditions": [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+                }
+            ]
+        },
+        "Unschedulable",
+        "Insufficient nvidia.com/gpu",
+    ),
+    (
+        "the image cannot be pulled",
+        {"initContainerStatuses": [waiting("ImagePullBackOff", "no such image")]},
+        "ImagePullFailed",
+        "no such image",
+    ),
+    (
+        "the engine is out of memory",
+        {
+            "phase": "Running",
+            "initContainerStatuses": [
+                waiting("CrashLoopBackOff", "back-off", reason="OOMKilled", exitCode=137)
+            ],
+        },
+        "OutOfMemory",
+        "spec.engine.memory",
+    ),
+    (
+        "the engine ends again and again",
+        {
+            "phase": "Running",
+            "initContainerStatuses": [
+                waiting("CrashLoopBackOff", "back-off", exitCode=1, message="x\nValueError: no\n")
+            ],
+        },
+        "Crashing",
+        "ValueError: no",
+    ),
+    (
+        "the engine was restarted and is not ready again",
+        {
+            "phase": "Running",
+            "initContainerStatuses": [
+                {
+                    "name": "engine",
+                    "state": {"running": {}},
+                    "restartCount": 1,
+                    "lastState": {"terminated": {"exitCode": 1, "message": "RuntimeError: shm"}},
+                }
+            ],
+        },
+        "Crashing",
+        "RuntimeError: shm",
+    ),
+    (
+        "the node is gone",
+        {"phase": "Running", "conditions": [{"type": "Ready", "status": "Unknown"}]},
+        "NodeLost",
+        "node n1",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "says"), [t[1:] for t in TROUBLES], ids=[t[0] for t in TROUBLES]
+)
+async def test_what_keeps_an_engine_away_is_said(
+    status: dict[str, Any], reason: str, says: str
+) -> None:
+    fake = world_of(a_service())
+    await settle(reconcile, KEY, fake)
+    starting(fake, "chat-engine", **status)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "EngineReady") == ("False", reason)
+    assert says in message(fake, "EngineReady")
+    assert told(fake) == ("False", reason)
+
+
+async def test_a_missing_secret_of_keys_is_said() -> None:
+    service = a_service(gateway={"replicas": 1, "apiKeys": {"secretName": "keys"}})
+    fake = world_of(service)
+    await settle(reconcile, KEY, fake)
+    starting(
+        fake,
+        "chat-gateway",
+        conditions=[
+            {
+                "type": "PodScheduled",
+                "status": "True",
+                "lastTransitionTime": "2026-01-02T03:04:05Z",
+            },
+            {"type": "PodReadyToStartContainers", "status": "False"},
+        ],
+    )
+    outcome = await settle(reconcile, KEY, fake)
+    assert isinstance(outcome, Done)
+    assert outcome.again_after is not None, "nothing will change by itself"
+    fake.clock.advance(seconds=11)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "GatewayReady") == ("False", "VolumesMissing")
+    assert "Secret keys" in message(fake, "GatewayReady")
+
+
+async def test_no_engine_wanted_is_said_and_nothing_is_lost() -> None:
+    fake = await serving()
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"replicas": 0}})
+    fake.cluster.take_away("Pod", (NAMESPACE, "chat-engine-0"))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "EngineReady") == ("False", "ScaledToZero")
+    assert weights(fake) == {"bot-1": 100}
+
+
+async def test_a_child_that_is_refused_is_said_and_the_others_are_written() -> None:
+    fake = world_of(a_service())
+    fake.cluster.fails = lambda verb, manifest: (
+        Forbidden("exceeded quota") if manifest.get("kind") == "Service" else None
+    )
+    outcome = await settle(reconcile, KEY, fake)
+    assert isinstance(outcome, Retry)
+    assert told(fake) == ("False", "ChildRefused")
+    assert "exceeded quota" in message(fake)
+    assert len(fake.cluster.of_kind("Deployment")) == 2
+
+
+async def test_a_fresh_operator_does_not_doubt_what_it_has_not_asked_yet() -> None:
+    fake = await serving()
+    fake.agents.reports.clear()
+    await settle(reconcile, KEY, fake)
+    assert told(fake) == ("True", "Ready")
+    assert weights(fake) == {"bot-1": 100}
