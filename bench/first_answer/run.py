@@ -126,10 +126,11 @@ async def made(
 
 def evaluated(kube: Kube, base: str, artifacts: list[dict[str, Any]]) -> list[str]:
     """The address of each variant's report, as Trimtab's own evaluation wrote it."""
-    reports = []
-    for number, artifact in enumerate(artifacts):
-        name = f"slow-{number}"
+    names = [f"slow-{number}" for number in range(len(artifacts))]
+    for name, artifact in zip(names, artifacts, strict=True):
         kube.apply(version(name, base, artifact, None))
+    reports = []
+    for name in names:
         ready(kube, "modelversion", name)
         reports.append((kube.get("modelversion", name) or {})["status"]["evaluation"]["report"])
         kube.kubectl("delete", "modelversion", name)
@@ -156,7 +157,7 @@ def measured(
             while not stop.is_set():
                 asked[0] += 1
                 failed[0] += client.post(
-                    f"{url}/v1/chat/completions", json={"model": "base", **QUESTION}
+                    f"{url}/v1/chat/completions", json={"model": "sibling", **QUESTION}
                 ).is_error
                 time.sleep(0.05)
 
@@ -194,6 +195,7 @@ def answered_by(client: httpx.Client, url: str, wanted: str) -> str:
         answer = client.post(f"{url}/v1/chat/completions", json={"model": "bot", **QUESTION})
         if answer.is_success and answer.headers["x-trimtab-version"] == wanted:
             return str(answer.json()["choices"][0]["message"]["content"])
+        time.sleep(0.02)  # an engine that only answers us would be slow at what we wait for
     raise TimeoutError(f"{wanted} did not answer within 60 s")
 
 
@@ -224,7 +226,9 @@ spec:
   baseModel: {{name: base, modelVersion: {{name: "{base}"}}}}
   replicas: 1
   engine: {{gpus: 0, maxModelLength: 512, dtype: Float32, memory: 6Gi, adapters: {{maxRank: 16, slots: 4, resident: 32}}}}
-  models: [{{name: bot, version: {{latestOf: bot}}}}]
+  models:
+    - {{name: bot, version: {{latestOf: bot}}}}
+    - {{name: sibling, version: {{name: fast-0}}}}
   gateway: {{replicas: 1}}
 """
 

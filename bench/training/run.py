@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.quickstart.harvest import harvest
-from tests.ociserver import FakeRegistry
-from tests.tinyruns import registry_beside
+from tests.ociserver import registry_in_thread
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "training.json"
@@ -57,7 +56,7 @@ def main() -> None:
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        registry_beside(FakeRegistry()) as registry,
+        registry_in_thread() as registry,
     ):
         bench = Bench(Path(folder), registry.address, given.threads)
         bench.prepare(given.records, given.base_steps)

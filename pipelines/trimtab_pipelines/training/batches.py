@@ -1,7 +1,7 @@
 """Which rows make which step, and rows made into tensors.
 
-The order is a pure function of seed and step, so that a resumed run needs to remember nothing but
-the step that it had reached.
+The order is a pure function of the rows' lengths, the seed and the step, so that a resumed run
+needs to remember nothing but the step that it had reached.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,9 @@ from torch import Tensor
 from trimtab_api.v1alpha1.finetunejob import Hyperparameters
 from trimtab_pipelines.prompts import IGNORED
 from trimtab_pipelines.training.sequences import Row, positions
+
+# Batches whose rows are sorted together: enough for like lengths, few enough to stay a shuffle.
+_POOL = 50
 
 
 @dataclass(frozen=True)
@@ -70,47 +73,44 @@ def _positions(rows: Sequence[Row], width: int) -> Tensor | None:
     return where
 
 
-@dataclass(frozen=True)
 class Order:
-    """The course of the run through its rows."""
+    """The course of the run through its rows, of which `lengths` has the tokens of each.
 
-    rows: int
-    batch_size: int
-    accumulation: int
-    epochs: int
-    max_steps: int | None
-    seed: int
+    Rows of like length share a batch, so that little is computed for filling: a shuffled epoch is
+    cut into pools, each pool is sorted, and the batches are shuffled again.
+    """
 
-    @classmethod
-    def of(cls, rows: int, settings: Hyperparameters) -> "Order":
-        return cls(
-            rows=rows,
-            batch_size=settings.batch_size,
-            accumulation=settings.gradient_accumulation,
-            epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            seed=settings.seed,
-        )
+    def __init__(self, lengths: Sequence[int], settings: Hyperparameters) -> None:
+        self._lengths = lengths
+        self._settings = settings
+        self._planned: tuple[int, list[list[int]]] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
-        per_step = self.batch_size * self.accumulation
-        return -(-self.rows // per_step)
+        per_step = self._settings.batch_size * self._settings.gradient_accumulation
+        return -(-len(self._lengths) // per_step)
 
     @property
     def steps(self) -> int:
-        whole = self.steps_per_epoch * self.epochs
-        return min(whole, self.max_steps) if self.max_steps else whole
+        whole = self.steps_per_epoch * self._settings.epochs
+        limit = self._settings.max_steps
+        return min(whole, limit) if limit else whole
 
     def step(self, step: int) -> list[list[int]]:
         """The rows of a step, one list per batch; the last step of an epoch may have fewer."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = self._epoch(epoch)
-        per_step = self.batch_size * self.accumulation
-        rows = order[index * per_step : (index + 1) * per_step]
-        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, self._plan(epoch)
+        count = self._settings.gradient_accumulation
+        return self._planned[1][index * count : (index + 1) * count]
 
-    def _epoch(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        shuffled: list[int] = torch.randperm(self.rows, generator=generator).tolist()
-        return shuffled
+    def _plan(self, epoch: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + epoch)
+        size = self._settings.batch_size
+        shuffled: list[int] = torch.randperm(len(self._lengths), generator=generator).tolist()
+        batches: list[list[int]] = []
+        for start in range(0, len(shuffled), size * _POOL):
+            pool = sorted(shuffled[start : start + size * _POOL], key=self._lengths.__getitem__)
+            batches += [pool[i : i + size] for i in range(0, len(pool), size)]
+        turns = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[turn] for turn in turns]
