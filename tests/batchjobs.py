@@ -38,14 +38,13 @@ def pod(cluster: FakeCluster, stage: str, status: Manifest, name: str | None = N
     return made
 
 
-def runs(cluster: FakeCluster, stage: str, ip: str = "10.0.0.9") -> None:
-    """The pod's main container runs."""
-    state = {"name": stage, "state": {"running": {}}}
-    pod(
-        cluster,
-        stage,
-        {"phase": "Running", "podIP": ip, "containerStatuses": [state]},
-    )
+def runs(
+    cluster: FakeCluster, stage: str, ip: str = "10.0.0.9", *, image: str = "", name: str = ""
+) -> None:
+    """The pod's main container runs, on what its node calls `image`."""
+    state = {"name": stage, "imageID": image, "state": {"running": {}}}
+    status = {"phase": "Running", "podIP": ip, "containerStatuses": [state]}
+    pod(cluster, stage, status, name or None)
 
 
 def waits(cluster: FakeCluster, stage: str, reason: str, message: str) -> None:
@@ -65,11 +64,13 @@ def is_unschedulable(cluster: FakeCluster, stage: str, message: str) -> None:
     pod(cluster, stage, {"phase": "Pending", "conditions": [condition]})
 
 
-def succeeds(cluster: FakeCluster, stage: str, result: ApiModel | None = None) -> None:
+def succeeds(
+    cluster: FakeCluster, stage: str, result: ApiModel | None = None, *, image: str = ""
+) -> None:
     """The Job is done; its pod leaves a result in the termination message."""
     text = "" if result is None else result.model_dump_json(by_alias=True, exclude_none=True)
     terminated = {"exitCode": 0, "reason": "Completed", "message": text}
-    status = {"name": stage, "state": {"terminated": terminated}}
+    status = {"name": stage, "imageID": image, "state": {"terminated": terminated}}
     pod(cluster, stage, {"phase": "Succeeded", "containerStatuses": [status]})
     verdict(cluster, stage, "Complete", "CompletionsReached", "")
 

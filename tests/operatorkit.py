@@ -29,6 +29,8 @@ from trimtab_local.layout import layout_from
 
 T = TypeVar("T")
 NOWHERE = {"trimtab.dev/nowhere": "true"}
+# What the node says of an image that was loaded into it.
+IMAGE_ID = "sha256:" + "f" * 64
 PLURALS = {
     "FineTuneJob": "finetunejobs",
     "ModelVersion": "modelversions",
@@ -264,7 +266,7 @@ def _container(pod: Any, state: Manifest) -> Manifest:
     return {
         "name": container.name,
         "image": container.image,
-        "imageID": "",
+        "imageID": IMAGE_ID if "terminated" in state else "",
         "ready": False,
         "restartCount": 0,
         "state": state,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests import builders
 from tests.operatorkit import (
+    IMAGE_ID,
     NOWHERE,
     OperatorProcess,
     Server,
@@ -79,6 +80,7 @@ def test_from_apply_to_a_version(server: Server, operator: OperatorProcess) -> N
     eventually(lambda: server.is_true(JOB, "tune", "Complete"))
     version = server.get("ModelVersion", "tiny-base-eeeeeeee")
     assert version["spec"]["artifact"]["uri"].endswith("e" * 64)
+    assert version["spec"]["lineage"]["imageDigest"] == IMAGE_ID
     job = server.get(JOB, "tune")
     assert job["status"]["modelVersion"] == "tiny-base-eeeeeeee"
     assert job["status"]["records"]["train"] == 8

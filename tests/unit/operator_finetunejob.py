@@ -1,82 +1,30 @@
-"""A FineTuneJob from `kubectl apply` to its ModelVersion, and every way in which it may not get there."""
+"""A FineTuneJob from `kubectl apply` to its ModelVersion."""
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from tests import batchjobs, builders
-from tests.fakes import Crash, FakeCluster, FakeWorld, settings, settle
+from tests.fakes import Crash, FakeCluster, FakeWorld, settings
+from tests.jobworld import (
+    DATA,
+    KEY,
+    MADE,
+    PREPARED,
+    TRAINED,
+    job,
+    prepared,
+    said,
+    trained,
+    visit,
+    world,
+)
 
 from trimtab_api import names
-from trimtab_api.documents import PrepareResult, RunFailure, TrainingResult
-from trimtab_api.documents.preparation import PreparedArtifact
-from trimtab_api.documents.training import TrainedArtifact
-from trimtab_api.v1alpha1 import FineTuneJob
-from trimtab_api.v1alpha1.common import Condition
-from trimtab_api.v1alpha1.finetunejob import Progress, RecordCounts
-from trimtab_api.v1alpha1.modelversion import ArtifactKind
-from trimtab_operator.domain.conditions import find
+from trimtab_api.v1alpha1.finetunejob import Progress
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
 from trimtab_operator.domain.finetunejob import children
-from trimtab_operator.domain.outcome import Done, Outcome, Retry
-from trimtab_operator.reconcilers.finetunejob import reconcile
-
-KEY = ("default", "tune")
-DATA = "sha256:" + "d" * 64
-MADE = "sha256:" + "e" * 64
-PREPARED = PrepareResult(
-    data=PreparedArtifact(
-        uri=f"oci://registry.internal:5000/trimtab/default/data@{DATA}", digest=DATA
-    ),
-    records=RecordCounts(read=10, kept=10, train=8, validation=1, test=1),
-)
-TRAINED = TrainingResult(
-    artifact=TrainedArtifact(
-        uri=f"oci://registry.internal:5000/trimtab/default/support-bot@{MADE}",
-        digest=MADE,
-        kind=ArtifactKind.ADAPTER,
-        rank=16,
-    ),
-    progress=Progress(percent=100, step=9, steps=9),
-)
-
-
-def world(*jobs: builders.Manifest, **parts: Any) -> FakeWorld:
-    fake = FakeWorld(**parts)
-    for manifest in jobs or [builders.fine_tune_job()]:
-        fake.cluster.add(manifest)
-    return fake
-
-
-async def visit(fake: FakeWorld, key: tuple[str, str] = KEY) -> Outcome:
-    return await settle(reconcile, key, fake)
-
-
-def job(fake: FakeWorld, key: tuple[str, str] = KEY) -> FineTuneJob:
-    found = fake.cluster.get(FineTuneJob, key)
-    assert found is not None
-    return found
-
-
-def said(fake: FakeWorld, kind: str) -> Condition:
-    found = find(job(fake).status.conditions, kind)
-    assert found is not None
-    return found
-
-
-async def prepared(fake: FakeWorld) -> FakeWorld:
-    await visit(fake)
-    batchjobs.succeeds(fake.cluster, "prepare", PREPARED)
-    await visit(fake)
-    return fake
-
-
-async def trained(fake: FakeWorld) -> FakeWorld:
-    await prepared(fake)
-    batchjobs.succeeds(fake.cluster, "train", TRAINED)
-    await visit(fake)
-    return fake
+from trimtab_operator.domain.outcome import Done, Retry
 
 
 async def test_first_the_references_are_resolved_by_a_job() -> None:
@@ -102,6 +50,69 @@ async def test_what_was_resolved_is_frozen_before_training_begins() -> None:
     train = batchjobs.job_of(fake.cluster, "train")
     container = train["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "trimtab/pipelines:dev"
+
+
+PULLED = "docker.io/trimtab/pipelines@sha256:" + "1" * 64
+LOADED = "sha256:" + "2" * 64
+
+
+async def prepared_on(image: str) -> FakeWorld:
+    """Resolved by a pod whose image its node calls so."""
+    fake = world()
+    await visit(fake)
+    batchjobs.succeeds(fake.cluster, "prepare", PREPARED, image=image)
+    await visit(fake)
+    return fake
+
+
+def trainer_image(fake: FakeWorld) -> str:
+    template = batchjobs.job_of(fake.cluster, "train")["spec"]["template"]
+    return str(template["spec"]["containers"][0]["image"])
+
+
+async def test_a_moved_tag_does_not_change_a_job_whose_first_pod_has_started() -> None:
+    fake = await prepared_on(PULLED)
+    resolved = job(fake).status.resolved
+    assert resolved is not None
+    assert (resolved.image, resolved.image_digest) == (PULLED, PULLED.partition("@")[2])
+    assert trainer_image(fake) == PULLED
+    batchjobs.succeeds(fake.cluster, "train", TRAINED, image=PULLED)
+    await visit(fake)
+    lineage = fake.cluster.one("ModelVersion")["spec"]["lineage"]
+    assert (lineage["image"], lineage["imageDigest"]) == (PULLED, PULLED.partition("@")[2])
+
+
+async def test_a_chart_that_changes_while_references_are_resolved_changes_nothing() -> None:
+    fake = world()
+    await visit(fake)
+    images = fake.settings.images.model_copy(update={"pipelines": "trimtab/pipelines:next"})
+    fake.settings = settings(images=images)
+    batchjobs.succeeds(fake.cluster, "prepare", PREPARED)
+    await visit(fake)
+    assert trainer_image(fake) == "trimtab/pipelines:dev"
+
+
+async def test_lineage_says_which_image_was_loaded_into_the_node() -> None:
+    fake = await prepared_on("sha256:" + "1" * 64)
+    assert trainer_image(fake) == "trimtab/pipelines:dev"
+    batchjobs.succeeds(fake.cluster, "train", TRAINED, image=LOADED)
+    await visit(fake)
+    lineage = fake.cluster.one("ModelVersion")["spec"]["lineage"]
+    assert (lineage["image"], lineage["imageDigest"]) == ("trimtab/pipelines:dev", LOADED)
+
+
+async def test_what_only_a_trainer_told_of_its_image_serves_the_next_trainer() -> None:
+    fake = await prepared_on("")
+    batchjobs.runs(fake.cluster, "train", image=PULLED)
+    before = batchjobs.job_of(fake.cluster, "train")
+    await visit(fake)
+    assert batchjobs.job_of(fake.cluster, "train") == before
+    batchjobs.fails(fake.cluster, "train", code=139)
+    await visit(fake)
+    request = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
+    fake.cluster.edit("FineTuneJob", KEY, request)
+    await visit(fake)
+    assert trainer_image(fake) == PULLED
 
 
 async def test_the_inputs_are_written_down_before_anything_follows_from_them() -> None:
@@ -202,228 +213,6 @@ async def test_a_version_of_that_name_with_other_content_is_a_failure() -> None:
     await trained(fake)
     assert said(fake, "Failed").reason == "VersionNameTaken"
     assert "choose another output.model" in said(fake, "Failed").message
-
-
-FAILURES: dict[str, tuple[Callable[[FakeCluster], None], str, str]] = {
-    "the program says why": (
-        lambda c: batchjobs.fails(
-            c,
-            "train",
-            code=42,
-            result=TrainingResult(
-                failure=RunFailure(reason="LossNotFinite", message="loss is nan at step 3")
-            ),
-        ),
-        "LossNotFinite",
-        "loss is nan at step 3",
-    ),
-    "the init container says why": (
-        lambda c: batchjobs.fails(
-            c,
-            "train",
-            code=42,
-            container="fetch",
-            result=TrainingResult(failure=RunFailure(reason="DiskFull", message="no space left")),
-        ),
-        "DiskFull",
-        "no space left",
-    ),
-    "the container used too much memory": (
-        lambda c: batchjobs.fails(c, "train", code=137, terminated={"reason": "OOMKilled"}),
-        "OutOfMemory",
-        "more memory than its limit",
-    ),
-    "the pod was evicted": (
-        lambda c: batchjobs.fails(
-            c, "train", code=137, reason="Evicted", message="node was low on disk"
-        ),
-        "Evicted",
-        "node was low on disk",
-    ),
-    "the program died without a word": (
-        lambda c: batchjobs.fails(
-            c, "train", code=139, terminated={"message": "Segmentation fault"}
-        ),
-        "ContainerFailed",
-        "exit code 139: Segmentation fault",
-    ),
-    "the deadline has passed": (
-        lambda c: batchjobs.verdict(c, "train", "Failed", "DeadlineExceeded", "too long"),
-        "DeadlineExceeded",
-        "activeDeadlineSeconds",
-    ),
-    "all pods have vanished": (
-        lambda c: batchjobs.verdict(c, "train", "Failed", "BackoffLimitExceeded", "the limit"),
-        "JobFailed",
-        "BackoffLimitExceeded: the limit",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", FAILURES)
-async def test_a_failure_is_told_with_its_reason_when(case: str) -> None:
-    happens, reason, words = FAILURES[case]
-    fake = await prepared(world())
-    happens(fake.cluster)
-    await visit(fake)
-    assert (said(fake, "Failed").status, said(fake, "Failed").reason) == ("True", reason)
-    failure = job(fake).status.failure
-    assert failure is not None
-    assert words in failure.message
-    assert said(fake, "Complete").status == "False"
-    assert not fake.cluster.of_kind("ModelVersion")
-
-
-OBSTACLES: dict[str, tuple[Callable[[FakeCluster], None], str, str]] = {
-    "no node is big enough": (
-        lambda c: batchjobs.is_unschedulable(c, "train", "0/3 nodes: Insufficient nvidia.com/gpu"),
-        "Unschedulable",
-        "0/3 nodes: Insufficient nvidia.com/gpu",
-    ),
-    "the image cannot be pulled": (
-        lambda c: batchjobs.waits(c, "train", "ImagePullBackOff", "manifest unknown"),
-        "ImagePullFailed",
-        "manifest unknown",
-    ),
-    "a Secret is missing": (
-        lambda c: batchjobs.waits(c, "train", "CreateContainerConfigError", 'secret "s" not found'),
-        "ContainerNotCreated",
-        'secret "s" not found',
-    ),
-}
-
-
-@pytest.mark.parametrize("case", OBSTACLES)
-async def test_what_keeps_the_pod_from_running_is_told_when(case: str) -> None:
-    happens, reason, words = OBSTACLES[case]
-    fake = await prepared(world())
-    happens(fake.cluster)
-    await visit(fake)
-    assert (said(fake, "Started").status, said(fake, "Started").reason) == ("False", reason)
-    assert words in said(fake, "Started").message
-    assert said(fake, "Failed").status == "False"
-
-
-async def test_bad_data_fails_the_job_at_once() -> None:
-    fake = world()
-    await visit(fake)
-    told = PrepareResult(failure=RunFailure(reason="DataMalformed", message="line 7: no JSON"))
-    batchjobs.fails(fake.cluster, "prepare", code=42, result=told)
-    await visit(fake)
-    assert said(fake, "Failed").reason == "DataMalformed"
-    assert job(fake).status.failure is not None
-
-
-async def test_a_failed_job_is_tried_again_on_request_with_its_inputs_and_volume() -> None:
-    fake = await prepared(world())
-    batchjobs.fails(fake.cluster, "train", code=139)
-    await visit(fake)
-    claim = fake.cluster.one("PersistentVolumeClaim")["metadata"]["name"]
-    failed = batchjobs.job_of(fake.cluster, "train")["metadata"]["name"]
-    request = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
-    fake.cluster.edit("FineTuneJob", KEY, request)
-    await visit(fake)
-    assert said(fake, "Failed").status == "False"
-    assert (job(fake).status.attempt, job(fake).status.retry) == (1, "1")
-    assert batchjobs.job_of(fake.cluster, "train")["metadata"]["name"] != failed
-    assert [j["metadata"]["name"] for j in fake.cluster.of_kind("Job")] != [failed]
-    assert fake.cluster.one("PersistentVolumeClaim")["metadata"]["name"] == claim
-    batchjobs.succeeds(fake.cluster, "train", TRAINED)
-    await visit(fake)
-    assert said(fake, "Complete").status == "True"
-    assert job(fake).status.failure is None
-
-
-async def test_a_request_is_served_once() -> None:
-    fake = await prepared(world())
-    batchjobs.fails(fake.cluster, "train", code=139)
-    await visit(fake)
-    fake.cluster.edit(
-        "FineTuneJob", KEY, {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
-    )
-    await visit(fake)
-    batchjobs.fails(fake.cluster, "train", code=139)
-    await visit(fake)
-    assert said(fake, "Failed").status == "True"
-    assert job(fake).status.attempt == 1
-
-
-async def test_a_registry_that_is_away_at_publish_costs_nothing() -> None:
-    fake = await prepared(world())
-    told = TrainingResult(failure=RunFailure(reason="RegistryUnreachable", message="refused"))
-    batchjobs.fails(fake.cluster, "train", result=told)
-    outcome = await visit(fake)
-    assert isinstance(outcome, Done)
-    assert outcome.again_after is not None
-    assert said(fake, "Failed").status == "False"
-    assert said(fake, "Started").reason == "RegistryUnreachable"
-    fake.clock.advance(seconds=outcome.again_after.total_seconds())
-    await visit(fake)
-    batchjobs.succeeds(fake.cluster, "train", TRAINED)
-    await visit(fake)
-    assert said(fake, "Complete").status == "True"
-
-
-async def test_a_suspended_job_starts_nothing() -> None:
-    fake = world(builders.fine_tune_job(suspend=True))
-    await visit(fake)
-    assert not fake.cluster.of_kind("Job")
-    assert said(fake, "Suspended").status == "True"
-
-
-async def test_suspend_and_resume_reach_the_job() -> None:
-    fake = await prepared(world())
-    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": True}})
-    await visit(fake)
-    assert batchjobs.job_of(fake.cluster, "train")["spec"]["suspend"] is True
-    assert said(fake, "Suspended").status == "True"
-    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": False}})
-    await visit(fake)
-    assert batchjobs.job_of(fake.cluster, "train")["spec"]["suspend"] is False
-    assert (said(fake, "Suspended").status, said(fake, "Suspended").reason) == ("False", "Resumed")
-
-
-def queued_job() -> builders.Manifest:
-    labels = {names.LABEL_KUEUE_QUEUE: "gpus"}
-    return builders.with_metadata(builders.fine_tune_job(), labels=labels)
-
-
-async def test_the_queue_label_is_passed_on_and_the_queue_is_left_alone() -> None:
-    fake = await prepared(world(queued_job()))
-    train = batchjobs.job_of(fake.cluster, "train")
-    assert train["metadata"]["labels"][names.LABEL_KUEUE_QUEUE] == "gpus"
-    key = ("default", train["metadata"]["name"])
-    fake.cluster.edit("Job", key, {"spec": {"suspend": True}})
-    await visit(fake)
-    assert fake.cluster.objects["Job", key]["spec"]["suspend"] is True
-    assert said(fake, "Started").reason == "Queued"
-
-
-async def test_a_queued_job_is_suspended_by_taking_it_away() -> None:
-    fake = await prepared(world(queued_job()))
-    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": True}})
-    await visit(fake)
-    stages = [j["metadata"]["labels"][names.LABEL_COMPONENT] for j in fake.cluster.of_kind("Job")]
-    assert stages == ["prepare"]
-    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": False}})
-    await visit(fake)
-    assert batchjobs.job_of(fake.cluster, "train")
-
-
-async def test_no_second_trainer_starts_while_one_still_writes_to_the_volume() -> None:
-    fake = await prepared(world(queued_job()))
-    batchjobs.runs(fake.cluster, "train")
-    ((_, pod_key),) = [k for k in fake.cluster.objects if k[0] == "Pod" and "train" in k[1][1]]
-    pod = fake.cluster.objects["Pod", pod_key]
-    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": True}})
-    await visit(fake)
-    fake.cluster.add(pod)
-    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": False}})
-    await visit(fake)
-    assert said(fake, "Started").reason == "Stopping"
-    fake.cluster.take_away("Pod", pod_key)
-    await visit(fake)
-    assert batchjobs.job_of(fake.cluster, "train")
 
 
 async def test_a_changed_deadline_reaches_the_running_job() -> None:

@@ -14,6 +14,14 @@ OCI_DIGEST_URI_PATTERN = r"^oci://[^@\s]+@sha256:[0-9a-f]{64}$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN, max_length=71)]
+ImageDigest = Annotated[
+    str,
+    Field(
+        max_length=71,
+        description="What a node has found under the image's name: the digest of the manifest that it has pulled, "
+        "or of the configuration where the image was loaded into the node.",
+    ),
+]
 ObjectName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 ]

@@ -10,6 +10,7 @@ from trimtab_api.rules import OWNER_NAME_LENGTH, exactly_one, immutable, model_a
 from trimtab_api.v1alpha1.common import (
     Condition,
     Gate,
+    ImageDigest,
     InlineDataset,
     ModelName,
     NamedReference,
@@ -288,8 +289,13 @@ class ResolvedInputs(ApiModel):
         str | None, Field(max_length=71, description="Digest of the prepared data.")
     ] = None
     image: Annotated[
-        str | None, Field(max_length=1024, description="Image of the training pod.")
+        str | None,
+        Field(
+            max_length=1024,
+            description="Image that the job's pods are given; by digest if a node has pulled it from a registry.",
+        ),
     ] = None
+    image_digest: ImageDigest | None = None
 
 
 class RecordCounts(ApiModel):

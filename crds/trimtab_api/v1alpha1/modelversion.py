@@ -13,6 +13,7 @@ from trimtab_api.v1alpha1.common import (
     Condition,
     Digest,
     Gate,
+    ImageDigest,
     Metric,
     ModelName,
     NamedReference,
@@ -97,6 +98,7 @@ class Lineage(ApiModel):
     image: Annotated[
         str | None, Field(max_length=1024, description="Image of the training pod.")
     ] = None
+    image_digest: ImageDigest | None = None
     seed: Annotated[int | None, Field(description="Seed.")] = None
     objective: Annotated[str | None, Field(max_length=32, description="Objective.")] = None
     method: Annotated[
@@ -252,8 +254,13 @@ class ModelVersionStatus(ApiModel):
     ] = None
     size_bytes: Annotated[int | None, Field(ge=0, description="Size of the artifact.")] = None
     image: Annotated[
-        str | None, Field(max_length=1024, description="Image of the evaluation pod, frozen.")
+        str | None,
+        Field(
+            max_length=1024,
+            description="Image that the evaluation pod is given; by digest if a node has pulled it from a registry.",
+        ),
     ] = None
+    image_digest: ImageDigest | None = None
 
 
 class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):

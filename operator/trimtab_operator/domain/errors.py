@@ -10,6 +10,7 @@ Adapters raise these and keep the library's error as the cause, so that reconcil
         * NameTaken           an object of that name belongs to somebody else
         * Forbidden           RBAC, quota or admission said no
         * Refused             the object is invalid for the API server
+        * NotLeader           nothing was sent: another replica leads, or may
     * PodError                a pod did not answer
     * ArtifactError           the registry's answer
         * ArtifactUnreachable  no answer: tried again
@@ -55,6 +56,10 @@ class Forbidden(ClusterError):
 
 class Refused(ClusterError):
     """The API server finds the object invalid."""
+
+
+class NotLeader(ClusterError):
+    """This replica may not write; another one leads, or may."""
 
 
 class PodError(TrimtabError):

@@ -91,6 +91,11 @@ class JobState:
         """Whether its pods are held back, by us or by a queue."""
         return bool(get(self.manifest, "spec", "suspend", default=False))
 
+    def image(self, container: str) -> str:
+        """The image that its pods are given for a container."""
+        containers = get(self.manifest, "spec", "template", "spec", "containers", default=[])
+        return next((str(c["image"]) for c in containers if c["name"] == container), "")
+
     def _condition(self, kind: str) -> Manifest | None:
         for each in get(self.manifest, "status", "conditions", default=[]):
             if each.get("type") == kind and each.get("status") == "True":

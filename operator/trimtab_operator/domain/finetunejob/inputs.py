@@ -12,7 +12,7 @@ from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.settings import Settings
+from trimtab_operator.domain.images import Image
 
 BASE_NOT_READY: Final = JobReason.BASE_MODEL_NOT_READY
 BASE_UNSUITABLE: Final = JobReason.BASE_MODEL_UNSUITABLE
@@ -63,8 +63,11 @@ def _of_version(name: str, version: ModelVersion | None) -> Base | Finding:
     return Base(version.spec.artifact.uri, version.spec.artifact.digest)
 
 
-def frozen(base: Base | None, result: PrepareResult, settings: Settings) -> ResolvedInputs | None:
-    """What the references mean, from now on; None when the result lacks a part."""
+def frozen(base: Base | None, result: PrepareResult, image: Image) -> ResolvedInputs | None:
+    """What the references mean, from now on; None when the result lacks a part.
+
+    `image` is that of the pod that has resolved them: the job goes on with it.
+    """
     if result.data is None:
         return None
     if base is None:
@@ -76,5 +79,6 @@ def frozen(base: Base | None, result: PrepareResult, settings: Settings) -> Reso
         base_model_digest=base.digest,
         dataset_uri=result.data.uri,
         dataset_digest=result.data.digest,
-        image=settings.images.pipelines,
+        image=image.reference,
+        image_digest=image.digest,
     )

@@ -24,6 +24,7 @@ from trimtab_operator.domain.finetunejob import children, inputs
 from trimtab_operator.domain.finetunejob import status as told
 from trimtab_operator.domain.finetunejob.status import Scribe
 from trimtab_operator.domain.finetunejob.version import model_version
+from trimtab_operator.domain.images import Image, observed
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 from trimtab_operator.domain.observation import (
     JobState,
@@ -134,14 +135,17 @@ def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) 
         if base.is_unknown:
             return Plan(scribe.waiting(job.status, base.reason, base.message))
         return _failed(job, Failure(reason=base.reason, message=base.message), now)
-    if seen.prepared is not None:
-        frozen = inputs.frozen(base, seen.prepared, settings)
+    stage = seen.job(children.job_name(job, names.PREPARE, job.status.attempt))
+    if stage is not None and seen.prepared is not None:
+        image = observed(
+            Image.of(stage.image(names.PREPARE)), pods_of(stage.name, seen.pods), {names.PREPARE}
+        )
+        frozen = inputs.frozen(base, seen.prepared, image)
         if frozen is not None:
             status = scribe.resolved(job.status, frozen, seen.prepared)
             resolved = job.model_copy(update={"status": status})
             todo = _training(resolved, seen, settings, now)
             return replace(todo, decision=todo.decision or status)
-    stage = seen.job(children.job_name(job, names.PREPARE, job.status.attempt))
     if stage is None:
         if job.spec.suspend:
             return Plan(scribe.waiting(job.status, told.ON_REQUEST, "spec.suspend is true"))
@@ -156,6 +160,7 @@ def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) 
 
 
 def _training(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
+    job = _with_image(job, seen)
     if seen.trained is not None and seen.trained.artifact is not None:
         return _completed(job, seen, now)
     stage = seen.job(children.job_name(job, names.TRAIN, job.status.attempt))
@@ -171,6 +176,23 @@ def _training(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -
         scribe.waiting(job.status, told.PENDING, "the training pod is being started"),
         create=tuple(children.training(job, settings)),
     )
+
+
+def _with_image(job: FineTuneJob, seen: Seen) -> FineTuneJob:
+    """The job with what its pods say about their image, where that was not known before.
+
+    A Job that exists keeps the reference that it was made with. A better one serves the next Job:
+    after a suspension under Kueue, or of another attempt.
+    """
+    resolved = job.status.resolved
+    if resolved is None or not resolved.image:
+        return job
+    pods = pods_of(children.job_name(job, names.TRAIN, job.status.attempt), seen.pods)
+    before = Image(resolved.image, resolved.image_digest)
+    image = observed(before, pods, {children.FETCH, names.TRAIN})
+    changes = {"image": image.reference, "image_digest": image.digest}
+    status = job.status.model_copy(update={"resolved": resolved.model_copy(update=changes)})
+    return job.model_copy(update={"status": status})
 
 
 def _completed(job: FineTuneJob, seen: Seen, now: datetime) -> Plan:

@@ -67,6 +67,7 @@ def _lineage(job: FineTuneJob) -> Lineage:
     return Lineage(
         dataset=dataset,
         image=resolved.image,
+        image_digest=resolved.image_digest,
         seed=spec.hyperparameters.seed,
         objective=spec.objective,
         method=method,

@@ -18,9 +18,11 @@ from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
+from trimtab_operator.domain import images
 from trimtab_operator.domain.conditions import condition, find, moment_of, with_conditions
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
+from trimtab_operator.domain.images import Image
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.modelversion import evaluation, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
@@ -122,6 +124,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         decision = version.status.model_copy(
             update={
                 "image": status.image,
+                "image_digest": status.image_digest,
                 "base_uri": status.base_uri,
                 "base_digest": status.base_digest,
             }
@@ -256,7 +259,7 @@ def _status(
         "InUse": _in_use(observed),
     }
     conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
-    before = version.status
+    before, image = version.status, _image(observed, judgement, settings)
     return ModelVersionStatus(
         observed_generation=version.metadata.generation,
         conditions=with_conditions(before.conditions, conditions),
@@ -265,8 +268,18 @@ def _status(
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
         size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
-        image=evaluation.image(version, settings) if judgement.create else before.image,
+        image=image.reference or None,
+        image_digest=image.digest,
     )
+
+
+def _image(seen: Observed, judgement: _Judgement, settings: Settings) -> Image:
+    """Fixed by what a node says of it: the Job that exists stays as it is, the next one uses it."""
+    version, status = seen.version, seen.version.status
+    if judgement.create:
+        return Image.of(evaluation.image(version, settings))
+    pods = pods_of(evaluation.job_name(version), seen.pods)
+    return images.observed(Image(status.image or "", status.image_digest), pods, {names.EVALUATE})
 
 
 def _events(version: ModelVersion, status: ModelVersionStatus) -> tuple[Event, ...]:
