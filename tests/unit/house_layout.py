@@ -1,8 +1,12 @@
 """Rules of the repository itself that no other tool holds."""
 
+import ast
 import re
+import sys
 import tomllib
+from collections.abc import Iterator
 from fnmatch import fnmatch
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -46,6 +50,74 @@ def test_the_engine_stands_on_the_same_torch_layer_as_training() -> None:
 def test_no_training_stack_in(name: str) -> None:
     heavy = {"torch", "transformers", "numpy", "triton"}
     assert heavy.isdisjoint(versions(TOP / f"requirements/{name}.txt"))
+
+
+# Modules that are a published part of another package that a program lists.
+PARTS = {
+    "botocore": "boto3",
+    "httptools": "uvicorn",
+    "pydantic_core": "pydantic",
+    "starlette": "fastapi",
+    "uvloop": "uvicorn",
+    "yarl": "aiohttp",
+}
+
+
+def listed(*extras: str) -> set[str]:
+    """Names of the packages in these extras, and in the extras of ours that they list."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+    lines: list[str] = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    found: set[str] = set()
+    for line in lines:
+        name, *more = re.split(r"[^\w-]+", line.partition("]")[0])
+        found |= listed(*more) if name == project["name"] else {name}
+    return found
+
+
+def spelt(package: str) -> str:
+    """A package's name as we write it."""
+    return package.lower().replace("_", "-")
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level modules that run-time code below the folder imports."""
+    found: set[str] = set()
+    for file in folder.rglob("*.py"):
+        for node in _at_run_time(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(str(node.module).partition(".")[0])
+    return found
+
+
+def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _at_run_time(child)
+
+
+@pytest.mark.parametrize(
+    ("folder", "extra"),
+    [
+        ("operator/trimtab_operator", "operator"),
+        ("serving/trimtab_serving", "serving"),
+        ("pipelines/trimtab_pipelines", "pipelines"),
+        ("local/trimtab_local", "local"),
+        ("examples", "local"),
+    ],
+)
+def test_what_a_program_imports_is_listed_and_does_not_just_come_along(
+    folder: str, extra: str
+) -> None:
+    ours = {path.name for path in TOP.glob("*/trimtab_*")} | {"examples"}
+    foreign = imported(TOP / folder) - ours - sys.stdlib_module_names
+    packages, allowed = packages_distributions(), listed(extra)
+    missing = {m for m in foreign if not allowed & {PARTS.get(m, ""), *map(spelt, packages[m])}}
+    assert missing == set()
 
 
 def test_the_folder_operator_never_becomes_a_package() -> None:
