@@ -246,6 +246,7 @@ def write_configuration(layout: Layout) -> None:
     host = checks.look_at_host()
     registries = layout.config / "registries" / f"{REGISTRY_NAME}:{REGISTRY_PORT}"
     files = {
+        layout.config / "audit-policy.json": render.audit_policy(),
         layout.config / "Corefile": render.corefile(layout),
         layout.config / "cni" / "10-trimtab.conflist": render.cni(layout),
         layout.config / "containerd.toml": render.containerd(layout, host),

@@ -102,6 +102,7 @@ def _etcd(layout: Layout) -> Component:
 
 def _api_server(layout: Layout) -> Component:
     held = layout.certificates
+    audit_policy = layout.config / "audit-policy.json"
     flags = (
         f"--advertise-address={NODE_ADDRESS}",
         f"--secure-port={API_PORT}",
@@ -123,11 +124,20 @@ def _api_server(layout: Layout) -> Component:
         # Only one API server: its leases and its profile would cost and tell nothing.
         "--profiling=false",
         "--shutdown-delay-duration=0s",
+        f"--audit-policy-file={audit_policy}",
+        f"--audit-log-path={layout.audit_log}",
+        "--audit-log-maxsize=50",  # MB
+        "--audit-log-maxbackup=2",
     )
     return Component(
         "api-server",
         _kube(layout, "kube-apiserver", flags),
-        reads=(held / "ca.crt", held / "api-server.crt", held / "service-accounts.key"),
+        reads=(
+            held / "ca.crt",
+            held / "api-server.crt",
+            held / "service-accounts.key",
+            audit_policy,
+        ),
         memory_mib=500,
         ready=Url(API_PORT, "/readyz", NODE_ADDRESS, tls=True),
         after=("etcd",),

@@ -67,6 +67,11 @@ class Layout:
         return self.home / "logs"
 
     @property
+    def audit_log(self) -> Path:
+        """Who has changed what, one line of JSON each; no contents."""
+        return self.logs / "audit.log"
+
+    @property
     def pod_logs(self) -> Path:
         return self.home / "pod-logs"
 

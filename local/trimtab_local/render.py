@@ -51,6 +51,19 @@ def kubeconfig(server: str, authority: bytes, certificate: bytes, key: bytes) ->
     )
 
 
+def audit_policy() -> str:
+    """Writes, by whom and when, without their contents; reads would be most of the log."""
+    writes = ["create", "update", "patch", "delete", "deletecollection"]
+    return _json(
+        {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "verbs": writes}, {"level": "None"}],
+        }
+    )
+
+
 def kubelet(layout: Layout, host: Host) -> str:
     certificates = layout.certificates
     return _json(

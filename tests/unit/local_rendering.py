@@ -26,6 +26,14 @@ def test_a_kubeconfig_carries_its_certificates_inside() -> None:
     assert config["current-context"] == config["contexts"][0]["name"]
 
 
+def test_the_audit_log_tells_of_every_write_and_of_no_contents() -> None:
+    policy = json.loads(render.audit_policy())
+    written, rest = policy["rules"]
+    assert written["level"] == "Metadata"
+    assert set(written["verbs"]) >= {"create", "update", "patch", "delete"}
+    assert rest == {"level": "None"}
+
+
 @pytest.mark.parametrize(
     ("may_lower", "restricted", "kubelet_score"),
     [
