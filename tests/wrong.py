@@ -211,6 +211,14 @@ JOBS: Wrong = {
         fine_tune_job(resources={"memory": "32GB"}),
         ("spec.resources.memory", "should match"),
     ),
+    "training on several GPUs": (
+        fine_tune_job(resources={"gpus": 2}),
+        ("spec.resources.gpus", "resources.gpus must be 0 or 1", "set gpus: 1"),
+    ),
+    "fewer than no GPUs": (
+        fine_tune_job(resources={"gpus": -1}),
+        ("spec.resources.gpus", "greater than or equal to 0"),
+    ),
     "an output that is no label": (
         fine_tune_job(output={"model": "Support_Bot"}),
         ("spec.output.model", "should match"),
@@ -265,6 +273,10 @@ VERSIONS: Wrong = {
     "a report by tag": (
         model_version(evaluation={"report": f"oci://{REGISTRY}/a:report"}),
         ("spec.evaluation.report", "sha256"),
+    ),
+    "an evaluation on several GPUs": (
+        model_version(evaluation={"resources": {"gpus": 2}}),
+        ("spec.evaluation.resources.gpus", "resources.gpus must be 0 or 1", "set gpus: 1"),
     ),
     "a version without a model": (model_version(model=None), ("spec.model", "Required value")),
     "a version with a long name": (

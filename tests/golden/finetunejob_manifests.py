@@ -36,7 +36,7 @@ FROM_OUTSIDE: dict[str, Any] = {
             {"uri": "configmap://pairs/train.jsonl"},
         ]
     ),
-    "resources": {"gpus": 2, "cpu": "4", "memory": "32Gi"},
+    "resources": {"gpus": 1, "cpu": "4", "memory": "32Gi"},
     "storage": {"size": "50Gi", "className": "fast"},
     "pod": {
         "nodeSelector": {"gpu": "h200"},

@@ -9,6 +9,13 @@ from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.modelversion.plan import Observed, plan
 from trimtab_operator.settings import RegistrySettings
 
+ON_A_GPU = {
+    "resources": {"gpus": 1, "cpu": "4", "memory": "32Gi"},
+    "pod": {
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "imagePullSecrets": [{"name": "pull"}],
+    },
+}
 CASES: list[tuple[str, ModelVersion]] = [
     (
         "modelversion-adapter",
@@ -17,7 +24,7 @@ CASES: list[tuple[str, ModelVersion]] = [
             labels={"kueue.x-k8s.io/queue-name": "cpus"},
         ),
     ),
-    ("modelversion-full", a_version("base-1", model="base", kind="Full")),
+    ("modelversion-full", a_version("base-1", model="base", kind="Full", evaluation=ON_A_GPU)),
 ]
 
 

@@ -8,6 +8,7 @@ from tests.fakes import FakeWorld, settle
 from tests.servingbuilders import NAMESPACE, a_version, uri_of
 from tests.versionworld import KEY, seen, told, world_of
 
+from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
 from trimtab_operator.domain.outcome import Retry
 from trimtab_operator.reconcilers.modelversion import reconcile
@@ -83,6 +84,33 @@ async def test_without_a_report_a_pod_evaluates_and_its_word_counts() -> None:
     assert status.evaluation is not None
     assert [g.message for g in status.evaluation.gates] == ["RougeL 0.4 is at least 0.3"]
     assert (status.evaluation.report, status.size_bytes) == (uri_of("report"), 7)
+
+
+async def test_an_evaluation_requests_something_and_limits_nothing_by_default() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    container = fake.cluster.one("Job")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"] == {"requests": {"cpu": "250m", "memory": "1Gi"}}
+
+
+async def test_an_evaluation_on_a_gpu_is_told_that_it_has_one() -> None:
+    fake = world_of(a_version(evaluation={"resources": {"gpus": 1}}))
+    await settle(reconcile, KEY, fake)
+    container = fake.cluster.one("Job")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    task = json.loads(fake.cluster.one("ConfigMap")["data"]["run.json"])
+    assert task["gpus"] == 1
+
+
+async def test_an_evaluation_that_a_queue_holds_back_is_not_said_to_be_at_work() -> None:
+    fake = world_of(a_version(labels={"kueue.x-k8s.io/queue-name": "gpus"}))
+    await settle(reconcile, KEY, fake)
+    name = fake.cluster.one("Job")["metadata"]["name"]
+    fake.cluster.edit("Job", (NAMESPACE, name), {"spec": {"suspend": True}})
+    await settle(reconcile, KEY, fake)
+    ready = find(seen(fake).status.conditions, "Ready")
+    assert ready is not None
+    assert "queue" in ready.message
 
 
 async def test_an_evaluation_that_is_tried_again_keeps_its_image_although_the_tag_has_moved() -> (

@@ -165,6 +165,20 @@ async def test_the_result_becomes_a_model_version_named_by_its_content() -> None
     assert said(fake, "Failed").status == "False"
 
 
+async def test_what_was_trained_on_a_gpu_is_judged_on_one() -> None:
+    tolerated = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    manifest = builders.fine_tune_job(
+        resources={"gpus": 1, "memory": "32Gi"}, pod={"tolerations": tolerated}
+    )
+    labels = {names.LABEL_KUEUE_QUEUE: "gpus"}
+    fake = await trained(world(builders.with_metadata(manifest, labels=labels)))
+    version = fake.cluster.one("ModelVersion")
+    evaluation = version["spec"]["evaluation"]
+    assert evaluation["resources"] == {"gpus": 1, "cpu": "250m", "memory": "32Gi"}
+    assert evaluation["pod"]["tolerations"] == tolerated
+    assert version["metadata"]["labels"][names.LABEL_KUEUE_QUEUE] == "gpus"
+
+
 async def test_the_result_is_read_from_the_registry_where_the_pod_is_gone() -> None:
     fake = await prepared(world())
     uri = children.result_uri(job(fake), "train", fake.settings)

@@ -28,6 +28,15 @@ ObjectName = Annotated[
 # Public model names become parts of object names and label values, so they stay short labels.
 ModelName = Annotated[str, Field(min_length=1, max_length=50, pattern=NAME_PATTERN)]
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+Quantity = Annotated[
+    str, Field(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
+]
+
+ONE_GPU = Rule(
+    "self.gpus <= 1",
+    "resources.gpus must be 0 or 1, because nothing is trained or evaluated on several GPUs yet; set gpus: 1",
+    at=".gpus",
+)
 
 
 class ConditionStatus(StrEnum):

@@ -8,6 +8,7 @@ from trimtab_api.definition import AGE, Column, Definition, message_of, reason_o
 from trimtab_api.model import MAP_BY_TYPE, TIMESTAMP, ApiModel, Rule
 from trimtab_api.rules import OWNER_NAME_LENGTH, exactly_one, immutable, model_address, short_name
 from trimtab_api.v1alpha1.common import (
+    ONE_GPU,
     Condition,
     Gate,
     ImageDigest,
@@ -15,6 +16,7 @@ from trimtab_api.v1alpha1.common import (
     ModelName,
     NamedReference,
     PodOverrides,
+    Quantity,
     Resource,
     SecretReference,
     Uri,
@@ -36,7 +38,6 @@ from trimtab_api.v1alpha1.training import (
 )
 
 __all__ = [
-    "QUANTITY",
     "Architecture",
     "BaseModelSource",
     "DatasetReference",
@@ -64,8 +65,6 @@ __all__ = [
     "TargetModules",
     "TrainingMethod",
 ]
-
-QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 
 class BaseModelSource(ApiModel):
@@ -131,29 +130,21 @@ class Output(ApiModel):
 class Resources(ApiModel):
     """What the training pod asks the cluster for."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (ONE_GPU,)
+
     gpus: Annotated[
-        int, Field(ge=0, le=16, description="GPUs (nvidia.com/gpu); 0 trains on the CPU.")
+        int, Field(ge=0, description="GPUs (nvidia.com/gpu): 1, or 0 to train on the CPU.")
     ] = 1
-    cpu: Annotated[
-        str | None,
-        Field(max_length=16, pattern=QUANTITY, description="CPU request, for example 4 or 500m."),
-    ] = None
+    cpu: Annotated[Quantity | None, Field(description="CPU request, for example 4 or 500m.")] = None
     memory: Annotated[
-        str | None,
-        Field(
-            max_length=16,
-            pattern=QUANTITY,
-            description="Memory request and limit, for example 32Gi.",
-        ),
+        Quantity | None, Field(description="Memory request and limit, for example 32Gi.")
     ] = None
 
 
 class Storage(ApiModel):
     """The volume of the job: data, checkpoints, output. It goes with the job."""
 
-    size: Annotated[
-        str, Field(max_length=16, pattern=QUANTITY, description="Size of the claim.")
-    ] = "10Gi"
+    size: Annotated[Quantity, Field(description="Size of the claim.")] = "10Gi"
     class_name: Annotated[
         str | None,
         Field(max_length=253, description="StorageClass; empty means the cluster's default."),
@@ -224,11 +215,17 @@ class FineTuneJobSpec(ApiModel):
         JobEvaluation()
     )
     output: Annotated[Output, Field(description="What the run makes.")]
-    resources: Annotated[Resources, Field(description="What the pod asks for.")] = Resources()
+    resources: Annotated[
+        Resources,
+        Field(
+            description="What the training pod asks for, and the evaluation of the result with it."
+        ),
+    ] = Resources()
     storage: Annotated[Storage, Field(description="The job's volume.")] = Storage()
-    pod: Annotated[PodOverrides, Field(description="Scheduling and environment of the pods.")] = (
-        PodOverrides()
-    )
+    pod: Annotated[
+        PodOverrides,
+        Field(description="Scheduling and environment of the pods, the evaluation's too."),
+    ] = PodOverrides()
     suspend: Annotated[
         bool,
         Field(

@@ -14,11 +14,11 @@ from trimtab_api.v1alpha1.common import (
     NamedReference,
     ObjectName,
     PodOverrides,
+    Quantity,
     Resource,
     SecretReference,
     Uri,
 )
-from trimtab_api.v1alpha1.finetunejob import QUANTITY
 
 
 class ServedBase(ApiModel):
@@ -101,12 +101,8 @@ class Engine(ApiModel):
         ),
     ] = None
     dtype: Annotated[Dtype, Field(description="Number format.")] = Dtype.AUTO
-    cpu: Annotated[
-        str | None, Field(max_length=16, pattern=QUANTITY, description="CPU request.")
-    ] = None
-    memory: Annotated[
-        str | None, Field(max_length=16, pattern=QUANTITY, description="Memory request and limit.")
-    ] = None
+    cpu: Annotated[Quantity | None, Field(description="CPU request.")] = None
+    memory: Annotated[Quantity | None, Field(description="Memory request and limit.")] = None
     adapters: Annotated[AdapterSlots, Field(description="Room for adapters.")] = AdapterSlots()
 
 

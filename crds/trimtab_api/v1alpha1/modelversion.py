@@ -10,6 +10,7 @@ from trimtab_api.model import MAP_BY_TYPE, ApiModel, Rule
 from trimtab_api.rules import LABEL_LENGTH, exactly_one, short_name
 from trimtab_api.v1alpha1.common import (
     OCI_DIGEST_URI_PATTERN,
+    ONE_GPU,
     Condition,
     Digest,
     Gate,
@@ -17,6 +18,8 @@ from trimtab_api.v1alpha1.common import (
     Metric,
     ModelName,
     NamedReference,
+    PodOverrides,
+    Quantity,
     Resource,
     Uri,
 )
@@ -125,6 +128,24 @@ class EvaluationDataset(ApiModel):
     ]
 
 
+class EvaluationResources(ApiModel):
+    """What the evaluation pod asks the cluster for."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (ONE_GPU,)
+
+    gpus: Annotated[
+        int, Field(ge=0, description="GPUs (nvidia.com/gpu): 1, or 0 to evaluate on the CPU.")
+    ] = 0
+    cpu: Annotated[Quantity, Field(description="CPU request, for example 4 or 500m.")] = "250m"
+    memory: Annotated[
+        Quantity,
+        Field(
+            description="Memory request, for example 32Gi. It is no limit: an evaluation may hold more of the model "
+            "than its training did."
+        ),
+    ] = "1Gi"
+
+
 class VersionEvaluation(ApiModel):
     """What the version must show. A report that is there is verified, not made again."""
 
@@ -143,6 +164,16 @@ class VersionEvaluation(ApiModel):
             description="A report about this very artifact.",
         ),
     ] = None
+    resources: Annotated[
+        EvaluationResources,
+        Field(description="What the evaluation pod asks for; a job hands on its own."),
+    ] = EvaluationResources()
+    pod: Annotated[
+        PodOverrides,
+        Field(
+            description="Scheduling and environment of the evaluation pod; a job hands on its own."
+        ),
+    ] = PodOverrides()
 
 
 class ModelVersionSpec(ApiModel):

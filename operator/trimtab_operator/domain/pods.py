@@ -99,14 +99,22 @@ def pod_security(settings: Settings) -> Manifest:
     }
 
 
-def resources(gpus: int = 0, cpu: str | None = None, memory: str | None = None) -> Manifest:
+def resources(
+    gpus: int = 0,
+    cpu: str | None = None,
+    memory: str | None = None,
+    *,
+    is_memory_limited: bool = True,
+) -> Manifest:
     """Requests and limits: memory and GPUs are both; a CPU limit would only slow things down."""
     requests: Manifest = {}
     limits: Manifest = {}
     if cpu:
         requests["cpu"] = cpu
     if memory:
-        requests["memory"] = limits["memory"] = memory
+        requests["memory"] = memory
+    if memory and is_memory_limited:
+        limits["memory"] = memory
     if gpus:
         requests[GPU_RESOURCE] = limits[GPU_RESOURCE] = str(gpus)
     return {k: v for k, v in (("requests", requests), ("limits", limits)) if v}

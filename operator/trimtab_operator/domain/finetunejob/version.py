@@ -9,6 +9,7 @@ from trimtab_api.v1alpha1.modelversion import (
     Artifact,
     ArtifactKind,
     EvaluationDataset,
+    EvaluationResources,
     Lineage,
     LineageDataset,
     ModelVersionSpec,
@@ -36,7 +37,7 @@ def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
         "metadata": {
             "name": version_name(job.spec.output.model, made.digest),
             "namespace": job.metadata.namespace,
-            "labels": {names.LABEL_MODEL: job.spec.output.model},
+            "labels": {names.LABEL_MODEL: job.spec.output.model, **_queue(job)},
         },
         "spec": spec.to_wire(),
     }
@@ -96,4 +97,16 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
     return VersionEvaluation(
         dataset=EvaluationDataset(uri=uri) if uri and has_test else None,
         gates=job.spec.evaluation.gates,
+        resources=_evaluation_resources(job),
+        pod=job.spec.pod,
     )
+
+
+def _evaluation_resources(job: FineTuneJob) -> EvaluationResources:
+    """A model that takes a GPU to be trained takes one to be judged, under the same quota."""
+    return EvaluationResources.model_validate(job.spec.resources.to_wire())
+
+
+def _queue(job: FineTuneJob) -> dict[str, str]:
+    queue = job.metadata.labels.get(names.LABEL_KUEUE_QUEUE)
+    return {names.LABEL_KUEUE_QUEUE: queue} if queue else {}

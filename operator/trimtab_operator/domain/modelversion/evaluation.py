@@ -57,6 +57,7 @@ def run_document(
         if is_full
         else None,
         data=Stored(uri=data.uri, digest=data.uri.rpartition("@")[2]) if data else None,
+        gpus=version.spec.evaluation.resources.gpus,
         output=Output(
             repository=repository(version, settings),
             result_tag=tag(version),
@@ -114,19 +115,21 @@ def children(
     for mounted, volume in ((document.base, "base"), (document.mounted, "candidate")):
         if mounted:
             mounts.append(pods.model_image(volume, mounted.path, mounted.uri, settings))
+    wants = version.spec.evaluation.resources
     container = pods.container(
         names.EVALUATE,
         image(version, settings),
         ["python", "-m", "trimtab_pipelines", names.EVALUATE],
         mounts,
         settings,
+        wants=pods.resources(wants.gpus, wants.cpu, wants.memory, is_memory_limited=False),
     )
     job = pods.task_job(
         KIND,
         version,
         names.EVALUATE,
         name,
-        pods.pod_spec([container], mounts, settings),
+        pods.pod_spec([container], mounts, settings, overrides=version.spec.evaluation.pod),
         backoff_limit=BACKOFF_LIMIT,
         labels=_passed_on(version),
     )

@@ -207,9 +207,10 @@ def _by_job(
         found = obstacle(pods)
         if found is not None:
             return _Judgement(unknown(found.reason, found.message), delete=outdated)
-        return _Judgement(
-            unknown(VersionReason.EVALUATING, "the evaluation pod is at work"), delete=outdated
-        )
+        told = "a queue holds the evaluation pod back until there is room"
+        if pods or not state.is_suspended:
+            told = "the evaluation pod is at work"
+        return _Judgement(unknown(VersionReason.EVALUATING, told), delete=outdated)
     if not state.is_complete:
         before = None if pods else remembered_failure(version)
         if before is not None:
