@@ -62,7 +62,9 @@ def demo(output: Path) -> None:
         "Fine-tuning with LoRA",
     )
     tuned = steps.evaluated(kube, version)
-    service = steps.serve(kube, steps.rendered("3-service.yaml", BASE=base, **values), "docs")
+    service = steps.serve(
+        kube, steps.rendered("3-service.yaml", BASE=base, VERSION=version, **values), "docs"
+    )
     picture = output / "loss.svg"
     draw(steps.remembered([base_curve, tuned_curve], output / "losses.json"), picture)
     show.everything(place, tuned, service, picture)

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 
 Object = dict[str, Any]
+# What the rules in our CRDs say about a field that is fixed for an object's life.
+_FIXED = "cannot be changed"
 
 
 class CommandFailed(Exception):
@@ -52,6 +54,23 @@ class Kube:
     def apply(self, manifest: str) -> None:
         """Server-side apply of YAML."""
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=manifest)
+
+    def replace(self, manifest: str) -> bool:
+        """Apply; what may not be changed in place is deleted and made anew. Whether it had to be."""
+        try:
+            self.apply(manifest)
+        except CommandFailed as refusal:
+            if _FIXED not in str(refusal):
+                raise
+        else:
+            return False
+        self.delete(manifest)
+        self.apply(manifest)
+        return True
+
+    def delete(self, manifest: str) -> None:
+        """Delete what the YAML names, and wait until it is gone."""
+        self.kubectl("delete", "--ignore-not-found", "--timeout=120s", "-f", "-", text=manifest)
 
     @contextlib.contextmanager
     def forwarded(self, service: str, port: int, local: int | None = None) -> Iterator[str]:
@@ -118,6 +137,12 @@ def condition(found: Object | None, kind: str) -> Object:
         "message": "not reported yet",
     }
     return next((c for c in conditions if c["type"] == kind), unknown)
+
+
+def holds(found: Object | None, state: Object) -> bool:
+    """Whether the condition is True of the spec as it is now, not of an earlier one."""
+    generation = (found or {}).get("metadata", {}).get("generation", 0)
+    return bool(state["status"] == "True" and state.get("observedGeneration", 0) >= generation)
 
 
 def wait(look: Callable[[], bool], seconds: float, what: str, every: float = 1.0) -> None:

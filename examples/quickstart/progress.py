@@ -27,6 +27,11 @@ class Step:
         self._detail = detail
         self._draw()
 
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        sys.stdout.write(f"\r\x1b[2K  {text}\n" if self._live else f"  {text}\n")
+        self._draw()
+
     def finish(self, outcome: str) -> None:
         """Print the step's last line."""
         line = f"{'✓' if outcome == 'done' else '✗'} {self._title} ({self._seconds()}) {self._detail}".rstrip()

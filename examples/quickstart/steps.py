@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 
 from examples.quickstart import harvest
-from examples.quickstart.kube import CommandFailed, Kube, Object, condition, wait
+from examples.quickstart.kube import CommandFailed, Kube, Object, condition, holds, wait
 from examples.quickstart.plot import Curve
 from examples.quickstart.progress import Step, step
 from examples.quickstart.target import Target
@@ -47,7 +47,11 @@ def train(kube: Kube, name: str, manifest: str, title: str) -> tuple[str, Curve]
     """Apply the FineTuneJob, follow it to its end; its ModelVersion and its losses."""
     losses: dict[int, float] = {}
     with step(title) as shown:
-        kube.apply(manifest)
+        if condition(kube.get("finetunejob", name), "Failed")["status"] == "True":
+            # It would go on with the image that it began with, which may be what was wrong.
+            kube.delete(manifest)
+            shown.note(f"FineTuneJob {name} of an earlier run failed and is made anew.")
+        _put(kube, manifest, f"FineTuneJob {name}", shown)
         wait(
             lambda: _followed(kube, name, losses, shown),
             TRAINING_SECONDS,
@@ -82,7 +86,7 @@ def evaluated(kube: Kube, version: str) -> Object:
 def serve(kube: Kube, manifest: str, name: str) -> Object:
     """Apply the InferenceService, wait until a real request was answered; the object."""
     with step("Serving: vLLM engine, adapter, gateway") as shown:
-        kube.apply(manifest)
+        _put(kube, manifest, f"InferenceService {name}", shown)
 
         def ready() -> bool:
             found = kube.get("inferenceservice", name)
@@ -90,7 +94,7 @@ def serve(kube: Kube, manifest: str, name: str) -> Object:
                 condition(found, kind)
                 for kind in ("EngineReady", "AdaptersReady", "GatewayReady", "Ready")
             ]
-            behind = next((s for s in states if s["status"] != "True"), None)
+            behind = next((s for s in states if not holds(found, s)), None)
             shown.say(
                 f"{behind['type']}: {behind['message']}" if behind else "a request was answered"
             )
@@ -98,6 +102,11 @@ def serve(kube: Kube, manifest: str, name: str) -> Object:
 
         wait(ready, SERVING_SECONDS, f"InferenceService {name} Ready")
     return kube.get("inferenceservice", name) or {}
+
+
+def _put(kube: Kube, manifest: str, name: str, shown: Step) -> None:
+    if kube.replace(manifest):
+        shown.note(f"{name} of an earlier run had another spec, which is fixed: it is made anew.")
 
 
 def rendered(name: str, **values: str) -> str:
