@@ -179,6 +179,46 @@ async def test_what_was_trained_on_a_gpu_is_judged_on_one() -> None:
     assert version["metadata"]["labels"][names.LABEL_KUEUE_QUEUE] == "gpus"
 
 
+async def cut(manifest: builders.Manifest, **counts: int) -> FakeWorld:
+    """A job whose trainer had to cut records."""
+    fake = await prepared(world(manifest))
+    key = ("default", manifest["metadata"]["name"])
+    batchjobs.succeeds(fake.cluster, "train", TRAINED.model_copy(update=counts))
+    await visit(fake, key)
+    return fake
+
+
+async def test_records_that_were_cut_are_counted_and_told_once() -> None:
+    fake = await cut(builders.fine_tune_job(), cut=3, dropped=1)
+    records = job(fake).status.records
+    assert records is not None
+    assert (records.train, records.cut, records.dropped) == (8, 3, 1)
+    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"ttlSecondsAfterFinished": 600}})
+    await visit(fake)
+    (event,) = [e for e in fake.cluster.events.values() if e.reason == "RecordsCut"]
+    assert event.type == "Warning"
+    assert "3 of 8 training records are longer" in event.message
+    assert "1 had no answer left" in event.message
+    assert "raise maxLength" in event.message
+
+
+async def test_where_nothing_was_cut_nothing_is_told() -> None:
+    fake = await cut(builders.fine_tune_job(), cut=0, dropped=0)
+    records = job(fake).status.records
+    assert records is not None
+    assert (records.cut, records.dropped) == (0, 0)
+    assert "RecordsCut" not in {e.reason for e in fake.cluster.events.values()}
+
+
+async def test_long_texts_that_go_on_in_further_sequences_are_no_loss() -> None:
+    manifest = builders.pretraining_job("tune")
+    fake = await cut(manifest, cut=3, dropped=0)
+    records = job(fake).status.records
+    assert records is not None
+    assert records.cut == 3
+    assert "RecordsCut" not in {e.reason for e in fake.cluster.events.values()}
+
+
 async def test_the_result_is_read_from_the_registry_where_the_pod_is_gone() -> None:
     fake = await prepared(world())
     uri = children.result_uri(job(fake), "train", fake.settings)

@@ -40,6 +40,8 @@ def finished(root: Path, run: TrainingRun) -> output.Summary:
         progress=ProgressReport(percent=100, step=9, steps=9),
         train_loss=1.5,
         tokens=1000,
+        cut=3,
+        dropped=1,
     )
     target = root / "volume" / "output"
     part = output.fresh_directory(target)
@@ -70,6 +72,7 @@ def test_what_is_on_the_volume_is_published_without_training(
     digest = made.artifact.digest
     assert made.artifact.uri == f"oci://{registry.address}/team/tiny@{digest}"
     assert (made.artifact.kind, made.artifact.rank) == (ArtifactKind.ADAPTER, 4)
+    assert (made.cut, made.dropped) == (3, 1)
     manifest = json.loads(registry.manifests[digest][1])
     assert manifest["annotations"] == {
         "dev.trimtab.kind": "Adapter",

@@ -47,7 +47,10 @@ class TrainedArtifact(ApiModel):
 
 
 class TrainingResult(ApiModel):
-    """What a training pod made; either an artifact or a failure."""
+    """What a training pod made; either an artifact or a failure.
+
+    `cut` and `dropped` count training records, as in `RecordCounts`.
+    """
 
     artifact: TrainedArtifact | None = None
     progress: Progress | None = None
@@ -55,4 +58,6 @@ class TrainingResult(ApiModel):
     eval_loss: float | None = None
     tokens: int = 0
     seconds: float = 0
+    cut: int | None = None
+    dropped: int | None = None
     failure: RunFailure | None = None

@@ -29,8 +29,10 @@ from trimtab_api.v1alpha1.training import (
     Hyperparameters,
     LoraMethod,
     Objective,
+    Progress,
     QloraMethod,
     Quantization,
+    RecordCounts,
     Scheduler,
     ScratchModel,
     TargetModules,
@@ -256,20 +258,6 @@ FineTuneJobSpec.rules = _SPEC_RULES + immutable(
 )
 
 
-class Progress(ApiModel):
-    """Last progress that the training pod told."""
-
-    percent: Annotated[int, Field(ge=0, le=100, description="Share of steps done.")] = 0
-    step: Annotated[int, Field(ge=0, description="Optimiser steps done.")] = 0
-    steps: Annotated[int, Field(ge=0, description="Optimiser steps in all.")] = 0
-    eta_seconds: Annotated[int | None, Field(description="Estimated time to the end.")] = None
-    loss: Annotated[float | None, Field(description="Training loss, nats per token.")] = None
-    eval_loss: Annotated[float | None, Field(description="Last loss on the validation split.")] = (
-        None
-    )
-    tokens_per_second: Annotated[float | None, Field(description="Speed.")] = None
-
-
 class ResolvedInputs(ApiModel):
     """What the references meant when the job began; never read again."""
 
@@ -293,16 +281,6 @@ class ResolvedInputs(ApiModel):
         ),
     ] = None
     image_digest: ImageDigest | None = None
-
-
-class RecordCounts(ApiModel):
-    """What became of the records that were read."""
-
-    read: Annotated[int, Field(ge=0, description="Records read.")] = 0
-    kept: Annotated[int, Field(ge=0, description="Records kept.")] = 0
-    train: Annotated[int, Field(ge=0, description="Records in the training split.")] = 0
-    validation: Annotated[int, Field(ge=0, description="Records in the validation split.")] = 0
-    test: Annotated[int, Field(ge=0, description="Records in the test split.")] = 0
 
 
 class Failure(ApiModel):

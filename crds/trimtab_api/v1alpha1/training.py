@@ -1,4 +1,4 @@
-"""How a model is trained: the parts of a FineTuneJob that the training pod reads too."""
+"""How a model is trained: the parts of a FineTuneJob that its pods read and write too."""
 
 from enum import StrEnum
 from typing import Annotated, ClassVar
@@ -177,3 +177,42 @@ class EarlyStopping(ApiModel):
     patience: Annotated[
         int, Field(ge=1, le=100, description="Evaluations without progress until the end.")
     ] = 3
+
+
+class Progress(ApiModel):
+    """Last progress that the training pod told."""
+
+    percent: Annotated[int, Field(ge=0, le=100, description="Share of steps done.")] = 0
+    step: Annotated[int, Field(ge=0, description="Optimiser steps done.")] = 0
+    steps: Annotated[int, Field(ge=0, description="Optimiser steps in all.")] = 0
+    eta_seconds: Annotated[int | None, Field(description="Estimated time to the end.")] = None
+    loss: Annotated[float | None, Field(description="Training loss, nats per token.")] = None
+    eval_loss: Annotated[float | None, Field(description="Last loss on the validation split.")] = (
+        None
+    )
+    tokens_per_second: Annotated[float | None, Field(description="Speed.")] = None
+
+
+class RecordCounts(ApiModel):
+    """What became of the records that were read."""
+
+    read: Annotated[int, Field(ge=0, description="Records read.")] = 0
+    kept: Annotated[int, Field(ge=0, description="Records kept.")] = 0
+    train: Annotated[int, Field(ge=0, description="Records in the training split.")] = 0
+    validation: Annotated[int, Field(ge=0, description="Records in the validation split.")] = 0
+    test: Annotated[int, Field(ge=0, description="Records in the test split.")] = 0
+    cut: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Training records longer than maxLength or than the model reads: cut (objective Supervised) "
+            "or continued in a further sequence (Pretraining). Known at the end.",
+        ),
+    ] = None
+    dropped: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Training records that were left out, because no answer was left of them. Known at the end.",
+        ),
+    ] = None

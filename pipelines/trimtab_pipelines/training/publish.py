@@ -40,6 +40,8 @@ def publish(
         eval_loss=summary.eval_loss,
         tokens=summary.tokens,
         seconds=round(summary.seconds, 1),
+        cut=summary.cut,
+        dropped=summary.dropped,
     )
 
 

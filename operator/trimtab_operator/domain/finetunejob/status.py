@@ -16,7 +16,9 @@ from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import (
     Failure,
     FineTuneJobStatus,
+    Objective,
     Progress,
+    RecordCounts,
     ResolvedInputs,
 )
 from trimtab_operator.domain.conditions import (
@@ -27,7 +29,7 @@ from trimtab_operator.domain.conditions import (
     timestamp,
     with_conditions,
 )
-from trimtab_operator.domain.events import Event, transitions
+from trimtab_operator.domain.events import Event, about, transitions
 from trimtab_operator.domain.observation import (
     CONTAINER_FAILED,
     CONTAINER_NOT_CREATED,
@@ -38,6 +40,7 @@ from trimtab_operator.domain.observation import (
     UNSCHEDULABLE,
 )
 
+KIND: Final = "FineTuneJob"
 STARTED: Final = "Started"
 COMPLETE: Final = "Complete"
 FAILED: Final = "Failed"
@@ -129,6 +132,7 @@ class Scribe:
             "completion_time": timestamp(self._now),
             "start_time": status.start_time or timestamp(self._now),
             "progress": result.progress or status.progress,
+            "records": _counted(status.records, result),
             "failure": None,
         }
         return self._with(
@@ -175,6 +179,12 @@ class Scribe:
         return status.model_copy(update=changes)
 
 
+def _counted(records: RecordCounts | None, result: TrainingResult) -> RecordCounts | None:
+    if records is None:
+        return None
+    return records.model_copy(update={"cut": result.cut, "dropped": result.dropped})
+
+
 def is_over(status: FineTuneJobStatus) -> bool:
     """Whether there is a verdict."""
     return is_true(status.conditions, COMPLETE) or is_true(status.conditions, FAILED)
@@ -204,5 +214,22 @@ def events(job: FineTuneJob, after: FineTuneJobStatus) -> tuple[Event, ...]:
     ]
     if is_true(after.conditions, FAILED):
         told = [c for c in told if c.type != STARTED]
-    found = transitions("FineTuneJob", job, told, warnings=WARNINGS, occasion=str(after.attempt))
-    return tuple(found)
+    found = transitions(KIND, job, told, warnings=WARNINGS, occasion=str(after.attempt))
+    return (*found, *_records_lost(job, after))
+
+
+def _records_lost(job: FineTuneJob, after: FineTuneJobStatus) -> list[Event]:
+    """What a user finds out about in production, if nobody says it."""
+    before, now = job.status.records, after.records
+    if now is None or now == before or job.spec.objective is Objective.PRETRAINING:
+        return []
+    lost = []
+    if now.cut:
+        lost.append(
+            f"{now.cut} of {now.train} training records are longer than hyperparameters.maxLength "
+            "or than the model reads, and were cut"
+        )
+    if now.dropped:
+        lost.append(f"{now.dropped} had no answer left and were not learned from")
+    message = f"{'; '.join(lost)}: raise maxLength or shorten the records"
+    return [about(KIND, job, JobReason.RECORDS_CUT, message, warning=True)] if lost else []
