@@ -66,13 +66,16 @@ def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
             "KUBECONFIG names a cluster of your own: set IMAGE_REGISTRY=host/path to a registry "
             "that its nodes and pods can reach, or unset KUBECONFIG to use a cluster on this machine"
         )
+    plain_http = os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1"
+    flags = ["--plain-http"] if plain_http else []
     with step(f"Container images to {registry}"):
-        _logged([sys.executable, "-m", "trimtab_local", "images", "push", registry], log)
+        push = [sys.executable, "-m", "trimtab_local", "images", "push", *flags, registry]
+        _logged([*push, *IMAGES], log)
     return Target(
         kube=Kube(kubeconfig, namespace, Path("/nonexistent")),
         registry=registry,
         registry_from_here=registry,
-        plain_http=os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1",
+        plain_http=plain_http,
         image_prefix=registry,
         gpus=int(os.environ.get("GPUS", "0")),
     )
