@@ -53,13 +53,14 @@ def waits(cluster: FakeCluster, stage: str, reason: str, message: str) -> None:
     pod(cluster, stage, {"phase": "Pending", "containerStatuses": [state]})
 
 
-def is_unschedulable(cluster: FakeCluster, stage: str, message: str) -> None:
+def is_unschedulable(cluster: FakeCluster, stage: str, message: str, since: str = ENDED_AT) -> None:
     """No node can take the pod."""
     condition = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
         "message": message,
+        "lastTransitionTime": since,
     }
     pod(cluster, stage, {"phase": "Pending", "conditions": [condition]})
 

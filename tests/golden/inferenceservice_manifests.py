@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.fakes import settings
+from tests.fakes import START, settings
 from tests.goldenfiles import check
 from tests.servingbuilders import a_service, uri_of
 
@@ -68,7 +68,7 @@ CASES: list[tuple[str, InferenceService, Settings]] = [
 
 @pytest.mark.parametrize(("name", "service", "chart"), CASES, ids=[c[0] for c in CASES])
 def test_children(name: str, service: InferenceService, chart: Settings) -> None:
-    check(name, plan(Observed(service), chart).apply)
+    check(name, plan(Observed(service), chart, START).apply)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_children(name: str, service: InferenceService, chart: Settings) -> None
     ],
 )
 def test_exposure(name: str, chart: Settings) -> None:
-    check(name, plan(Observed(a_service()), chart).apply[-1:])
+    check(name, plan(Observed(a_service()), chart, START).apply[-1:])
 
 
 def test_preparation_of_a_base() -> None:
@@ -92,9 +92,11 @@ def test_preparation_of_a_base() -> None:
         "revision": "0123abc",
         "credentials": {"secretName": "hub"},
     }
-    check("inferenceservice-prepare", plan(Observed(a_service(base=base)), settings()).base.create)
+    made = plan(Observed(a_service(base=base)), settings(), START).base.create
+    check("inferenceservice-prepare", made)
 
 
 def test_the_same_inputs_give_the_same_manifests() -> None:
     service = a_service(models=MODELS, base={"name": "tiny", "uri": uri_of("base")})
-    assert plan(Observed(service), settings()) == plan(Observed(service), settings())
+    first = plan(Observed(service), settings(), START)
+    assert plan(Observed(service), settings(), START) == first

@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from tests.fakes import settle
+from tests.fakes import FakeWorld, settle
 from tests.servicelife import KEY, message, serving, starting, told, weights, world_of
 from tests.servingbuilders import NAMESPACE, a_service
 
+from trimtab_operator.domain.conditions import timestamp
 from trimtab_operator.domain.errors import Forbidden
 from trimtab_operator.domain.outcome import Done, Retry
 from trimtab_operator.reconcilers.inferenceservice import reconcile
@@ -104,6 +105,51 @@ async def test_what_keeps_an_engine_away_is_said(
     assert told(fake, "EngineReady") == ("False", reason)
     assert says in message(fake, "EngineReady")
     assert told(fake) == ("False", reason)
+
+
+def not_placed(fake: FakeWorld) -> dict[str, Any]:
+    """Just now no node could take the pod."""
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 node(s) had untolerated taint(s).",
+        "lastTransitionTime": timestamp(fake.clock.now()),
+    }
+
+
+async def test_a_node_that_cannot_take_an_engine_just_now_is_said_when_it_lasts() -> None:
+    fake = world_of(a_service())
+    await settle(reconcile, KEY, fake)
+    starting(fake, "chat-engine", conditions=[not_placed(fake)])
+    outcome = await settle(reconcile, KEY, fake)
+    assert told(fake, "EngineReady") == ("False", "Starting")
+    assert isinstance(outcome, Done)
+    assert outcome.again_after is not None, "nothing will change by itself"
+    fake.clock.advance(seconds=outcome.again_after.total_seconds())
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "EngineReady") == ("False", "Unschedulable")
+
+
+async def test_a_node_that_cannot_take_the_bases_pod_just_now_is_said_when_it_lasts() -> None:
+    fake = world_of(a_service(base={"name": "tiny", "uri": "pvc://models/tiny"}))
+    await settle(reconcile, KEY, fake)
+    job = fake.cluster.one("Job")
+    metadata = {
+        **job["spec"]["template"]["metadata"],
+        "name": "prepare",
+        "namespace": NAMESPACE,
+        "ownerReferences": [{"kind": "Job", "name": job["metadata"]["name"], "uid": "j"}],
+    }
+    status = {"phase": "Pending", "conditions": [not_placed(fake)]}
+    fake.cluster.add({"kind": "Pod", "metadata": metadata, "status": status})
+    outcome = await settle(reconcile, KEY, fake)
+    assert told(fake) == ("Unknown", "PreparingBase")
+    assert isinstance(outcome, Done)
+    assert outcome.again_after is not None, "nothing will change by itself"
+    fake.clock.advance(seconds=outcome.again_after.total_seconds())
+    await settle(reconcile, KEY, fake)
+    assert told(fake) == ("Unknown", "Unschedulable")
 
 
 async def test_a_missing_secret_of_keys_is_said() -> None:

@@ -8,9 +8,9 @@ from tests.fakes import FakeWorld, settle
 from tests.servingbuilders import NAMESPACE, a_version, uri_of
 from tests.versionworld import KEY, seen, told, world_of
 
-from trimtab_operator.domain.conditions import find
+from trimtab_operator.domain.conditions import find, timestamp
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
-from trimtab_operator.domain.outcome import Retry
+from trimtab_operator.domain.outcome import Done, Retry
 from trimtab_operator.reconcilers.modelversion import reconcile
 
 RESULT = {
@@ -216,6 +216,27 @@ async def test_an_image_that_cannot_be_pulled_is_told() -> None:
     fake.cluster.add(a_pod(fake.cluster.one("Job"), "Pending", waiting))
     await settle(reconcile, KEY, fake)
     assert told(fake, "Ready") == ("Unknown", "ImagePullFailed")
+
+
+async def test_a_node_that_cannot_take_the_pod_just_now_is_told_when_it_lasts() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    pod = a_pod(fake.cluster.one("Job"), "Pending", {})
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 node(s) had untolerated taint(s)",
+        "lastTransitionTime": timestamp(fake.clock.now()),
+    }
+    fake.cluster.add({**pod, "status": {"phase": "Pending", "conditions": [condition]}})
+    outcome = await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("Unknown", "Evaluating")
+    assert isinstance(outcome, Done)
+    assert outcome.again_after is not None
+    fake.clock.advance(seconds=outcome.again_after.total_seconds())
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("Unknown", "Unschedulable")
 
 
 async def test_a_cluster_that_refuses_the_job_is_told() -> None:

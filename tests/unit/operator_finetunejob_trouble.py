@@ -9,6 +9,7 @@ from tests.jobworld import KEY, TRAINED, job, prepared, said, visit, world
 
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult, RunFailure, TrainingResult
+from trimtab_operator.domain.conditions import timestamp
 from trimtab_operator.domain.outcome import Done
 
 FAILURES: dict[str, tuple[Callable[[FakeCluster], None], str, str]] = {
@@ -109,6 +110,20 @@ async def test_what_keeps_the_pod_from_running_is_told_when(case: str) -> None:
     assert (said(fake, "Started").status, said(fake, "Started").reason) == ("False", reason)
     assert words in said(fake, "Started").message
     assert said(fake, "Failed").status == "False"
+
+
+async def test_a_volume_that_takes_a_moment_is_no_trouble_until_it_takes_longer() -> None:
+    fake = await prepared(world())
+    unbound = "0/1 nodes: pod has unbound immediate PersistentVolumeClaims"
+    batchjobs.is_unschedulable(fake.cluster, "train", unbound, timestamp(fake.clock.now()))
+    outcome = await visit(fake)
+    assert said(fake, "Started").reason == "Pending"
+    assert "Unschedulable" not in {e.reason for e in fake.cluster.events.values()}
+    assert isinstance(outcome, Done)
+    assert outcome.again_after is not None
+    fake.clock.advance(seconds=outcome.again_after.total_seconds())
+    await visit(fake)
+    assert said(fake, "Started").reason == "Unschedulable"
 
 
 async def test_bad_data_fails_the_job_at_once() -> None:

@@ -7,7 +7,7 @@ becomes three questions: is it over, what did it leave, and what is in its way.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
@@ -16,7 +16,9 @@ from trimtab_api import names
 from trimtab_api.model import ApiModel
 from trimtab_api.reasons import FailureReason, JobReason
 from trimtab_api.v1alpha1.finetunejob import Failure
+from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.outcome import soonest
 
 Document = TypeVar("Document", bound=ApiModel)
 
@@ -29,6 +31,7 @@ DEADLINE_EXCEEDED: Final = JobReason.DEADLINE_EXCEEDED
 CONTAINER_FAILED: Final = JobReason.CONTAINER_FAILED
 JOB_FAILED: Final = JobReason.JOB_FAILED
 
+SCHEDULED_WITHIN: Final = timedelta(seconds=5)
 _PULL_REASONS: Final = frozenset(
     {
         "ErrImagePull",
@@ -137,21 +140,47 @@ def has_live_pod(pods: Sequence[Manifest]) -> bool:
     return any(get(p, "status", "phase") not in {"Succeeded", "Failed"} for p in pods)
 
 
-def obstacle(pods: Sequence[Manifest]) -> Obstacle | None:
+def obstacle(pods: Sequence[Manifest], now: datetime) -> Obstacle | None:
     """What keeps the youngest pod from running, in the cluster's own words."""
     for pod in pods[:1]:
         if get(pod, "status", "phase") not in {None, "Pending"}:
             return None
-        return _not_started(pod) or _not_scheduled(pod)
+        return _not_started(pod) or _not_scheduled(pod, now)
     return None
 
 
-def _not_scheduled(pod: Manifest) -> Obstacle | None:
+def settles_in(pods: Sequence[Manifest], now: datetime) -> timedelta | None:
+    """When to look again, because a pod may turn out not to be schedulable although nothing changes."""
+    left = (_patience(found, now) for pod in pods if (found := _unscheduled(pod)))
+    return soonest(*(each for each in left if each > timedelta()))
+
+
+def _not_scheduled(pod: Manifest, now: datetime) -> Obstacle | None:
+    found = _unscheduled(pod)
+    if found is None or _patience(found, now) > timedelta():
+        return None
+    return Obstacle(UNSCHEDULABLE, f"no node can take the pod: {found.get('message', '')}")
+
+
+def _unscheduled(pod: Manifest) -> Manifest | None:
+    """The scheduler's word on a pod that it could not place."""
     for each in get(pod, "status", "conditions", default=[]):
         is_scheduling = each.get("type") == "PodScheduled" and each.get("status") == "False"
         if is_scheduling and each.get("reason") in {UNSCHEDULABLE, "SchedulerError"}:
-            return Obstacle(UNSCHEDULABLE, f"no node can take the pod: {each.get('message', '')}")
+            return dict(each)
     return None
+
+
+def _patience(unscheduled: Manifest, now: datetime) -> timedelta:
+    """How long the scheduler's word is not yet worth telling.
+
+    A volume that is being bound keeps a pod away for a moment, and that is no trouble. Where
+    something is short, the word is final until somebody does something.
+    """
+    since = moment_of(unscheduled.get("lastTransitionTime"))
+    if since is None or "Insufficient" in unscheduled.get("message", ""):
+        return timedelta()
+    return since + SCHEDULED_WITHIN - now
 
 
 def _not_started(pod: Manifest) -> Obstacle | None:

@@ -48,7 +48,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     if service is None or service.metadata.deletion_timestamp:
         world.agents.follow(SERVICE, key, ())
         return Done()
-    todo = plan(await _observed(service, world), world.settings)
+    todo = plan(await _observed(service, world), world.settings, world.clock.now())
     if todo.decision is not None:
         service = await world.cluster.write_status(service, todo.decision)
     faults = await _act(todo, service, world.cluster)

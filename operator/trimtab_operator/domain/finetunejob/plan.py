@@ -35,6 +35,7 @@ from trimtab_operator.domain.observation import (
     pods_of,
     retry_delay,
     running_address,
+    settles_in,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.settings import Settings
@@ -230,14 +231,15 @@ def _watching(
     if running_address(pods, names.TRAIN):
         status = scribe.training(job.status, seen.progress)
         return Plan(status, patch=patch, outcome=Done(PROGRESS_INTERVAL))
-    reason, message = _why_not_running(stage, pods)
-    return Plan(scribe.waiting(job.status, reason, message), patch=patch)
+    reason, message = _why_not_running(stage, pods, now)
+    status = scribe.waiting(job.status, reason, message)
+    return Plan(status, patch=patch, outcome=Done(settles_in(pods, now)))
 
 
-def _why_not_running(stage: JobState, pods: Sequence[Manifest]) -> tuple[str, str]:
+def _why_not_running(stage: JobState, pods: Sequence[Manifest], now: datetime) -> tuple[str, str]:
     if stage.is_suspended and not pods:
         return told.QUEUED, "a queue holds the pods back until there is room"
-    blocked = obstacle(pods)
+    blocked = obstacle(pods, now)
     if blocked is not None:
         return blocked.reason, blocked.message
     kind = PrepareResult if _stage_of(stage) == names.PREPARE else TrainingResult

@@ -5,6 +5,7 @@ A base that is neither a ModelVersion nor an artifact by digest is mirrored into
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from trimtab_api import names
@@ -19,7 +20,7 @@ from trimtab_operator.domain.inferenceservice.routing import Base
 from trimtab_operator.domain.manifests import Manifest, name_of
 from trimtab_operator.domain.modelversion.base import of_version
 from trimtab_operator.domain.naming import base_repository, child_name, result_tag, short_hash
-from trimtab_operator.domain.observation import JobState, failure_of, obstacle, pods_of
+from trimtab_operator.domain.observation import JobState, failure_of, obstacle, pods_of, settles_in
 from trimtab_operator.settings import Settings
 
 KIND: Final = children.KIND
@@ -45,6 +46,7 @@ class BasePlan:
     finding: Finding | None = None
     create: tuple[Manifest, ...] = ()
     delete: tuple[Manifest, ...] = ()
+    again_after: timedelta | None = None
 
 
 def resolve(
@@ -52,6 +54,7 @@ def resolve(
     named: ModelVersion | None,
     preparation: Preparation,
     settings: Settings,
+    now: datetime,
 ) -> BasePlan:
     """Find the base; what was found before is never looked for again."""
     status, spec = service.status, service.spec.base_model
@@ -66,7 +69,7 @@ def resolve(
     uri = spec.uri or ""
     if uri.startswith("oci://") and BY_DIGEST in uri:
         return BasePlan(Base(called, uri.rpartition("@")[2], uri))
-    return _prepared(service, called, preparation, settings)
+    return _prepared(service, called, preparation, settings, now)
 
 
 def needs_preparation(service: InferenceService) -> bool:
@@ -88,7 +91,11 @@ def result_uri(service: InferenceService, settings: Settings) -> str:
 
 
 def _prepared(
-    service: InferenceService, called: str, seen: Preparation, settings: Settings
+    service: InferenceService,
+    called: str,
+    seen: Preparation,
+    settings: Settings,
+    now: datetime,
 ) -> BasePlan:
     name = job_name(service)
     outdated = tuple(j for j in seen.jobs if name_of(j) != name)
@@ -101,10 +108,11 @@ def _prepared(
     its_pods = pods_of(name, seen.pods)
     state = JobState(job)
     if not state.is_finished:
-        found = obstacle(its_pods)
+        found = obstacle(its_pods, now)
         text = found.message if found else "the base is being fetched into the registry"
         reason = found.reason if found else ServiceReason.PREPARING_BASE
-        return BasePlan(finding=Finding.unknown(reason, text), delete=outdated)
+        finding = Finding.unknown(reason, text)
+        return BasePlan(None, finding, (), outdated, settles_in(its_pods, now))
     if not state.is_complete:
         failure = failure_of(state, its_pods, PrepareResult)
         fault = Finding(failure.reason, failure.message, failure.reason in RETRYABLE)

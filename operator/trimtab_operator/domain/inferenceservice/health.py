@@ -74,11 +74,11 @@ def _is_rolled_out(part: Part, status: Manifest) -> bool:
 
 
 def _pod_trouble(pod: Manifest, part: Part, now: datetime) -> Finding | None:
-    return _crash(pod) or _obstacle(pod) or _volumes_missing(pod, part, now) or _node_lost(pod)
+    return _crash(pod) or _obstacle(pod, now) or _volumes_missing(pod, part, now) or _node_lost(pod)
 
 
-def _obstacle(pod: Manifest) -> Finding | None:
-    found = obstacle([pod])
+def _obstacle(pod: Manifest, now: datetime) -> Finding | None:
+    found = obstacle([pod], now)
     return Finding(found.reason, found.message) if found else None
 
 

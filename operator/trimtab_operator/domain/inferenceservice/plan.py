@@ -36,6 +36,7 @@ from trimtab_operator.domain.inferenceservice.status import (
     unproven,
 )
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.observation import settles_in
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
 from trimtab_operator.settings import Settings
 
@@ -86,10 +87,10 @@ class Conclusion:
     outcome: Outcome
 
 
-def plan(observed: Observed, settings: Settings) -> Plan:
+def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The children that the service should have now."""
     service = observed.service
-    found = resolve(service, observed.base, observed.preparation, settings)
+    found = resolve(service, observed.base, observed.preparation, settings, now)
     if found.base is None:
         return Plan(found)
     release = engine.release(service, settings)
@@ -209,7 +210,8 @@ def conclude(
     reported = report(service, said, facts, now)
     since = find(reported.status.conditions, "Ready")
     unready_for = now - (moment_of(since.last_transition_time) or now) if since else timedelta()
-    again = soonest(_asked_again_after(ready, unready_for), sandbox)
+    scheduled = settles_in((*pods.engines, *pods.gateways), now)
+    again = soonest(_asked_again_after(ready, unready_for), sandbox, scheduled)
     return Conclusion(reported, Done(again))
 
 
@@ -237,6 +239,7 @@ def _without_base(
     said = {"EngineReady": fault, "AdaptersReady": waits, "GatewayReady": waits, "Ready": fault}
     facts = Facts(url=network.url(service, settings))
     again = ASKED_AGAIN_LATER if reason == FailureReason.REGISTRY_UNREACHABLE else None
+    again = soonest(again, todo.base.again_after)
     return Conclusion(report(service, said, facts, now), Done(again))
 
 

@@ -7,6 +7,7 @@
 A verdict that is final is kept in status and never asked for again: artifacts have digests.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -46,6 +47,7 @@ from trimtab_operator.domain.observation import (
     failure_of,
     obstacle,
     pods_of,
+    settles_in,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
 from trimtab_operator.settings import Settings
@@ -204,13 +206,7 @@ def _by_job(
     pods = pods_of(name, observed.pods)
     state = JobState(job)
     if not state.is_finished:
-        found = obstacle(pods)
-        if found is not None:
-            return _Judgement(unknown(found.reason, found.message), delete=outdated)
-        told = "a queue holds the evaluation pod back until there is room"
-        if pods or not state.is_suspended:
-            told = "the evaluation pod is at work"
-        return _Judgement(unknown(VersionReason.EVALUATING, told), delete=outdated)
+        return _Judgement(_waiting(state, pods, now), (), outdated, settles_in(pods, now))
     if not state.is_complete:
         before = None if pods else remembered_failure(version)
         if before is not None:
@@ -224,6 +220,17 @@ def _by_job(
     if fault.is_unknown:
         return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
     return _after_failure(job, Failure(reason=fault.reason, message=fault.message), now)
+
+
+def _waiting(job: JobState, pods: Sequence[Manifest], now: datetime) -> Verdict:
+    """What is known while the evaluation is not over."""
+    found = obstacle(pods, now)
+    if found is not None:
+        return unknown(found.reason, found.message)
+    if job.is_suspended and not pods:
+        message = "a queue holds the evaluation pod back until there is room"
+        return unknown(VersionReason.EVALUATING, message)
+    return unknown(VersionReason.EVALUATING, "the evaluation pod is at work")
 
 
 def _after_failure(job: Manifest, failure: Failure, now: datetime) -> _Judgement:
