@@ -110,6 +110,8 @@ class Server:
         self.objects = client.CustomObjectsApi(connection)
         self.core = client.CoreV1Api(connection)
         self.batch = client.BatchV1Api(connection)
+        self.coordination = client.CoordinationV1Api(connection)
+        self.rbac = client.RbacAuthorizationV1Api(connection)
         self.namespace = f"operator-{uuid.uuid4().hex[:6]}"
         meta = {
             "name": self.namespace,
@@ -287,11 +289,21 @@ def running_operator(server: Server, folder: Path, registry: str) -> Iterator["O
 class OperatorProcess:
     """`python -m trimtab_operator`, watching one namespace."""
 
-    def __init__(self, server: Server, folder: Path, port: int, registry: str) -> None:
+    def __init__(
+        self,
+        server: Server,
+        folder: Path,
+        port: int,
+        registry: str,
+        *,
+        kubeconfig: str = "",
+        **settings: Any,
+    ) -> None:
         self._server = server
         self._port = port
         self._log = folder / "operator.log"
         self._settings = folder / "operator.json"
+        self._kubeconfig = kubeconfig or server.kubeconfig
         self._settings.write_text(
             json.dumps(
                 {
@@ -303,20 +315,23 @@ class OperatorProcess:
                     "podSecurityContext": {"runAsUser": 1234567, "fsGroup": 0},
                     "registry": {"prefix": registry, "plainHttp": True},
                     "watchNamespaces": [server.namespace],
+                    # The next one need not wait until the lease of one that was killed has lapsed.
+                    "leaderElection": {"enabled": False},
+                    **settings,
                 }
             )
         )
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and wait until the observed world is complete."""
+        """Start, and wait until it could lead, or does."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "trimtab_operator"),
                     *("--settings", str(self._settings), "--port", str(self._port)),
                 ],
-                env={**os.environ, "KUBECONFIG": self._server.kubeconfig, "PYTHONPATH": PYTHONPATH},
+                env={**os.environ, "KUBECONFIG": self._kubeconfig, "PYTHONPATH": PYTHONPATH},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -337,7 +352,7 @@ class OperatorProcess:
         """The sum of a metric's samples with these labels."""
         total = 0.0
         for line in httpx.get(f"http://127.0.0.1:{self._port}/metrics").text.splitlines():
-            if line.startswith(f"{name}{{") and all(
+            if line.startswith((f"{name}{{", f"{name} ")) and all(
                 f'{k}="{v}"' in line for k, v in labels.items()
             ):
                 total += float(line.rpartition(" ")[2])
@@ -347,6 +362,18 @@ class OperatorProcess:
     def log(self) -> str:
         """What it said."""
         return self._log.read_text()
+
+    def send(self, how: signal.Signals) -> None:
+        """Send a signal and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(how)
+
+    def exit_code(self, seconds: float) -> int:
+        """How it ends by itself."""
+        assert self._process is not None
+        code = self._process.wait(timeout=seconds)
+        self._process = None
+        return code
 
     def kill(self) -> None:
         """As a node that loses power would."""

@@ -8,14 +8,17 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
 from trimtab_api import names
+from trimtab_operator.adapters.lease import LeadershipLost
 from trimtab_operator.handlers import feed
 from trimtab_operator.main import Operator, release_finalizers
 from trimtab_operator.settings import SETTINGS_PATH, Settings
 
+EXIT_LEADERSHIP_LOST: Final = 1
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -56,8 +59,20 @@ def main() -> int:
     if arguments.command == "release-finalizers":
         print(f"released {asyncio.run(release_finalizers(settings))} objects")
         return 0
-    asyncio.run(Operator(settings, port=arguments.port).run())
-    return 0
+    if settings.leader_election.enabled and not settings.leader_election.namespace:
+        print(f"{arguments.settings}: leaderElection.namespace is missing", file=sys.stderr)
+        return 2
+    return _run(Operator(settings, port=arguments.port))
+
+
+def _run(operator: Operator) -> int:
+    code = 0
+    try:
+        asyncio.run(operator.run())
+    except* LeadershipLost:
+        # It has been said, and a new process is the clean way to stand by again.
+        code = EXIT_LEADERSHIP_LOST
+    return code
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Wiring: the only module that sees everything.
 
-kopf ─────────► store ──► dispatcher ──► one queue per kind ──► reconcilers ──► cluster
-reflectors ───►   ▲                                                               │
-                  └──────────────────────── answers to own writes ◄───────────────┘
+kopf ─────────► store ──► dispatcher ──► one queue per kind ──► reconcilers ──► fence ──► cluster
+reflectors ───►   ▲                                                                         │
+                  └──────────────────────── answers to own writes ◄─────────────────────────┘
+
+A standby runs the reflectors only, for our kinds too; everything else begins with leadership.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from functools import partial
@@ -21,7 +24,9 @@ from trimtab_operator.adapters import telemetry as metrics
 from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
+from trimtab_operator.adapters.fence import Fence
 from trimtab_operator.adapters.kinds import OURS, Kind, watched
+from trimtab_operator.adapters.lease import Election, Leadership, Unopposed
 from trimtab_operator.adapters.pods import HttpPods
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.registry import OciRegistry
@@ -47,6 +52,8 @@ RECONCILERS: Final[dict[str, Reconciler]] = {
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 RESYNC: Final = timedelta(minutes=10)
 RESYNC_SPREAD: Final = timedelta(minutes=2)
+# What is on its way when SIGTERM comes has this long to be answered.
+DRAIN_SECONDS: Final = 5.0
 # A list of kopf's comes as many events; they are over after a moment of silence.
 LIST_SECONDS: Final = 5.0
 
@@ -60,12 +67,14 @@ class Operator:
         self._telemetry = Telemetry()
         self._store = Store()
         self._scopes: Sequence[str | None] = settings.watch_namespaces or [None]
+        self._fence = Fence()
         self._ready = False
+        self._stop = asyncio.Event()
         self._listed = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until SIGTERM or cancellation."""
-        self._telemetry.ready_when(lambda: self._ready)
+        """Work until SIGTERM; raises LeadershipLost (in a group) when another replica may lead."""
+        self._hear_signals()
         async with AsyncExitStack() as stack:
             runner = await metrics.serve(self._telemetry, self._port)
             stack.push_async_callback(runner.cleanup)
@@ -79,7 +88,7 @@ class Operator:
             stack.push_async_callback(pods.close)
             clock = SystemClock()
             world = World(
-                cluster=ApiCluster(api, self._store, self._telemetry, clock),
+                cluster=ApiCluster(api.fenced(self._fence), self._store, self._telemetry, clock),
                 registry=registry,
                 pods=pods,
                 agents=pods,
@@ -90,39 +99,92 @@ class Operator:
                 kind: WorkQueue(kind, partial(_reconcile, reconcile, world), self._telemetry)
                 for kind, reconcile in RECONCILERS.items()
             }
-            dispatcher = Dispatcher(self._store, queues)
-            pods.on_change(dispatcher.wake)
-            await self._work(api, queues, dispatcher)
+            await self._until_stopped(api, queues, pods)
 
-    async def _work(self, api: Api, queues: dict[str, WorkQueue], dispatcher: Dispatcher) -> None:
-        ours = [self._lister(api, kind, scope, "") for kind in OURS for scope in self._scopes]
-        reflectors = [
+    async def _until_stopped(
+        self, api: Api, queues: Mapping[str, WorkQueue], pods: HttpPods
+    ) -> None:
+        leadership = self._leadership(api)
+        self._telemetry.ready_when(lambda: self._ready and leadership.has_looked)
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(self._stand_by_and_lead(api, leadership, queues, pods))
+            await self._stop.wait()
+            self._ready = False
+            # Nothing new is written, and the next leader waits for what is on its way. Where that
+            # takes too long the lease lapses instead: then the writes have had time to end.
+            self._fence.close()
+            if await self._fence.idle(DRAIN_SECONDS):
+                await leadership.give_back()
+            work.cancel()
+
+    async def _stand_by_and_lead(
+        self,
+        api: Api,
+        leadership: Leadership,
+        queues: Mapping[str, WorkQueue],
+        pods: HttpPods,
+    ) -> None:
+        """Follow the world, so that there is little to do when the lease becomes ours."""
+        children = [
             Reflector(api, self._lister(api, kind, scope, SELECTOR), self._telemetry, SELECTOR)
             for kind in watched(self._settings.exposure.kind)
             for scope in self._scopes
         ]
+        listers = [self._lister(api, kind, scope, "") for kind in OURS for scope in self._scopes]
+        ours = [Reflector(api, lister, self._telemetry, "") for lister in listers]
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(reflector.run()) for reflector in reflectors]
+            for reflector in children:
+                tasks.create_task(reflector.run())
+            until_kopf = [tasks.create_task(reflector.run()) for reflector in ours]
             # Nothing is decided before the observed world is complete: absence must mean absence.
-            await _listed(ours)
-            for reflector in reflectors:
+            for reflector in (*children, *ours):
                 await reflector.synced.wait()
-            running += [tasks.create_task(queue.run()) for queue in queues.values()]
-            running.append(tasks.create_task(self._resync(ours, dispatcher)))
-            self._ready = True
             log.info("the observed world is complete")
-            await self._feed()  # ends with SIGTERM
-            self._ready = False
-            for task in running:
+            self._ready = True
+            await leadership.win()
+            tasks.create_task(leadership.keep())
+            dispatcher = Dispatcher(self._store, queues)
+            pods.on_change(dispatcher.wake)
+            dispatcher.all_again(timedelta(0))
+            for queue in queues.values():
+                tasks.create_task(queue.run())
+            tasks.create_task(self._resync(listers, dispatcher))
+            for task in until_kopf:
                 task.cancel()
+            # What changes before kopf has listed, the first resync finds.
+            self._listed.set()
+            await self._feed()
+            self._stop.set()
 
     async def _feed(self) -> None:
-        await kopf.operator(
-            registry=feed.registry(self._store, self._listed.set),
-            settings=feed.settings(),
-            standalone=True,
-            clusterwide=not self._settings.watch_namespaces,
-            namespaces=self._settings.watch_namespaces,
+        started = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            hearing = tasks.create_task(self._hear_signals_after(started))
+            await kopf.operator(
+                registry=feed.registry(self._store, self._listed.set),
+                settings=feed.settings(),
+                standalone=True,
+                clusterwide=not self._settings.watch_namespaces,
+                namespaces=self._settings.watch_namespaces,
+                ready_flag=started,
+            )
+            hearing.cancel()
+
+    async def _hear_signals_after(self, started: asyncio.Event) -> None:
+        """kopf takes the signals for itself, but what we write has to end before its watches do."""
+        await started.wait()
+        self._hear_signals()
+
+    def _hear_signals(self) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signum, self._stop.set)
+
+    def _leadership(self, api: Api) -> Leadership:
+        wanted = self._settings.leader_election
+        if not wanted.enabled:
+            return Unopposed(self._fence)
+        return Election(
+            api, self._fence, self._telemetry, namespace=wanted.namespace, name=wanted.lease
         )
 
     async def _resync(self, listers: Sequence[Lister], dispatcher: Dispatcher) -> None:
@@ -154,18 +216,6 @@ class Operator:
 
 async def _reconcile(reconcile: Reconciler, world: World, key: Key) -> Outcome:
     return await reconcile(key, world)
-
-
-async def _listed(listers: Sequence[Lister]) -> None:
-    """The first list of each of our kinds, however long the API server takes to answer."""
-    for lister in listers:
-        while True:
-            try:
-                await lister.list()
-                break
-            except ClusterError as error:
-                log.warning("the first list failed", extra={"error": str(error)})
-                await asyncio.sleep(1)
 
 
 async def release_finalizers(settings: Settings) -> int:

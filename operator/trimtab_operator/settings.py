@@ -67,6 +67,17 @@ class NetworkSettings(ApiModel):
     prometheus_namespace: str = ""
 
 
+class LeaderElection(ApiModel):
+    """The Lease that decides which replica works.
+
+    Without it there must never be two operators for the same namespaces, not even for a moment.
+    """
+
+    enabled: bool = True
+    namespace: str = ""
+    lease: str = "trimtab-operator"
+
+
 class Settings(ApiModel):
     """The operator's settings; an unknown field is a newer chart's and is left alone.
 
@@ -80,5 +91,6 @@ class Settings(ApiModel):
     engine: EngineSettings = EngineSettings()
     exposure: Exposure = Exposure()
     network: NetworkSettings = NetworkSettings()
+    leader_election: LeaderElection = LeaderElection()
     watch_namespaces: list[str] = Field(default_factory=list)
     pod_security_context: dict[str, Any] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio import client, config
 
+from trimtab_operator.adapters.fence import Fence
 from trimtab_operator.domain.errors import (
     ClusterError,
     ClusterUnreachable,
@@ -43,8 +44,9 @@ class Expired(ClusterError):
 class Api:
     """A connection to the API server."""
 
-    def __init__(self, connection: client.ApiClient) -> None:
+    def __init__(self, connection: client.ApiClient, fence: Fence | None = None) -> None:
         self._connection = connection
+        self._fence = fence
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> "Api":
@@ -61,6 +63,10 @@ class Api:
             await config.load_kube_config(client_configuration=settings)
         return cls(client.ApiClient(configuration=settings))
 
+    def fenced(self, fence: Fence) -> "Api":
+        """The same connection, over which writes go only while the fence is open."""
+        return Api(self._connection, fence)
+
     async def close(self) -> None:
         """End all conversations."""
         await self._connection.close()
@@ -74,7 +80,20 @@ class Api:
         body: Manifest | None = None,
         content_type: str = JSON,
     ) -> Manifest:
-        """One request and its answer."""
+        """One request and its answer; raises NotLeader in place of a write behind the fence."""
+        if method == "GET" or self._fence is None:
+            return await self._request(method, path, query, body, content_type)
+        async with self._fence.write():
+            return await self._request(method, path, query, body, content_type)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Manifest | None,
+        content_type: str,
+    ) -> Manifest:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         try:
             async with await self._send(method, path, query, body, content_type, timeout) as answer:

@@ -1,7 +1,8 @@
 """The port `Cluster` on a real API server: reads from the store, writes that meet themselves.
 
-Every write carries what it was decided on: resource versions for status, finalizers and deletions,
-a name derived from inputs for what is created. Answers go into the store at once.
+Every write carries what it was decided on: resource versions where something is there, a name
+derived from inputs for what is created. So a write that comes late, from a replica that no longer
+leads, undoes nothing. Answers go into the store at once.
 """
 
 import logging
@@ -55,11 +56,14 @@ class ApiCluster(StoreReader):
             _check_owner(there, owner)
             if includes(there, wanted):
                 return there
+            wanted["metadata"] |= _exactly(there)
         # What the store does not know may be somebody else's: then a forced apply would take over.
         query = {**MANAGER, "force": "true" if there is not None else "false"}
         try:
             return await self._write("apply", "PATCH", kind, wanted, query=query, style=APPLY)
         except Conflict as error:
+            if there is not None:
+                raise  # it has changed or gone since: decide anew
             message = f"{kind.name} {key_of(wanted)[1]} belongs to somebody else: {error}"
             raise NameTaken(message) from error
 
@@ -93,10 +97,7 @@ class ApiCluster(StoreReader):
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
-            "preconditions": {
-                "uid": child["metadata"]["uid"],
-                "resourceVersion": child["metadata"]["resourceVersion"],
-            },
+            "preconditions": _exactly(child),
         }
         self._telemetry.writes.labels(kind.name, "delete").inc()
         try:
@@ -258,6 +259,11 @@ def _identity(resource: AnyResource) -> Manifest:
             "resourceVersion": meta.resource_version,
         },
     }
+
+
+def _exactly(known: Manifest) -> dict[str, str]:
+    """What holds for this version of this very object alone."""
+    return {part: known["metadata"][part] for part in ("uid", "resourceVersion")}
 
 
 def _against(known: Manifest, changes: Manifest) -> Manifest:

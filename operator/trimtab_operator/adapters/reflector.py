@@ -86,6 +86,12 @@ class Reflector:
 
     async def run(self) -> None:
         """List, watch, and begin anew as often as it takes."""
+        try:
+            await self._run()
+        finally:
+            self._telemetry.ended(self._name)
+
+    async def _run(self) -> None:
         failures = 0
         while True:
             try:

@@ -1,14 +1,22 @@
 """Metrics about the operator itself, and the three addresses under which it can be asked.
 
 /metrics for Prometheus; /healthz fails when a watch has gone silent, so that the kubelet starts us
-anew; /readyz fails until the observed world is complete.
+anew; /readyz fails until the observed world is complete and the lease could be read, in a standby
+as in the leader: a roll-out waits for replicas that could lead, not for those that do.
 """
 
 import time
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -21,6 +29,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         prefix = "trimtab_operator"
         self.reconciles = Counter(
             f"{prefix}_reconciles",
@@ -69,12 +78,26 @@ class Telemetry:
             ["kind", "cause"],
             registry=self.registry,
         )
+        self.leads = Gauge(
+            f"{prefix}_leader",
+            "1 in the replica that leads, 0 in the others.",
+            registry=self.registry,
+        )
+        self.renewal_failures = Counter(
+            f"{prefix}_lease_renewal_failures",
+            "Attempts of the leader to renew its lease that failed.",
+            registry=self.registry,
+        )
         self._watches: dict[str, float] = {}
         self._ready: Callable[[], bool] = lambda: False
 
     def heard(self, watch: str) -> None:
         """A watch has said something, be it a bookmark."""
         self._watches[watch] = time.monotonic()
+
+    def ended(self, watch: str) -> None:
+        """A watch that was ended on purpose is not silent."""
+        self._watches.pop(watch, None)
 
     def silent_watches(self) -> list[str]:
         """Watches that have said nothing for too long."""
@@ -105,7 +128,7 @@ class Telemetry:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         if not self._ready():
-            return web.Response(status=503, text="the observed world is not complete yet\n")
+            return web.Response(status=503, text="not able to lead yet\n")
         return web.Response(text="ok\n")
 
 

@@ -1,0 +1,408 @@
+"""Who leads, and that nobody else writes: the lease, and the fence around all writes."""
+
+import asyncio
+import copy
+import math
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from trimtab_operator.adapters.api import AlreadyThere, Api
+from trimtab_operator.adapters.fence import Fence, boot_seconds
+from trimtab_operator.adapters.lease import Election, LeadershipLost, Timing, Unopposed
+from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, Gone, NotLeader
+from trimtab_operator.domain.manifests import Manifest
+
+PATH = "/apis/coordination.k8s.io/v1/namespaces/trimtab-system/leases"
+QUICK = Timing(lease_seconds=15, renew_seconds=10, retry_seconds=0.01, request_seconds=0.1)
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Leases(Api):
+    """An API server that holds one lease, and can be away or silent."""
+
+    def __init__(self) -> None:
+        self.lease: Manifest | None = None
+        self.asked: list[str] = []
+        self.is_away = False
+        self.is_silent = False
+        self._version = 0
+
+    @property
+    def spec(self) -> Manifest:
+        assert self.lease is not None
+        return dict(self.lease["spec"])
+
+    def put(self, **spec: Any) -> None:
+        """Somebody else writes the lease."""
+        self._version += 1
+        meta = {"name": "trimtab-operator", "resourceVersion": str(self._version)}
+        self.lease = {"metadata": meta, "spec": spec}
+
+    async def request(self, method: str, path: str, **request: Any) -> Manifest:
+        self.asked.append(method)
+        await asyncio.sleep(0)
+        if self.is_silent:
+            await asyncio.Event().wait()
+        if self.is_away:
+            raise ClusterUnreachable("away")
+        if method == "POST":
+            assert path == PATH
+            if self.lease is not None:
+                raise AlreadyThere("there is one")
+            self.put(**request["body"]["spec"])
+        elif self.lease is None:
+            raise Gone("no lease")
+        elif method == "PUT":
+            if request["body"]["metadata"]["resourceVersion"] != str(self._version):
+                raise Conflict("changed since")
+            self.put(**request["body"]["spec"])
+        return copy.deepcopy(self.lease) or {}
+
+
+class Replica:
+    """One process, as far as leading is concerned."""
+
+    def __init__(self, leases: Leases, now: Hand, timing: Timing = QUICK) -> None:
+        self.fence = Fence(now)
+        self.telemetry = Telemetry()
+        self.election = Election(
+            leases,
+            self.fence,
+            self.telemetry,
+            namespace="trimtab-system",
+            name="trimtab-operator",
+            timing=timing,
+            now=now,
+        )
+
+    async def wins(self, seconds: float = 0.1) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.election.win()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def leads(self) -> bool:
+        return self.telemetry.registry.get_sample_value("trimtab_operator_leader") == 1
+
+    async def may_write(self) -> bool:
+        with suppress(NotLeader):
+            async with self.fence.write():
+                return True
+        return False
+
+
+# --- the fence ---
+
+
+async def test_nothing_is_written_before_the_fence_opens_and_after_its_deadline() -> None:
+    now = Hand()
+    replica = Replica(Leases(), now)
+    assert not await replica.may_write()
+    replica.fence.open_until(now() + 10)
+    now.seconds += 9.9
+    assert await replica.may_write()
+    now.seconds += 0.2
+    assert not await replica.may_write()
+
+
+async def slow_write(fence: Fence, seconds: float) -> str:
+    try:
+        async with fence.write():
+            await asyncio.sleep(seconds)
+    except NotLeader:
+        return "cut"
+    return "written"
+
+
+async def test_a_write_on_its_way_is_cut_at_the_deadline() -> None:
+    fence = Fence()
+    fence.open_until(boot_seconds() + 0.05)
+    assert await slow_write(fence, 5) == "cut"
+
+
+async def test_a_write_on_its_way_goes_on_when_the_deadline_is_put_off() -> None:
+    fence = Fence()
+    fence.open_until(boot_seconds() + 0.05)
+    writing = asyncio.create_task(slow_write(fence, 0.15))
+    await asyncio.sleep(0.02)
+    fence.open_until(boot_seconds() + 5)
+    assert await writing == "written"
+
+
+async def test_closing_lets_writes_on_their_way_end_and_begins_none() -> None:
+    fence = Fence()
+    fence.open_until(boot_seconds() + 5)
+    writing = asyncio.create_task(slow_write(fence, 0.1))
+    await asyncio.sleep(0.02)
+    fence.close()
+    assert await slow_write(fence, 0) == "cut"
+    assert not await fence.idle(0.01)
+    assert await fence.idle(5)
+    assert await writing == "written"
+
+
+async def test_a_fence_that_was_cut_never_opens_again() -> None:
+    fence = Fence()
+    fence.open_until(boot_seconds() + 5)
+    writing = asyncio.create_task(slow_write(fence, 5))
+    await asyncio.sleep(0.02)
+    fence.cut()
+    fence.open_until(boot_seconds() + 5)
+    assert await writing == "cut"
+    assert await slow_write(fence, 0) == "cut"
+
+
+async def test_an_error_of_the_write_itself_stays_what_it_is() -> None:
+    fence = Fence()
+    fence.open_until(math.inf)
+    with pytest.raises(TimeoutError):
+        async with fence.write(), asyncio.timeout(0.01):
+            await asyncio.sleep(5)
+
+
+class Wire(Api):
+    """An API connection that notes what is sent."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+        self.sent: list[str] = []
+
+    async def _request(self, method: str, *_: Any) -> Manifest:
+        self.sent.append(method)
+        return {}
+
+
+async def test_every_request_but_a_read_goes_through_the_fence() -> None:
+    fence = Fence()
+    wire = Wire(fence)
+    await wire.request("GET", "/")
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        with pytest.raises(NotLeader):
+            await wire.request(method, "/")
+    fence.open_until(math.inf)
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        await wire.request(method, "/")
+    assert wire.sent == ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+async def test_without_an_election_writes_are_always_let_through() -> None:
+    fence = Fence()
+    alone = Unopposed(fence)
+    await alone.win()
+    await alone.keep()
+    assert await slow_write(fence, 0.01) == "written"
+
+
+# --- the election ---
+
+
+async def test_the_first_makes_the_lease_and_a_second_stands_by() -> None:
+    leases, now = Leases(), Hand()
+    first, second = Replica(leases, now), Replica(leases, now)
+    assert await first.wins()
+    assert not await second.wins()
+    assert leases.spec["holderIdentity"] == first.election.identity
+    assert (leases.spec["leaseDurationSeconds"], leases.spec["leaseTransitions"]) == (15, 0)
+    assert leases.spec["acquireTime"] == leases.spec["renewTime"]
+    assert (await first.may_write(), await second.may_write()) == (True, False)
+    assert (first.leads, second.leads) == (True, False)
+
+
+async def test_of_two_that_come_at_once_one_leads() -> None:
+    leases, now = Leases(), Hand()
+    replicas = [Replica(leases, now) for _ in range(2)]
+    assert sorted(await asyncio.gather(*(r.wins() for r in replicas))) == [False, True]
+    assert sum([await r.may_write() for r in replicas]) == 1
+
+
+async def test_every_process_is_another_candidate() -> None:
+    leases, now = Leases(), Hand()
+    assert await Replica(leases, now).wins()
+    assert not await Replica(leases, now).wins()
+
+
+TIMES = {
+    "that is long past": "2001-01-01T00:00:00.000000Z",
+    "that is far in the future": "2101-01-01T00:00:00.000000Z",
+}
+
+
+@pytest.mark.parametrize("time", TIMES.values(), ids=[f"a renewal {name}" for name in TIMES])
+async def test_only_our_own_clock_says_that_a_lease_has_lapsed(time: str) -> None:
+    leases, now = Leases(), Hand()
+    leases.put(holderIdentity="other", leaseDurationSeconds=15, renewTime=time, leaseTransitions=4)
+    replica = Replica(leases, now)
+    assert not await replica.wins()
+    now.seconds += 15
+    assert not await replica.wins()
+    now.seconds += 0.1
+    assert await replica.wins()
+    assert leases.spec["leaseTransitions"] == 5
+
+
+async def test_a_lease_that_is_renewed_is_not_taken() -> None:
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    for turn in range(3):
+        leases.put(holderIdentity="other", leaseDurationSeconds=15, renewTime=f"{turn}")
+        assert not await replica.wins(0.05)
+        now.seconds += 14
+
+
+async def test_the_holder_says_how_long_its_lease_holds() -> None:
+    leases, now = Leases(), Hand()
+    leases.put(holderIdentity="other", leaseDurationSeconds=60, renewTime="1")
+    replica = Replica(leases, now)
+    assert not await replica.wins()
+    now.seconds += 59
+    assert not await replica.wins()
+    now.seconds += 2
+    assert await replica.wins()
+
+
+async def test_a_lease_that_was_given_back_is_free_at_once() -> None:
+    leases, now = Leases(), Hand()
+    first, second = Replica(leases, now), Replica(leases, now)
+    assert await first.wins()
+    assert not await second.wins()
+    await first.election.give_back()
+    assert not await first.may_write()
+    assert "holderIdentity" not in leases.spec
+    assert await second.wins()
+    assert leases.spec["leaseTransitions"] == 1
+
+
+async def test_a_standby_gives_nothing_back() -> None:
+    leases, now = Leases(), Hand()
+    first, second = Replica(leases, now), Replica(leases, now)
+    assert await first.wins()
+    assert not await second.wins()
+    await second.election.give_back()
+    assert leases.spec["holderIdentity"] == first.election.identity
+
+
+async def test_renewing_ends_quietly_after_the_lease_was_given_back() -> None:
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    assert await replica.wins()
+    keeping = asyncio.create_task(replica.election.keep())
+    await asyncio.sleep(0.05)
+    await replica.election.give_back()
+    async with asyncio.timeout(5):
+        await keeping
+    assert "holderIdentity" not in leases.spec
+
+
+async def test_renewing_puts_the_deadline_off_and_keeps_the_rest() -> None:
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    assert await replica.wins()
+    before = leases.spec
+    keeping = asyncio.create_task(replica.election.keep())
+    for _ in range(3):
+        now.seconds += 8
+        await asyncio.sleep(0.05)
+        assert await replica.may_write()
+    keeping.cancel()
+    changed = {key for key, value in leases.spec.items() if before[key] != value}
+    assert changed == {"renewTime"}
+    assert set(leases.asked[2:]) == {"PUT"}
+
+
+async def test_a_leader_that_cannot_renew_stops_writing_before_the_lease_lapses() -> None:
+    timing = Timing(lease_seconds=3, renew_seconds=0.4, retry_seconds=0.05, request_seconds=0.1)
+    leases = Leases()
+    replica = Replica(leases, Hand(), timing)
+    # The real clock: this is about how long it takes.
+    replica.fence._now = replica.election._now = boot_seconds
+    assert await replica.wins()
+    keeping = asyncio.create_task(replica.election.keep())
+    await asyncio.sleep(0.2)
+    leases.is_silent = True
+    writing = asyncio.create_task(slow_write(replica.fence, 5))
+    began = boot_seconds()
+    with pytest.raises(LeadershipLost, match="no answer in time"):
+        await keeping
+    assert boot_seconds() - began < 1
+    assert not await replica.may_write()
+    assert await writing == "cut"
+    assert not replica.leads
+    assert leases.asked.count("GET") > 2, "one request that hangs must not be the only attempt"
+
+
+async def test_a_moment_without_the_api_server_costs_nothing() -> None:
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    assert await replica.wins()
+    keeping = asyncio.create_task(replica.election.keep())
+    leases.is_away = True
+    await asyncio.sleep(0.05)
+    leases.is_away = False
+    now.seconds += 9
+    await asyncio.sleep(0.05)
+    now.seconds += 9
+    assert await replica.may_write()
+    assert not keeping.done()
+    keeping.cancel()
+
+
+async def test_one_that_was_frozen_neither_writes_nor_asks_when_it_wakes() -> None:
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    assert await replica.wins()
+    asked = len(leases.asked)
+    now.seconds += 20
+    assert not await replica.may_write()
+    with pytest.raises(LeadershipLost):
+        await replica.election.keep()
+    assert len(leases.asked) == asked
+
+
+async def test_an_answer_that_comes_too_late_opens_nothing() -> None:
+    """The renewal was sent, then the process was frozen, and the lease has lapsed since."""
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    assert await replica.wins()
+    renewing = asyncio.create_task(replica.election._attempt())
+    while leases.asked[-1] != "PUT" or len(leases.asked) < 3:
+        await asyncio.sleep(0)
+    now.seconds += 20
+    assert await renewing
+    assert not await replica.may_write()
+
+
+async def test_one_whose_lease_was_taken_ends_at_once() -> None:
+    leases, now = Leases(), Hand()
+    replica = Replica(leases, now)
+    assert await replica.wins()
+    leases.put(holderIdentity="other", leaseDurationSeconds=15, renewTime="1")
+    with pytest.raises(LeadershipLost, match="other holds the lease"):
+        await replica.election.keep()
+    assert leases.spec["holderIdentity"] == "other"
+    assert not await replica.may_write()
+
+
+async def test_without_the_right_to_the_lease_a_replica_says_that_it_cannot_take_part() -> None:
+    leases = Leases()
+    leases.is_away = True
+    replica = Replica(leases, Hand())
+    assert not await replica.wins()
+    assert not replica.election.has_looked
+    leases.is_away = False
+    assert await replica.wins()
+    assert replica.election.has_looked
