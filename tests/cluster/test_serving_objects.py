@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes import client
 from tests.operatorkit import (
     NOWHERE,
     OperatorProcess,
@@ -175,6 +176,24 @@ def test_a_restarted_operator_finds_everything_as_it_should_be(
     operator.kill()
     operator.start()
     assert at_rest(operator) == 0
+
+
+def test_a_service_that_is_made_anew_gets_children_of_its_own(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    apps = client.AppsV1Api(server.connection)
+
+    def owners() -> set[str]:
+        found = apps.list_namespaced_deployment(server.namespace).items
+        return {owner.uid for d in found for owner in d.metadata.owner_references}
+
+    server.create(a_service(pushed))
+    eventually(lambda: len(owners()) == 1)
+    server.delete(SERVICE, "chat")
+    server.create(a_service(pushed))
+    uid = server.get(SERVICE, "chat")["metadata"]["uid"]
+    eventually(lambda: owners() == {uid}, seconds=60)
+    server.says(SERVICE, "chat", "EngineReady", "Unschedulable")
 
 
 def test_scale_reads_the_engines(server: Server, operator: OperatorProcess, pushed: Pushed) -> None:
