@@ -155,6 +155,8 @@ class FakeEngine:
     pieces: list[bytes] | None = None  # a stream as it goes over the wire, cut anywhere
     healthy: bool = True
     refuses: str | None = None  # every load is refused with these words
+    dies: bool = False  # a load breaks the connection off
+    deaths: int = 0
     hold: asyncio.Event | None = None  # streams wait for it after their first piece
     breaks: bool = False  # streams break off after their first piece
     aborted: int = 0
@@ -194,6 +196,9 @@ class FakeEngine:
     async def _load(self, request: web.Request) -> web.Response:
         body = await request.json()
         name, path = body["lora_name"], Path(body["lora_path"])
+        if self.dies and request.transport is not None:
+            self.deaths += 1
+            request.transport.close()
         if self.refuses:
             return _error(400, self.refuses)
         if not path.is_dir():

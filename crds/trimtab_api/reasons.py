@@ -134,7 +134,18 @@ class ServiceReason(StrEnum):
     RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank
     NO_ENGINE_READY = "NoEngineReady"  # no engine could load it yet
     LOADING = "Loading"  # not every ready engine has loaded it yet
-    LOAD_FAILED = "LoadFailed"  # an engine cannot load it
+    LOAD_FAILED = "LoadFailed"  # an engine cannot load it and gives no reason
     AGENT_SILENT = "AgentSilent"  # an engine's agent has not said what it holds
     PROBING = "Probing"  # a name was not yet answered by its active version
     PROBE_FAILED = "ProbeFailed"  # a request to a name failed
+
+
+class LoadReason(StrEnum):
+    """Reasons of an engine's agent about one version, beside those of `FailureReason`."""
+
+    FINGERPRINT_MISMATCH = "FingerprintMismatch"  # the engine answers as another version would
+    INDISTINGUISHABLE = (
+        "Indistinguishable"  # it is served, but its base or a sibling looks the same
+    )
+    REPORT_MISSING = "ReportMissing"  # without a reference nothing can be verified
+    ENGINE_REFUSED = "EngineRefused"  # vLLM did not load it; the message quotes it

@@ -11,13 +11,14 @@ from trimtab_api.reasons import (
     RETRYABLE,
     FailureReason,
     JobReason,
+    LoadReason,
     ServiceReason,
     VersionReason,
     is_user_error,
 )
 
 OPERATOR = Path(__file__).resolve().parents[2] / "operator" / "trimtab_operator"
-KINDS = (FailureReason, JobReason, VersionReason, ServiceReason)
+KINDS = (FailureReason, JobReason, VersionReason, ServiceReason, LoadReason)
 DOCUMENTED = {str(reason) for kind in KINDS for reason in kind}
 # Calls that take a reason, and at which place.
 PLACES = {"Finding": 0, "unknown": 0, "Answer": 1, "waiting": 1}

@@ -1,12 +1,24 @@
 """InferenceService: whatever keeps it from answering is said in status, with the remedy."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.fakes import FakeWorld, settle
-from tests.servicelife import KEY, message, serving, starting, told, weights, world_of
-from tests.servingbuilders import NAMESPACE, a_service
+from tests.servicelife import (
+    KEY,
+    loaded,
+    message,
+    seen,
+    serving,
+    starting,
+    told,
+    weights,
+    world_of,
+)
+from tests.servingbuilders import NAMESPACE, a_ready_version, a_service
 
+from trimtab_api.routing import AgentReport
 from trimtab_operator.domain.conditions import timestamp
 from trimtab_operator.domain.errors import Forbidden
 from trimtab_operator.domain.outcome import Done, Retry
@@ -196,6 +208,59 @@ async def test_a_child_that_is_refused_is_said_and_the_others_are_written() -> N
     assert told(fake) == ("False", "ChildRefused")
     assert "exceeded quota" in message(fake)
     assert len(fake.cluster.of_kind("Deployment")) == 2
+
+
+async def failing() -> FakeWorld:
+    """bot-2 is asked for, and the engine cannot load it."""
+    fake = await serving(a_ready_version("bot-2"), a_ready_version("bot-3"))
+    loaded(fake, "bot-1", bot_2="FingerprintMismatch")
+    ask_for(fake, "bot-2")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "AdaptersReady") == ("False", "FingerprintMismatch")
+    return fake
+
+
+def ask_for(fake: FakeWorld, version: str) -> None:
+    models = [{"name": "bot", "version": {"name": version}}]
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
+
+
+def tries_again(fake: FakeWorld) -> None:
+    loaded(fake, "bot-1")
+
+
+def engine_is_down(fake: FakeWorld) -> None:
+    fake.agents.reports["10.0.0.1:8000"] = AgentReport(sequence=2, engine_ready=False)
+
+
+def agent_is_silent(fake: FakeWorld) -> None:
+    fake.agents.reports.clear()
+
+
+@pytest.mark.parametrize("in_between", [tries_again, engine_is_down, agent_is_silent])
+async def test_a_load_that_has_failed_has_failed_until_it_succeeds(
+    in_between: Callable[[FakeWorld], None],
+) -> None:
+    fake = await failing()
+    before = message(fake, "AdaptersReady"), list(fake.cluster.events)
+    in_between(fake)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "AdaptersReady") == ("False", "FingerprintMismatch")
+    assert (message(fake, "AdaptersReady"), list(fake.cluster.events)) == before
+    loaded(fake, "bot-1", "bot-2")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "AdaptersReady") == ("True", "AdaptersReady")
+    (model,) = [m for m in seen(fake).status.models if m.name == "bot"]
+    assert (model.active_version, model.reason) == ("bot-2", None)
+
+
+async def test_the_failure_of_one_version_is_not_told_of_the_next() -> None:
+    fake = await failing()
+    tries_again(fake)
+    ask_for(fake, "bot-3")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "AdaptersReady") == ("False", "Loading")
+    assert "bot-3" in message(fake, "AdaptersReady")
 
 
 async def test_a_fresh_operator_does_not_doubt_what_it_has_not_asked_yet() -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.servingkit import base_version
+from tests.servingkit import base_version, eventually
 from tests.servingstack import AgentWorld, agent_world
 
 from trimtab_api.routing import RoutedVersion
@@ -65,6 +65,21 @@ async def test_a_report_about_another_version_is_no_report(world: AgentWorld) ->
     red, blue = await world.publish("red"), await world.publish("blue")
     world.route(broken(red, report=blue.report))
     assert (await world.failed(red))[0] == "ReportInvalid"
+
+
+async def test_a_failure_stays_told_while_the_engine_cannot_be_asked_again(
+    world: AgentWorld,
+) -> None:
+    world.engine.refuses = "no room"
+    red = await world.publish("red")
+    world.route(red)
+    await world.failed(red)
+    world.engine.dies = True
+    await eventually(lambda: world.engine.deaths >= 2)
+    state = world.pod.states()["red-1"]
+    assert (state.state, state.reason) == ("Failed", "EngineRefused")
+    world.engine.dies, world.engine.refuses = False, None
+    await world.loaded(red)
 
 
 async def test_the_engines_words_are_told_when_it_refuses(world: AgentWorld) -> None:

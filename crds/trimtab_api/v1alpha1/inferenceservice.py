@@ -188,8 +188,16 @@ class ServedModelStatus(ApiModel):
     candidate_version: Annotated[
         str | None, Field(max_length=253, description="ModelVersion that is being loaded.")
     ] = None
+    reason: Annotated[
+        str | None,
+        Field(max_length=128, description="Machine-readable cause, where something is in the way."),
+    ] = None
     message: Annotated[
-        str | None, Field(max_length=512, description="Why the wanted version is not active.")
+        str | None,
+        Field(
+            max_length=512,
+            description="The same in one sentence, or what else is to be said of the version.",
+        ),
     ] = None
 
 

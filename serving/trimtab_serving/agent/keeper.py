@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from trimtab_api.fingerprint import Fingerprint
+from trimtab_api.reasons import LoadReason
 from trimtab_api.routing import AdapterState, RoutedVersion, RoutingTable
 from trimtab_serving.agent.board import Board
 from trimtab_serving.agent.engine import EngineRefused, EngineUnavailable
-from trimtab_serving.agent.failure import LoadFailure, LoadReason
+from trimtab_serving.agent.failure import LoadFailure
 from trimtab_serving.agent.loader import Loader, Verified
 from trimtab_serving.agent.metrics import AgentMetrics
 from trimtab_serving.agent.plan import (
@@ -217,16 +218,23 @@ class Keeper:
             return
         except EngineUnavailable as fault:
             logger.warning("%s is not loaded: the engine is gone: %s", version.version, fault)
-            self._slots[version.digest] = Slot(not_before=self._clock() + pause_seconds(1))
+            self._put_off(version.digest, pause_seconds(1))
             return
         if life != self._engine_life:  # what was loaded died with the engine that loaded it
-            self._slots[version.digest] = Slot()
+            self._put_off(version.digest, 0.0)
             return
         seconds = self._clock() - began
         self._metrics.loads.labels("Loaded").inc()
         self._metrics.load_seconds.observe(seconds)
         logger.info("%s is loaded as %s after %.3f s", version.version, loaded.engine_name, seconds)
         self._take(version.digest, loaded)
+
+    def _put_off(self, digest: str, seconds: float) -> None:
+        """Nothing was learned of the version: a failure that was told before still stands."""
+        slot = self._slots.get(digest, Slot())
+        if slot.state is not SlotState.FAILED:
+            slot = Slot()
+        self._slots[digest] = replace(slot, not_before=self._clock() + seconds)
 
     def _take(self, digest: str, loaded: Verified) -> None:
         reason = message = None

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trimtab_api.fingerprint import Comparison, Fingerprint, Match
-from trimtab_api.reasons import FailureReason
+from trimtab_api.reasons import FailureReason, LoadReason
 from trimtab_api.routing import RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_serving.agent.engine import EngineClient, EngineRefused, EngineUnavailable
-from trimtab_serving.agent.failure import LoadFailure, LoadReason
+from trimtab_serving.agent.failure import LoadFailure
 from trimtab_serving.agent.store import AdapterStore
 from trimtab_serving.agent.verify import judge, questions_of
 

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
-from trimtab_api.reasons import FailureReason
+from trimtab_api.reasons import FailureReason, LoadReason
 from trimtab_api.routing import RoutedVersion
 from trimtab_oci import Manifest
 from trimtab_serving.agent.artifacts import Artifacts, base_of
-from trimtab_serving.agent.failure import LoadFailure, LoadReason
+from trimtab_serving.agent.failure import LoadFailure
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ Two pure steps, because the second rests on what came of the first: `plan` says 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -34,6 +34,7 @@ from trimtab_operator.domain.inferenceservice.status import (
     readiness,
     report,
     unproven,
+    with_failures,
 )
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 from trimtab_operator.domain.observation import settles_in
@@ -122,7 +123,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             *network.policies(service, settings),
             *network.exposure(service, settings),
         ),
-        routing=routing,
+        routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
     )
 

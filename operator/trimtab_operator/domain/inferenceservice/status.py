@@ -1,12 +1,12 @@
 """What is said about an InferenceService: derived from what was seen, never from what was done."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from trimtab_api import names
-from trimtab_api.reasons import ServiceReason
+from trimtab_api.reasons import FailureReason, LoadReason, ServiceReason
 from trimtab_api.routing import ProbeAnswer
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.inferenceservice import (
@@ -16,7 +16,7 @@ from trimtab_api.v1alpha1.inferenceservice import (
 )
 from trimtab_operator.domain.conditions import condition, is_true, with_conditions
 from trimtab_operator.domain.events import Event, about, transitions
-from trimtab_operator.domain.finding import Answer, gravest
+from trimtab_operator.domain.finding import Answer, Finding, gravest
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.routing import Base, ModelRoute
 
@@ -38,6 +38,7 @@ CALM: Final = PASSING | {
     ServiceReason.VERSION_NOT_READY,
     ServiceReason.WAITS_FOR_BASE,
 }
+LOAD_FAILURES: Final = frozenset({*FailureReason, *LoadReason, ServiceReason.LOAD_FAILED})
 MESSAGE_LENGTH: Final = 512
 
 
@@ -71,6 +72,27 @@ class Report:
 
     status: InferenceServiceStatus
     events: tuple[Event, ...]
+
+
+def with_failures(
+    service: InferenceService, routes: Sequence[ModelRoute]
+) -> tuple[ModelRoute, ...]:
+    """A load that has failed has failed until it succeeds.
+
+    What comes in between is news of no kind: a further attempt, an engine that is started anew, an
+    agent that is silent for a moment.
+    """
+    before = {m.name: m for m in service.status.models}
+    return tuple(_with_failure(r, before.get(r.name)) for r in routes)
+
+
+def _with_failure(route: ModelRoute, before: ServedModelStatus | None) -> ModelRoute:
+    if before is None or before.reason is None or before.reason not in LOAD_FAILURES:
+        return route
+    is_same = (before.active_version, before.candidate_version) == (route.active, route.candidate)
+    if route.finding is None or route.finding.reason not in PASSING or not is_same:
+        return route
+    return replace(route, finding=Finding(before.reason, before.message or ""))
 
 
 def adapters(service: InferenceService, routes: Sequence[ModelRoute]) -> Answer:
@@ -169,6 +191,7 @@ def _model(route: ModelRoute) -> ServedModelStatus:
         name=route.name,
         active_version=route.active,
         candidate_version=route.candidate,
+        reason=route.finding.reason if route.finding else None,
         message=said[:MESSAGE_LENGTH] if said else None,
     )
 
