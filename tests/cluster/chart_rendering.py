@@ -89,6 +89,7 @@ REFUSED = {
         ["--set", "networkPolicy.apiServerPorts={70000}"],
         "/networkPolicy/apiServerPorts/0",
     ),
+    "no replica": (["--set", "operator.replicas=0"], "/operator/replicas"),
     "an unknown log level": (["--set", "operator.logLevel=LOUD"], "/operator/logLevel"),
 }
 
@@ -122,6 +123,11 @@ def test_the_operator_can_read_its_settings() -> None:
         },
         "engine": {"extraArguments": ["--enforce-eager"], "environment": {}},
         "network": {"operatorNamespace": "trimtab-system", "prometheusNamespace": ""},
+        "leaderElection": {
+            "enabled": True,
+            "namespace": "trimtab-system",
+            "lease": "trimtab-operator",
+        },
         "watchNamespaces": [],
     }
 
@@ -154,10 +160,18 @@ def test_the_operator_asks_for_no_more_than_it_uses(exposure: str) -> None:
     words = [word for rule in granted for part in rule.values() for word in part]
     assert not {"*", "secrets", "impersonate", "bind", "escalate"} & set(words)
     resources = {resource.partition("/")[0] for rule in granted for resource in rule["resources"]}
-    expected = {kind.plural for kind in (*OURS, *CHILDREN)} | {"events"}
-    assert resources == expected | (
-        {EXPOSURES[exposure].plural} if exposure in EXPOSURES else set()
-    )
+    kinds = (*OURS, *CHILDREN, *EXPOSURES.values())
+    assert resources == {kind.plural for kind in kinds} | {"events"}
+
+
+@pytest.mark.parametrize("exposure", ["None", "Ingress", "Route"])
+def test_one_way_in_is_made_and_what_is_left_of_the_others_can_only_be_taken_away(
+    exposure: str,
+) -> None:
+    granted = rules(f"--set=exposure.kind={exposure}")
+    made, others = {"list", "watch", "create", "patch"}, {"list", "delete"}
+    for name, kind in EXPOSURES.items():
+        assert verbs(granted, kind) == (made if name == exposure else others)
 
 
 def verbs(granted: list[Manifest], kind: Kind) -> set[str]:
@@ -176,9 +190,45 @@ def test_the_operator_may_follow_every_kind_that_it_watches(kind: Kind) -> None:
 def test_only_watched_namespaces_are_opened_to_the_operator() -> None:
     manifests = rendered("--set=watchNamespaces={a,b}")
     assert of_kind(manifests, "ClusterRoleBinding") == []
-    bound = {b["metadata"]["namespace"] for b in of_kind(manifests, "RoleBinding")}
+    bound = {
+        b["metadata"]["namespace"]
+        for b in of_kind(manifests, "RoleBinding")
+        if b["roleRef"]["kind"] == "ClusterRole"
+    }
     assert bound == {"a", "b"}
     assert settings("--set=watchNamespaces={a,b}").watch_namespaces == ["a", "b"]
+
+
+def test_the_lease_is_one_and_in_the_operators_own_namespace() -> None:
+    (role,) = of_kind(rendered(), "Role")
+    assert role["metadata"]["namespace"] == settings().leader_election.namespace
+    made, held = role["rules"]
+    assert (made["resources"], made["verbs"]) == (["leases"], ["create"])
+    assert (held["resources"], held["verbs"]) == (["leases"], ["get", "update"])
+    assert held["resourceNames"] == [settings().leader_election.lease]
+    (bound,) = (b for b in of_kind(rendered(), "RoleBinding") if b["roleRef"]["kind"] == "Role")
+    assert bound["roleRef"]["name"] == role["metadata"]["name"]
+    assert not [r for r in rules() if "leases" in r["resources"]]
+
+
+def test_replicas_keep_apart_where_they_can_and_are_evicted_one_by_one() -> None:
+    (deployment,) = of_kind(rendered(), "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    spec = deployment["spec"]["template"]["spec"]
+    (preferred,) = spec["affinity"]["podAntiAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    assert preferred["podAffinityTerm"]["labelSelector"]["matchLabels"] == labels
+    (budget,) = of_kind(rendered(), "PodDisruptionBudget")
+    # A number that must stay would make the only replica of a small install hold up every drain.
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+
+
+def test_a_users_own_affinity_replaces_ours() -> None:
+    (deployment,) = of_kind(rendered("--set=operator.affinity.nodeAffinity.a=b"), "Deployment")
+    assert deployment["spec"]["template"]["spec"]["affinity"] == {"nodeAffinity": {"a": "b"}}
 
 
 def pods(manifests: list[Manifest]) -> list[Manifest]:

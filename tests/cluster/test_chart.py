@@ -91,11 +91,12 @@ def installed(namespace: str) -> str:
     return namespace
 
 
-def operator_pod() -> Manifest:
-    """The one pod of the operator that is not on its way out."""
+def operator_pods() -> dict[str, Manifest]:
+    """The operator's two pods that are not on their way out, by uid."""
     pods = get("pods", "-l", "app.kubernetes.io/component=operator")["items"]
-    (pod,) = [p for p in pods if "deletionTimestamp" not in p["metadata"]]
-    return dict(pod)
+    found = {p["metadata"]["uid"]: p for p in pods if "deletionTimestamp" not in p["metadata"]}
+    assert len(found) == 2
+    return found
 
 
 def eventually(what: str, holds: Any) -> None:
@@ -114,7 +115,8 @@ def may(verb: str, resource: str, namespace: str) -> bool:
 
 
 def test_it_becomes_ready_and_works(installed: str) -> None:
-    assert operator_pod()["status"]["containerStatuses"][0]["ready"]
+    for pod in operator_pods().values():
+        assert pod["status"]["containerStatuses"][0]["ready"]
     version = full_version("observed", installed)
     kubectl("apply", "-f", "-", text=json.dumps(version))
     # The artifact does not exist; that the operator says so shows that its rights and settings are enough for it.
@@ -144,25 +146,56 @@ def test_its_rights(installed: str, verb: str, resource: str, wanted: bool) -> N
     assert may(verb, resource, "kube-system") is False
 
 
-def test_an_upgrade_with_other_settings_is_another_pod_and_a_rollback_brings_them_back(
+def test_the_lease_is_its_own_in_its_own_namespace_alone(installed: str) -> None:
+    lease = f"leases.coordination.k8s.io/{OPERATOR}"
+    assert may("update", lease, installed)
+    assert may("get", lease, installed)
+    assert not may("update", "leases.coordination.k8s.io/another", installed)
+    assert not may("delete", lease, installed)
+    assert not may("update", lease, "kube-system")
+
+
+def holder() -> str:
+    """Name of the pod that leads, or nothing."""
+    lease = get("lease", OPERATOR)["spec"]
+    return str(lease.get("holderIdentity", "")).rpartition("_")[0]
+
+
+def test_when_the_leaders_pod_is_deleted_another_one_leads_and_works(installed: str) -> None:
+    eventually("a pod leads", holder)
+    before = holder()
+    kubectl("delete", "pod", before, "--wait=false")
+    eventually("another pod leads", lambda: holder() not in {"", before})
+    version = full_version("later", installed)
+    kubectl("apply", "-f", "-", text=json.dumps(version))
+    eventually(
+        "the new leader looks at an object",
+        lambda: get("mv", "later").get("status", {}).get("conditions"),
+    )
+    kubectl("delete", "mv", "later")
+    kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=60s")
+
+
+def test_an_upgrade_with_other_settings_is_other_pods_and_a_rollback_brings_them_back(
     installed: str,
 ) -> None:
-    before = operator_pod()["metadata"]["uid"]
+    before = set(operator_pods())
     # A user id that no image knows, as OpenShift gives them.
     upgraded("--set=engine.environment.CHANGED=yes,podSecurityContext.runAsUser=1000680000")
     assert "CHANGED" in get("configmap", OPERATOR)["data"]["operator.json"]
-    between = operator_pod()["metadata"]["uid"]
-    assert between != before
-    assert operator_pod()["spec"]["securityContext"]["runAsUser"] == 1000680000
+    between = operator_pods()
+    assert before.isdisjoint(between)
+    users = {pod["spec"]["securityContext"]["runAsUser"] for pod in between.values()}
+    assert users == {1000680000}
     helm("rollback", RELEASE, "--wait", "--timeout=3m")
     assert "CHANGED" not in get("configmap", OPERATOR)["data"]["operator.json"]
-    assert operator_pod()["metadata"]["uid"] != between
+    assert set(between).isdisjoint(operator_pods())
 
 
-def test_an_upgrade_that_changes_nothing_keeps_the_pod(installed: str) -> None:
-    before = operator_pod()["metadata"]["uid"]
+def test_an_upgrade_that_changes_nothing_keeps_the_pods(installed: str) -> None:
+    before = set(operator_pods())
     upgraded()
-    assert operator_pod()["metadata"]["uid"] == before
+    assert set(operator_pods()) == before
 
 
 def test_an_uninstall_keeps_objects_and_strands_none(installed: str) -> None:

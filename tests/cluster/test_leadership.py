@@ -1,19 +1,26 @@
 """Two operators on a real API server: one works, and however it ends the other one takes over."""
 
-import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests import builders
-from tests.operatorkit import NOWHERE, Server, alone, eventually
+from tests.operatorkit import NOWHERE, Server, eventually, server_alone
 from tests.replicakit import LEASE, Replica, lease_writes, pair, writes
 
 from trimtab_api import names
-from trimtab_local.layout import layout_from
+from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_operator.adapters.api import Api
+from trimtab_operator.adapters.clock import SystemClock
+from trimtab_operator.adapters.cluster import ApiCluster
+from trimtab_operator.adapters.store import Store
+from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.domain.errors import Conflict
+from trimtab_operator.domain.manifests import Manifest
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -22,13 +29,8 @@ Replicas = tuple[Replica, Replica]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    kubeconfig = os.environ.get("KUBECONFIG") or str(layout_from(os.environ).kubeconfig)
-    if not Path(kubeconfig).exists():
-        pytest.fail("there is no cluster: make cluster-up")
-    found = Server(kubeconfig)
-    with alone(found):
+    with server_alone() as found:
         yield found
-    found.close()
 
 
 @pytest.fixture
@@ -151,3 +153,78 @@ def test_a_leader_without_its_api_server_ends_before_its_lease_does(
     assert leader.log.count("leadership lost") == 1
     assert seconds_until_acted(server, "cut-off", began) <= 25
     assert writes(leader, cut) == []
+
+
+# --- what reaches the API server too late ---
+
+
+@asynccontextmanager
+async def two_leaders(server: Server) -> AsyncIterator[tuple[ApiCluster, ApiCluster, FineTuneJob]]:
+    """An old leader and a new one, who both know the same child of the same job."""
+    server.create(a_job("owner"))
+    owner = FineTuneJob.model_validate(server.get("FineTuneJob", "owner"))
+    api = await Api.connect(server.kubeconfig)
+    old, new = (ApiCluster(api, Store(), Telemetry(), SystemClock()) for _ in range(2))
+    try:
+        child = await old.apply(a_child(server, "at first"), owner)
+        new.store.put("ConfigMap", child)
+        yield old, new, owner
+    finally:
+        await api.close()
+        server.delete("FineTuneJob", "owner")
+        eventually(lambda: not server.children(), what="children are left behind")
+
+
+def a_child(server: Server, said: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "child",
+            "namespace": server.namespace,
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY},
+        },
+        "data": {"said": said},
+    }
+
+
+async def test_a_late_apply_does_not_undo_what_the_new_leader_applied(server: Server) -> None:
+    async with two_leaders(server) as (old, new, owner):
+        await new.apply(a_child(server, "the new leader"), owner)
+        with pytest.raises(Conflict):
+            await old.apply(a_child(server, "the old leader"), owner)
+        there = server.core.read_namespaced_config_map("child", server.namespace)
+        assert there.data == {"said": "the new leader"}
+
+
+async def test_a_late_apply_does_not_bring_back_what_the_new_leader_deleted(
+    server: Server,
+) -> None:
+    async with two_leaders(server) as (old, new, owner):
+        (child,) = new.store.all("ConfigMap")
+        await new.delete(child)
+        with pytest.raises(Conflict):
+            await old.apply(a_child(server, "the old leader"), owner)
+        assert not server.children()
+
+
+async def test_a_late_deletion_does_not_take_what_the_new_leader_applied(server: Server) -> None:
+    async with two_leaders(server) as (old, new, owner):
+        (child,) = old.store.all("ConfigMap")
+        await new.apply(a_child(server, "the new leader"), owner)
+        with pytest.raises(Conflict):
+            await old.delete(child)
+        assert server.children() == ["ConfigMap/child"]
+
+
+async def test_late_status_and_finalizers_do_not_undo_the_new_leaders(server: Server) -> None:
+    async with two_leaders(server) as (old, new, owner):
+        later = owner.status.model_copy(update={"attempt": 2})
+        await new.write_status(owner, later)
+        with pytest.raises(Conflict):
+            await old.write_status(owner, owner.status.model_copy(update={"attempt": 1}))
+        with pytest.raises(Conflict):
+            await old.write_finalizers(owner, ["trimtab.dev/tests"])
+        there = server.get("FineTuneJob", "owner")
+        assert there["status"]["attempt"] == 2
+        assert "finalizers" not in there["metadata"]
