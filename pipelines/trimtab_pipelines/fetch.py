@@ -14,7 +14,8 @@ from trimtab_pipelines.runtime import RunError, Stage, Stop
 
 # Written last: data without it is no data.
 _MARK = ".digest"
-_PATIENCE_SECONDS = 300.0
+# Then the pod ends, which tells the operator why; its Job tries again.
+_PATIENCE_SECONDS = 30.0
 
 
 def work(run: TrainingRun, _stop: Stop) -> TrainingResult:

@@ -5,6 +5,7 @@ the next pod begins here.
 """
 
 import asyncio
+import os
 from pathlib import Path
 
 from trimtab_api.documents import TrainingResult, TrainingRun
@@ -16,14 +17,18 @@ from trimtab_pipelines.training.card import model_card
 from trimtab_pipelines.training.output import Summary, artifact_directory
 
 CARD_TYPE = "application/vnd.trimtab.model-card.v1"
-# After this the pod ends and its Job waits with growing pauses; the volume keeps everything.
-PATIENCE_SECONDS = 300.0
+PATIENCE_VARIABLE = "TRIMTAB_PATIENCE_SECONDS"
+# After this the pod ends, which tells the operator why and gives its GPUs back. Its Job waits with
+# growing pauses; the volume keeps everything.
+_PATIENCE_SECONDS = 30.0
 
 
 def publish(
-    run: TrainingRun, summary: Summary, output: Path, patience_seconds: float = PATIENCE_SECONDS
+    run: TrainingRun, summary: Summary, output: Path, patience_seconds: float | None = None
 ) -> TrainingResult:
     """Push what lies on the volume, as often as it takes. Pushing twice changes nothing."""
+    if patience_seconds is None:
+        patience_seconds = float(os.environ.get(PATIENCE_VARIABLE) or _PATIENCE_SECONDS)
     reference, size = asyncio.run(
         again_while_unreachable(lambda: _push(run, summary, output), patience_seconds)
     )
