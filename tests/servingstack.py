@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import httpx
 from tests.ociserver import FakeRegistry
@@ -19,19 +18,11 @@ from trimtab_serving.settings import AgentSettings, GatewaySettings, Stopping
 STOPPING = Stopping(notice_seconds=0, finish_seconds=5)
 
 
-class AnyEngine(Protocol):
-    """An engine at an address for as long as it runs."""
-
-    address: str
-
-    def running(self) -> AbstractAsyncContextManager[object]: ...
-
-
 @dataclass
 class EnginePod:
     """An engine and the agent beside it."""
 
-    engine: Any
+    engine: FakeEngine
     agent: Agent
     address: str
 
@@ -62,8 +53,7 @@ class Stack:
 
     @property
     def engine(self) -> FakeEngine:
-        found: FakeEngine = self.pods[0].engine
-        return found
+        return self.pods[0].engine
 
     async def publish(self, voice: str, weight: int = 100) -> RoutedVersion:
         place = self.directory / "source"
@@ -97,7 +87,7 @@ class Stack:
 async def engine_pod(
     directory: Path,
     api: FakeApiServer,
-    engine: AnyEngine | None = None,
+    engine: FakeEngine | None = None,
     recheck_seconds: float = 0,
 ) -> AsyncIterator[EnginePod]:
     directory.mkdir(parents=True, exist_ok=True)
@@ -155,13 +145,12 @@ async def data_plane(
     engines: int = 1,
     keys: Path | None = None,
     max_body_bytes: int = 1 << 20,
-    engine: AnyEngine | None = None,
 ) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(FakeRegistry().running())
         api = await stack.enter_async_context(FakeApiServer().running())
         pods = [
-            await stack.enter_async_context(engine_pod(directory / f"engine-{n}", api, engine))
+            await stack.enter_async_context(engine_pod(directory / f"engine-{n}", api))
             for n in range(engines)
         ]
         settings = GatewaySettings(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from examples.quickstart import harvest, target
 from examples.quickstart.kube import Kube
+from tests.e2e.machine import Machine
 from tests.e2e.world import World, adapter_job, base_job, service
 
 from trimtab_local.layout import layout_from
@@ -39,6 +40,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         place.kube.helm(
             "uninstall", target.RELEASE, "--namespace", target.RELEASE_NAMESPACE, "--wait"
         )
+
+
+@pytest.fixture(scope="session")
+def machine() -> Machine:
+    """What the local cluster runs on."""
+    return Machine(layout_from(os.environ))
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +79,16 @@ def adapter(world: World, pairs: str, base: str) -> str:
     world.apply(adapter_job(pairs, base, "first"))
     name: str = world.job_ends("first")["status"]["modelVersion"]
     world.holds("modelversion", name, "Ready")
+    return name
+
+
+@pytest.fixture(scope="session")
+def second(world: World, pairs: str, base: str, adapter: str) -> str:
+    """The name of another Ready adapter ModelVersion of the model `bot`."""
+    world.apply(adapter_job(pairs, base, "second", seed=2))
+    name: str = world.job_ends("second")["status"]["modelVersion"]
+    world.holds("modelversion", name, "Ready")
+    assert name != adapter
     return name
 
 

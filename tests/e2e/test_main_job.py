@@ -3,9 +3,12 @@
 import json
 
 import httpx
+import openai
 import pytest
 from examples.quickstart.kube import condition
-from tests.e2e.world import QUESTION, World, active, adapter_job, engine_pods, service, traffic
+from tests.e2e.world import QUESTION, Object, World, adapter_job, measured, restarts, serve, traffic
+
+from trimtab_api import names
 
 
 def test_a_base_is_trained_from_scratch_and_registered(world: World, base: str) -> None:
@@ -37,9 +40,12 @@ def test_lineage_names_data_image_and_parent(world: World, adapter: str, base: s
     ]
 
 
-def test_base_and_adapter_answer_under_their_names(served: str, base: str, adapter: str) -> None:
-    names = {model["id"] for model in httpx.get(f"{served}/v1/models").json()["data"]}
-    assert names == {"base", "bot"}
+def test_base_and_adapter_answer_under_their_names(
+    world: World, served: str, base: str, adapter: str
+) -> None:
+    serve(world, base, adapter)
+    listed = {model["id"] for model in httpx.get(f"{served}/v1/models").json()["data"]}
+    assert listed == {"base", "bot"}
     for name, version in (("base", base), ("bot", adapter)):
         answer = httpx.post(
             f"{served}/v1/chat/completions", json={"model": name, **QUESTION}, timeout=60
@@ -49,14 +55,16 @@ def test_base_and_adapter_answer_under_their_names(served: str, base: str, adapt
         assert answer.headers["x-trimtab-version"] == version
 
 
-def test_the_openai_client_streams(served: str) -> None:
-    openai = pytest.importorskip(
-        "openai", reason="the client comes with the development environment"
-    )
+def test_the_openai_client_streams_and_its_tokens_are_counted(world: World, served: str) -> None:
+    counter = 'trimtab_gateway_tokens_total{kind="completion",model="bot"'
+    before = measured(world, names.GATEWAY, counter)
     client = openai.OpenAI(base_url=f"{served}/v1", api_key="none")
-    chunks = list(client.chat.completions.create(model="bot", stream=True, **QUESTION))
-    assert all(chunk.model == "bot" for chunk in chunks)
+    usage: Object = {"stream_options": {"include_usage": True}}
+    *chunks, last = client.chat.completions.create(model="bot", stream=True, **usage, **QUESTION)
+    assert {chunk.model for chunk in (*chunks, last)} == {"bot"}
     assert chunks[-1].choices[0].finish_reason in {"length", "stop"}
+    assert last.usage is not None
+    assert measured(world, names.GATEWAY, counter) - before == last.usage.completion_tokens > 0
 
 
 @pytest.mark.parametrize(
@@ -89,18 +97,14 @@ def test_bad_requests_get_openai_errors(served: str, body: object, code: int, sa
 
 
 def test_a_second_version_is_served_without_restart_or_failed_request(
-    world: World, served: str, pairs: str, base: str, adapter: str
+    world: World, served: str, base: str, adapter: str, second: str
 ) -> None:
-    world.apply(adapter_job(pairs, base, "second", seed=2))
-    second: str = world.job_ends("second")["status"]["modelVersion"]
-    world.holds("modelversion", second, "Ready")
-    before = engine_pods(world)
+    serve(world, base, adapter)
+    before = restarts(world)
     with traffic(served) as failures:
-        world.apply(service(base, "chat", {"bot": f'{{name: "{second}"}}'}))
-        active(world, second)
+        serve(world, base, second)
     assert failures == []
-    assert engine_pods(world) == before
-    assert second != adapter
+    assert restarts(world) == before
 
 
 def test_the_same_spec_again_is_another_producer_of_the_same_version(

@@ -1,11 +1,11 @@
 """What goes wrong in training: each is said in `status`, and nothing is lost or left behind."""
 
 import json
-import time
 
 import pytest
 from examples.quickstart.kube import condition, wait
-from tests.e2e.world import World, adapter_job
+from tests.e2e.machine import Machine
+from tests.e2e.world import World, adapter_job, running, service, trainers
 
 GOOD = b'{"question": "What is one?", "answer": "One is the first number."}\n'
 
@@ -36,6 +36,12 @@ BAD_DATA = [
     pytest.param(GOOD, "TooFewRecords", "", id="one row"),
     pytest.param(many().decode().encode("utf-16"), "DataEncoding", "UTF-8", id="another encoding"),
     pytest.param(GOOD * 50, "OnlyDuplicates", "", id="only duplicates"),
+    pytest.param(
+        many("What is {0}" + " and what comes after it" * 40 + "?"),
+        "RecordTooLong",
+        "128 tokens",
+        id="records longer than the context",
+    ),
 ]
 
 
@@ -51,22 +57,35 @@ def test_bad_data_fails_the_job_with_its_reason(
     assert said in job["status"]["failure"]["message"]
 
 
-def test_no_node_with_enough_gpus_is_said_while_it_waits(
+@pytest.mark.parametrize(
+    ("modest", "greedy", "said"),
+    [
+        pytest.param("gpus: 0", "gpus: 1", "nvidia.com/gpu", id="GPUs"),
+        pytest.param("memory: 3Gi", "memory: 9Ti", "memory", id="memory"),
+    ],
+)
+def test_no_node_with_enough_is_said_while_it_waits(
+    world: World, pairs: str, base: str, modest: str, greedy: str, said: str
+) -> None:
+    world.apply(adapter_job(pairs, base, "greedy").replace(modest, greedy))
+    job = world.says("finetunejob", "greedy", "Started", "Unschedulable")
+    assert f"Insufficient {said}" in condition(job, "Started")["message"]
+    world.kube.kubectl("delete", "finetunejob", "greedy", "--wait")
+
+
+def test_an_image_that_cannot_be_pulled_is_named_while_it_waits(
     world: World, pairs: str, base: str
 ) -> None:
-    world.apply(adapter_job(pairs, base, "greedy").replace("gpus: 0", "gpus: 8"))
-    wait(
-        lambda: (
-            condition(world.kube.get("finetunejob", "greedy"), "Started")["reason"]
-            == "Unschedulable"
-        ),
-        120,
-        "Started=False with reason Unschedulable",
-    )
-    assert (
-        "nvidia.com/gpu" in condition(world.kube.get("finetunejob", "greedy"), "Started")["message"]
-    )
-    world.kube.kubectl("delete", "finetunejob", "greedy")
+    missing = f"{world.place.registry}/e2e/none@sha256:{'1' * 64}"
+    known, unknown = f'modelVersion: {{name: "{base}"}}', f'uri: "oci://{missing}"'
+    for manifest, kind, type_ in (
+        (adapter_job(pairs, base, "unpullable"), "finetunejob", "Started"),
+        (service(base, "unpullable", {}), "inferenceservice", "EngineReady"),
+    ):
+        world.apply(manifest.replace(known, unknown).replace("memory: 6Gi", "memory: 64Mi"))
+        found = world.says(kind, "unpullable", type_, "ImagePullFailed")
+        assert missing in condition(found, type_)["message"]
+        world.kube.kubectl("delete", kind, "unpullable", "--wait=false")
 
 
 def test_a_pod_out_of_memory_is_named_so(world: World, pairs: str, base: str) -> None:
@@ -82,12 +101,12 @@ def test_suspended_and_resumed_it_makes_the_same_version(
 ) -> None:
     name = "paused"
     world.apply(adapter_job(pairs, base, name))
-    _running(world, name)
+    running(world, name)
     world.kube.kubectl(
         "patch", "finetunejob", name, "--type=merge", "-p", '{"spec": {"suspend": true}}'
     )
     world.holds("finetunejob", name, "Suspended")
-    wait(lambda: not _pods(world, name), 90, "no pod of a suspended job")
+    wait(lambda: not _at_work(world, name), 90, "no pod of a suspended job")
     world.kube.kubectl(
         "patch", "finetunejob", name, "--type=merge", "-p", '{"spec": {"suspend": false}}'
     )
@@ -99,7 +118,7 @@ def test_an_operator_killed_during_training_changes_nothing(
 ) -> None:
     name = "unattended"
     world.apply(adapter_job(pairs, base, name))
-    _running(world, name)
+    running(world, name)
     world.kube.kubectl(
         "delete",
         "pod",
@@ -118,7 +137,7 @@ def test_a_killed_training_pod_goes_on_and_makes_the_same_version(
 ) -> None:
     name = "evicted"
     world.apply(adapter_job(pairs, base, name))
-    pod = _running(world, name)
+    pod = running(world, name)["metadata"]["name"]
     world.kube.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
     assert world.job_ends(name)["status"]["modelVersion"] == adapter
 
@@ -128,7 +147,7 @@ def test_deleted_during_training_it_leaves_nothing_behind(
 ) -> None:
     name = "dropped"
     world.apply(adapter_job(pairs, base, name))
-    _running(world, name)
+    running(world, name)
     world.kube.kubectl("delete", "finetunejob", name, "--wait")
     kinds = "jobs,pods,persistentvolumeclaims,configmaps"
     wait(
@@ -157,23 +176,39 @@ def test_a_failed_job_is_tried_again_on_request(world: World, base: str) -> None
     )
 
 
-def _running(world: World, name: str) -> str:
-    """Wait until it has made a step; the pod's name."""
+def test_a_registry_that_is_away_at_publish_costs_no_step_and_is_waited_for(
+    world: World, machine: Machine, pairs: str, base: str, adapter: str
+) -> None:
+    name = "unpublished"
+    world.apply(adapter_job(pairs, base, name, pod=_env(TRIMTAB_PATIENCE_SECONDS="3")))
+    running(world, name)
+    with machine.without("registry"):
+        found = world.says("finetunejob", name, "Started", "RegistryUnreachable")
+        assert "tried again" in condition(found, "Started")["message"]
+        assert condition(found, "Failed")["status"] == "False"
+    assert world.job_ends(name)["status"]["modelVersion"] == adapter
+    last = trainers(world, name)[-1]["metadata"]["name"]
+    assert len(trainers(world, name)) > 1
+    assert "step" not in world.kube.kubectl("logs", last, "-c", "train")
 
-    def trains() -> bool:
-        progress = ((world.kube.get("finetunejob", name) or {}).get("status") or {}).get(
-            "progress"
-        ) or {}
-        return bool(progress.get("step", 0) > 0)
 
-    wait(trains, 180, f"the first step of {name}", every=0.3)
-    time.sleep(1)
-    return _pods(world, name)[-1]
+def test_a_node_that_loses_its_power_goes_on_when_it_is_back(
+    world: World, machine: Machine, pairs: str, base: str, adapter: str
+) -> None:
+    name = "unplugged"
+    world.apply(adapter_job(pairs, base, name, pod=_env(TRIMTAB_CHECKPOINT_SECONDS="0.1")))
+    pod = running(world, name)
+    with machine.without("kubelet"):
+        machine.kill(pod)
+    assert world.job_ends(name)["status"]["modelVersion"] == adapter
+    last = trainers(world, name)[-1]["metadata"]
+    assert last["uid"] != pod["metadata"]["uid"]
+    assert "going on from step" in world.kube.kubectl("logs", last["name"], "-c", "train")
 
 
-def _pods(world: World, name: str) -> list[str]:
-    selector = f"trimtab.dev/finetunejob={name},app.kubernetes.io/component=train"
-    found = json.loads(world.kube.kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
-    return [
-        pod["metadata"]["name"] for pod in found if pod["status"]["phase"] in {"Pending", "Running"}
-    ]
+def _env(**variables: str) -> dict[str, object]:
+    return {"env": [{"name": name, "value": value} for name, value in variables.items()]}
+
+
+def _at_work(world: World, name: str) -> bool:
+    return any(p["status"]["phase"] in {"Pending", "Running"} for p in trainers(world, name))

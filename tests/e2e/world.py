@@ -17,11 +17,12 @@ import httpx
 from examples.quickstart import target
 from examples.quickstart.kube import CommandFailed, Kube, condition, post, wait
 
+from trimtab_api import names
 from trimtab_oci import RegistryClient
 
 Object = dict[str, Any]
 TRAINING_SECONDS = 240
-QUESTION = {
+QUESTION: Object = {
     "messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}],
     "max_tokens": 8,
     "temperature": 0,
@@ -74,13 +75,30 @@ class World:
         self, kind: str, name: str, type_: str, status: str = "True", seconds: float = 180
     ) -> Object:
         """Wait until the condition has the status; the object."""
-        wait(
-            lambda: condition(self.kube.get(kind, name), type_)["status"] == status,
-            seconds,
-            f"{type_}={status} on {kind} {name} (now {condition(self.kube.get(kind, name), type_)})",
-            every=0.3,
-        )
-        return self.kube.get(kind, name) or {}
+        return self._until(kind, name, type_, "status", status, seconds)
+
+    def says(self, kind: str, name: str, type_: str, reason: str, seconds: float = 60) -> Object:
+        """Wait until the condition has the reason, with a sentence to it; the object."""
+        found = self._until(kind, name, type_, "reason", reason, seconds)
+        assert condition(found, type_)["message"]
+        return found
+
+    def _until(
+        self, kind: str, name: str, type_: str, field: str, value: str, seconds: float
+    ) -> Object:
+        found: Object = {}
+
+        def reached() -> bool:
+            nonlocal found
+            found = self.kube.get(kind, name) or {}
+            return bool(condition(found, type_)[field] == value)
+
+        what = f"{type_} with {field} {value} on {kind} {name}"
+        try:
+            wait(reached, seconds, what, every=0.3)
+        except CommandFailed as late:
+            raise AssertionError(f"{late}; now {condition(found, type_)}") from late
+        return found
 
 
 def base_job(text: str, name: str = "base") -> str:
@@ -127,8 +145,8 @@ spec:
 
 def service(base: str, name: str, versions: dict[str, str]) -> str:
     """An InferenceService with one engine on the CPU; `versions` maps public names to selectors."""
-    models = "".join(
-        f"    - {{name: {public}, version: {selector}}}\n" for public, selector in versions.items()
+    models = ", ".join(
+        f"{{name: {public}, version: {selector}}}" for public, selector in versions.items()
     )
     return f"""
 apiVersion: trimtab.dev/v1alpha1
@@ -138,13 +156,14 @@ spec:
   baseModel: {{name: base, modelVersion: {{name: "{base}"}}}}
   replicas: 1
   engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, cpu: 300m, memory: 6Gi, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
-  models:
-{models}  gateway: {{replicas: 1}}
+  models: [{models}]
+  gateway: {{replicas: 1}}
 """
 
 
-def active(world: World, version: str) -> None:
-    """Wait until the service's `bot` is that version."""
+def serve(world: World, base: str, version: str) -> None:
+    """Have the service's `bot` answered by that version, and wait until it is."""
+    world.apply(service(base, "chat", {"bot": f'{{name: "{version}"}}'}))
     world.kube.kubectl(
         "wait",
         "inferenceservice/chat",
@@ -153,15 +172,51 @@ def active(world: World, version: str) -> None:
     )
 
 
-def engine_pods(world: World) -> list[tuple[str, int]]:
-    """Each engine pod's uid, and how often its containers were restarted."""
-    pods = json.loads(
-        world.kube.kubectl("get", "pods", "-l", "app.kubernetes.io/component=engine", "-o", "json")
+def pods(world: World, selector: str) -> list[Object]:
+    """The pods with these labels, the oldest first."""
+    text = world.kube.kubectl(
+        "get", "pods", "-l", selector, "--sort-by=.metadata.creationTimestamp", "-o", "json"
     )
-    return [
-        (pod["metadata"]["uid"], sum(s["restartCount"] for s in statuses(pod)))
-        for pod in pods["items"]
-    ]
+    found: list[Object] = json.loads(text)["items"]
+    return found
+
+
+def running(world: World, name: str) -> Object:
+    """Wait until a FineTuneJob has made a step; its pod."""
+
+    def trains() -> bool:
+        status = (world.kube.get("finetunejob", name) or {}).get("status", {})
+        return bool(status.get("progress", {}).get("step", 0) > 0)
+
+    wait(trains, 180, f"the first step of {name}", every=0.3)
+    return trainers(world, name)[-1]
+
+
+def trainers(world: World, name: str) -> list[Object]:
+    """The training pods of a FineTuneJob, the oldest first."""
+    return pods(world, f"trimtab.dev/finetunejob={name},app.kubernetes.io/component=train")
+
+
+def part(name: str, component: str) -> str:
+    """The labels of the pods of one part of a service."""
+    return f"trimtab.dev/inferenceservice={name},app.kubernetes.io/component={component}"
+
+
+def restarts(world: World, component: str = "engine", name: str = "chat") -> dict[str, int]:
+    """How often the containers of each pod of a service were restarted, by the pod's uid."""
+    return {
+        pod["metadata"]["uid"]: sum(s["restartCount"] for s in statuses(pod))
+        for pod in pods(world, part(name, component))
+    }
+
+
+def measured(world: World, component: str, series: str, name: str = "chat") -> float:
+    """The sum of the metrics of a service's part whose lines begin so."""
+    port = names.PORT_AGENT if component == names.ENGINE else names.PORT_GATEWAY_ADMIN
+    pod = pods(world, part(name, component))[-1]["metadata"]["name"]
+    path = f"/api/v1/namespaces/{world.kube.namespace}/pods/{pod}:{port}/proxy/metrics"
+    lines = world.kube.kubectl("get", "--raw", path).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
 
 def statuses(pod: Object) -> list[Object]:
