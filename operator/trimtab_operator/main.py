@@ -25,8 +25,9 @@ from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
 from trimtab_operator.adapters.fence import Fence
-from trimtab_operator.adapters.kinds import OURS, Kind, watched
+from trimtab_operator.adapters.kinds import OURS, Kind, abandoned, watched
 from trimtab_operator.adapters.lease import Election, Leadership, Unopposed
+from trimtab_operator.adapters.leftovers import LeftoverLister
 from trimtab_operator.adapters.pods import HttpPods
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.registry import OciRegistry
@@ -148,7 +149,7 @@ class Operator:
             dispatcher.all_again(timedelta(0))
             for queue in queues.values():
                 tasks.create_task(queue.run())
-            tasks.create_task(self._resync(listers, dispatcher))
+            tasks.create_task(self._resync([*listers, *self._leftovers(api)], dispatcher))
             for task in until_kopf:
                 task.cancel()
             # What changes before kopf has listed, the first resync finds.
@@ -209,6 +210,13 @@ class Operator:
                 continue
             if is_due:
                 dispatcher.all_again(RESYNC_SPREAD)
+
+    def _leftovers(self, api: Api) -> list[Lister]:
+        return [
+            LeftoverLister(api, kind, self._store, scope, SELECTOR)
+            for kind in abandoned(self._settings.exposure.kind)
+            for scope in self._scopes
+        ]
 
     def _lister(self, api: Api, kind: Kind, scope: str | None, selector: str) -> Lister:
         return Lister(api, kind, self._store, scope, selector)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
+from tests.fakes import settings
 from tests.operatorkit import (
     NOWHERE,
     OperatorProcess,
@@ -24,7 +25,10 @@ from tests.operatorkit import (
 from tests.servingbuilders import a_report
 
 from trimtab_api import names
+from trimtab_api.v1alpha1 import InferenceService
 from trimtab_oci import RegistryClient
+from trimtab_operator.domain.inferenceservice import network
+from trimtab_operator.settings import Exposure, ExposureKind
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -194,6 +198,33 @@ def test_a_service_that_is_made_anew_gets_children_of_its_own(
     uid = server.get(SERVICE, "chat")["metadata"]["uid"]
     eventually(lambda: owners() == {uid}, seconds=60)
     server.says(SERVICE, "chat", "EngineReady", "Unschedulable")
+
+
+def test_the_way_in_of_an_earlier_choice_of_the_chart_goes_with_the_operators_next_start(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    networking = client.NetworkingV1Api(server.connection)
+    server.create(a_service(pushed))
+    service = InferenceService.model_validate(server.get(SERVICE, "chat"))
+    chart = settings(exposure=Exposure(kind=ExposureKind.INGRESS, host="{name}.example.com"))
+    (ingress,) = network.exposure(service, chart)
+    owner = {
+        "apiVersion": names.API_VERSION,
+        "kind": SERVICE,
+        "name": "chat",
+        "uid": service.metadata.uid,
+    }
+    ingress["metadata"]["ownerReferences"] = [owner]
+    networking.create_namespaced_ingress(server.namespace, ingress)
+    stranger = {"metadata": {"name": "stranger"}, "spec": ingress["spec"]}
+    networking.create_namespaced_ingress(server.namespace, stranger)
+    operator.kill()
+    operator.start()
+
+    def left() -> list[str]:
+        return [i.metadata.name for i in networking.list_namespaced_ingress(server.namespace).items]
+
+    eventually(lambda: left() == ["stranger"])
 
 
 def test_scale_reads_the_engines(server: Server, operator: OperatorProcess, pushed: Pushed) -> None:

@@ -12,12 +12,19 @@ from tests import builders
 
 from trimtab_api.routing import AgentReport
 from trimtab_operator.adapters.api import Api, Expired
-from trimtab_operator.adapters.kinds import BY_NAME
+from trimtab_operator.adapters.kinds import BY_NAME, abandoned
+from trimtab_operator.adapters.leftovers import LeftoverLister
 from trimtab_operator.adapters.pods import HttpPods
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable, PodError
+from trimtab_operator.domain.errors import (
+    ClusterError,
+    ClusterUnreachable,
+    Forbidden,
+    Gone,
+    PodError,
+)
 from trimtab_operator.domain.manifests import Manifest
 
 JOB = BY_NAME["FineTuneJob"]
@@ -105,6 +112,36 @@ async def test_a_bookmark_moves_the_version_and_nothing_else() -> None:
 async def test_a_deletion_takes_the_object_out() -> None:
     event = {"type": "DELETED", "object": seen("a", 12)}
     assert names_in(await followed(ScriptedApi([page(9, seen("a", 1))], [[event]]))) == []
+
+
+class WithoutKind(ScriptedApi):
+    """A server that answers to no list, and why."""
+
+    def __init__(self, error: ClusterError) -> None:
+        super().__init__([], [])
+        self.error = error
+
+    async def request(self, method: str, path: str, **request: Any) -> Manifest:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [Gone("404"), Forbidden("403")], ids=["unserved", "forbidden"])
+async def test_a_kind_that_cannot_be_listed_has_left_nothing(error: ClusterError) -> None:
+    store = Store()
+    kinds = abandoned("Ingress")
+    assert [kind.name for kind in kinds] == ["HTTPRoute", "Route"]
+    for kind in kinds:
+        await LeftoverLister(WithoutKind(error), kind, store, None, "").list()
+        assert store.all(kind.name) == []
+
+
+async def test_what_is_left_of_a_kind_is_in_the_store() -> None:
+    (kind, *_) = abandoned("None")
+    left = {"metadata": {"name": "chat", "namespace": "ns", "resourceVersion": "3"}}
+    store = Store()
+    await LeftoverLister(ScriptedApi([page(9, left)], []), kind, store, None, "").list()
+    (found,) = store.all("Ingress")
+    assert (found["kind"], found["apiVersion"]) == ("Ingress", "networking.k8s.io/v1")
 
 
 class Agent:

@@ -43,23 +43,27 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [list, watch, create, patch]
-{{- if eq .Values.exposure.kind "Ingress" }}
+# One kind of exposure is made; what an earlier choice of another has left behind is taken away.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
-  verbs: [list, watch, create, patch]
-{{- else if eq .Values.exposure.kind "HTTPRoute" }}
+  verbs: {{ include "trimtab.exposureVerbs" (list . "Ingress") }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
-  verbs: [list, watch, create, patch]
-{{- else if eq .Values.exposure.kind "Route" }}
+  verbs: {{ include "trimtab.exposureVerbs" (list . "HTTPRoute") }}
 - apiGroups: [route.openshift.io]
   resources: [routes]
-  verbs: [list, watch, create, patch]
+  verbs: {{ include "trimtab.exposureVerbs" (list . "Route") }}
+{{- if eq .Values.exposure.kind "Route" }}
 # Without it OpenShift refuses a host name and a certificate of one's own choice.
 - apiGroups: [route.openshift.io]
   resources: [routes/custom-host]
   verbs: [create, update]
 {{- end }}
+{{- end -}}
+
+{{- define "trimtab.exposureVerbs" -}}
+{{- $root := index . 0 -}}
+{{- ternary "[list, watch, create, patch]" "[list, delete]" (eq $root.Values.exposure.kind (index . 1)) -}}
 {{- end -}}
 
 {{/* What it takes to let objects go when the operator is gone. */}}

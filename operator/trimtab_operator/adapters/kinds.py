@@ -58,6 +58,11 @@ EVENT: Final = Kind("Event", "v1", "events")
 BY_NAME: Final = {kind.name: kind for kind in (*OURS, *CHILDREN, *EXPOSURES.values(), EVENT)}
 
 
+def abandoned(exposure: str) -> tuple[Kind, ...]:
+    """The kinds of children of which an earlier choice of exposure may have left some."""
+    return tuple(kind for name, kind in EXPOSURES.items() if name != exposure)
+
+
 def watched(exposure: str) -> tuple[Kind, ...]:
     """The kinds of children that are followed with this kind of exposure."""
     extra = EXPOSURES.get(exposure)

@@ -12,6 +12,7 @@ from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_operator.domain.errors import (
     ArtifactError,
     ArtifactMissing,
+    Conflict,
     Forbidden,
     NameTaken,
     PodError,
@@ -38,8 +39,10 @@ from trimtab_operator.domain.observation import JobState, document_of, parsed, p
 from trimtab_operator.domain.outcome import Done, Outcome
 from trimtab_operator.domain.references import MODEL, SERVICE
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
+from trimtab_operator.settings import ExposureKind
 
 ASKED_AT_ONCE: Final = 8
+EXPOSURES: Final = tuple(kind.value for kind in ExposureKind if kind is not ExposureKind.NONE)
 
 
 async def reconcile(key: Key, world: World) -> Outcome:
@@ -81,6 +84,7 @@ async def _observed(service: InferenceService, world: World) -> Observed:
         routing=routing,
         pods=pods,
         reports=world.agents.follow(SERVICE, service.key, addresses),
+        exposures=tuple(e for kind in EXPOSURES for e in cluster.children(service, kind)),
     )
 
 
@@ -147,7 +151,20 @@ async def _act(todo: Plan, service: InferenceService, cluster: Cluster) -> list[
             faults.append(f"{manifest['kind']} {name_of(manifest)}: {error}")
     for child in todo.base.delete:
         await cluster.delete(child)
+    for child in todo.delete:
+        faults += await _take_away(child, cluster)
     return faults
+
+
+async def _take_away(child: Manifest, cluster: Cluster) -> list[str]:
+    """A child of a kind that nobody watches: where our view of it is old, the next list has a newer."""
+    try:
+        await cluster.delete(child)
+    except Conflict:
+        return []
+    except Forbidden as error:
+        return [f"{child['kind']} {name_of(child)}, which is not wanted any more: {error}"]
+    return []
 
 
 async def _ask(

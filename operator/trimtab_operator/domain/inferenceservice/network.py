@@ -1,5 +1,6 @@
 """Ways in: who may reach engines and gateways, and the service's address outside the cluster."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from trimtab_api import names
@@ -45,6 +46,11 @@ def exposure(service: InferenceService, settings: Settings) -> list[Manifest]:
     }
     build = builders.get(settings.exposure.kind)
     return [build(service, settings)] if build else []
+
+
+def leftovers(exposures: Iterable[Manifest], settings: Settings) -> tuple[Manifest, ...]:
+    """What another choice of the chart has left: as long as it is there, requests come in by it."""
+    return tuple(e for e in exposures if e["kind"] != settings.exposure.kind)
 
 
 def policies(service: InferenceService, settings: Settings) -> list[Manifest]:

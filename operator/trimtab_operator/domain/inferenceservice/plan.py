@@ -67,6 +67,7 @@ class Observed:
     routing: Manifest | None = None
     pods: Pods = field(default_factory=Pods)
     reports: Mapping[str, AgentReport | None] = field(default_factory=dict)
+    exposures: tuple[Manifest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Plan:
     base: BasePlan
     decision: InferenceServiceStatus | None = None
     apply: tuple[Manifest, ...] = ()
+    delete: tuple[Manifest, ...] = ()
     routing: Routing | None = None
     release: FrozenRelease | None = None
 
@@ -92,8 +94,9 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The children that the service should have now."""
     service = observed.service
     found = resolve(service, observed.base, observed.preparation, settings, now)
+    leftovers = network.leftovers(observed.exposures, settings)
     if found.base is None:
-        return Plan(found)
+        return Plan(found, delete=leftovers)
     release = engine.release(service, settings)
     routing = route(
         service,
@@ -123,6 +126,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             *network.policies(service, settings),
             *network.exposure(service, settings),
         ),
+        delete=leftovers,
         routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
     )
