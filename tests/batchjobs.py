@@ -32,6 +32,7 @@ def pod(cluster: FakeCluster, stage: str, status: Manifest, name: str | None = N
                 {"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
             ],
         },
+        "spec": {"nodeName": "n1"},
         "status": status,
     }
     cluster.add(made)
@@ -45,6 +46,17 @@ def runs(
     state = {"name": stage, "imageID": image, "state": {"running": {}}}
     status = {"phase": "Running", "podIP": ip, "containerStatuses": [state]}
     pod(cluster, stage, status, name or None)
+
+
+def loses_its_node(cluster: FakeCluster, stage: str) -> None:
+    """Nobody hears from the kubelet any more, so that its last word stands but for Ready."""
+    conditions = [
+        {"type": "Ready", "status": "False"},
+        {"type": "ContainersReady", "status": "True"},
+    ]
+    state = {"name": stage, "state": {"running": {}}}
+    status = {"phase": "Running", "podIP": "10.0.0.9", "conditions": conditions}
+    pod(cluster, stage, {**status, "containerStatuses": [state]})
 
 
 def waits(cluster: FakeCluster, stage: str, reason: str, message: str) -> None:

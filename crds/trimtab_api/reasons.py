@@ -82,6 +82,7 @@ class JobReason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"  # an image or image volume cannot be pulled
     CONTAINER_NOT_CREATED = "ContainerNotCreated"  # the kubelet cannot create a container
     EVICTED = "Evicted"  # the node has put the pod out
+    NODE_LOST = "NodeLost"  # the node of the pod does not answer
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds have passed
     CONTAINER_FAILED = "ContainerFailed"  # a container ended with an error and told no reason
     JOB_FAILED = "JobFailed"  # a batch Job failed and its pods are gone

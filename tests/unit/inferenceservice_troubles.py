@@ -97,7 +97,13 @@ TROUBLES: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "the node is gone",
-        {"phase": "Running", "conditions": [{"type": "Ready", "status": "Unknown"}]},
+        {
+            "phase": "Running",
+            "conditions": [
+                {"type": "Ready", "status": "False"},
+                {"type": "ContainersReady", "status": "True"},
+            ],
+        },
         "NodeLost",
         "node n1",
     ),

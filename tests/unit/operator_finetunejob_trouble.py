@@ -98,6 +98,11 @@ OBSTACLES: dict[str, tuple[Callable[[FakeCluster], None], str, str]] = {
         "ContainerNotCreated",
         'secret "s" not found',
     ),
+    "the node is gone": (
+        lambda c: batchjobs.loses_its_node(c, "train"),
+        "NodeLost",
+        "node n1 of",
+    ),
 }
 
 

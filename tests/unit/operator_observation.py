@@ -1,54 +1,42 @@
-"""What is worth saying of pods that do not run yet."""
+"""What pods say about their node, in the very form that Kubernetes writes."""
 
-from datetime import timedelta
+from typing import Any
 
 import pytest
-from tests.fakes import START
 
-from trimtab_operator.domain.conditions import timestamp
-from trimtab_operator.domain.manifests import Manifest
-from trimtab_operator.domain.observation import obstacle, settles_in
-
-UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
-MISMATCH = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
-SHORT = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
-SECONDS = timedelta(seconds=1)
+from trimtab_operator.domain.observation import lost_node
 
 
-def unscheduled(message: str, since: str | None, reason: str = "Unschedulable") -> Manifest:
-    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
-    times = {} if since is None else {"lastTransitionTime": since}
-    return {"status": {"phase": "Pending", "conditions": [{**condition, **times}]}}
+def pod(ready: dict[str, Any], containers: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    conditions = [{"type": "Ready", **ready}, {"type": "ContainersReady", **containers}]
+    return {
+        "metadata": {"name": "p", **metadata},
+        "spec": {"nodeName": "n1"},
+        "status": {"phase": "Running", "conditions": conditions},
+    }
 
 
-@pytest.mark.parametrize(
-    ("message", "age"),
-    [
-        pytest.param(SHORT, 0, id="something is short, however young the word is"),
-        pytest.param(UNBOUND, 5, id="a volume is not bound for seconds"),
-        pytest.param(MISMATCH, 60, id="no node fits for a minute"),
-        pytest.param(MISMATCH, None, id="nobody knows since when no node fits"),
-    ],
-)
-def test_a_pod_that_cannot_be_placed_is_told_when(message: str, age: int | None) -> None:
-    since = None if age is None else timestamp(START - age * SECONDS)
-    pods = [unscheduled(message, since)]
-    found = obstacle(pods, START)
-    assert found is not None
-    assert found.reason == "Unschedulable"
-    assert message in found.message
-    assert settles_in(pods, START) is None
+YES = {"status": "True"}
+# The node's controller takes the condition as it was and turns its status alone.
+TAKEN_BACK = {"status": "False"}
+NOT_READY = {"status": "False", "reason": "ContainersNotReady"}
+GATED = {"status": "False", "reason": "ReadinessGatesNotReady"}
+CASES = [
+    pytest.param(pod(YES, YES), None, id="a pod that is ready"),
+    pytest.param(pod(NOT_READY, NOT_READY), None, id="a pod whose containers start"),
+    pytest.param(pod(GATED, YES), None, id="a pod that waits for a readiness gate"),
+    pytest.param({"metadata": {"name": "p"}}, None, id="a pod that nobody has looked at"),
+    pytest.param(pod(TAKEN_BACK, YES), "n1", id="a pod whose node is silent"),
+    pytest.param(
+        pod(TAKEN_BACK, YES, deletionTimestamp="2026-01-02T03:04:05Z"),
+        "n1",
+        id="one that is to go, which nobody there hears",
+    ),
+]
 
 
-@pytest.mark.parametrize("reason", ["Unschedulable", "SchedulerError"])
-def test_a_volume_that_is_just_being_bound_is_no_trouble_but_looked_at_again(reason: str) -> None:
-    pods = [unscheduled(UNBOUND, timestamp(START - 2 * SECONDS), reason)]
-    assert obstacle(pods, START) is None
-    assert settles_in(pods, START) == 3 * SECONDS
-
-
-def test_the_pod_that_settles_first_is_looked_at_first() -> None:
-    young, old = (unscheduled(UNBOUND, timestamp(START - n * SECONDS)) for n in (1, 4))
-    running: Manifest = {"status": {"phase": "Running"}}
-    assert settles_in([young, running, old], START) == SECONDS
-    assert settles_in([running], START) is None
+@pytest.mark.parametrize(("manifest", "node"), CASES)
+def test_a_node_is_lost_when_the_cluster_alone_doubts_its_pod(
+    manifest: dict[str, Any], node: str | None
+) -> None:
+    assert lost_node(manifest) == node

@@ -27,6 +27,7 @@ UNSCHEDULABLE: Final = JobReason.UNSCHEDULABLE
 IMAGE_PULL_FAILED: Final = JobReason.IMAGE_PULL_FAILED
 CONTAINER_NOT_CREATED: Final = JobReason.CONTAINER_NOT_CREATED
 EVICTED: Final = JobReason.EVICTED
+NODE_LOST: Final = JobReason.NODE_LOST
 DEADLINE_EXCEEDED: Final = JobReason.DEADLINE_EXCEEDED
 CONTAINER_FAILED: Final = JobReason.CONTAINER_FAILED
 JOB_FAILED: Final = JobReason.JOB_FAILED
@@ -124,13 +125,13 @@ def pods_of(job: str, pods: Sequence[Manifest]) -> list[Manifest]:
 
 
 def running_address(pods: Sequence[Manifest], container: str) -> str | None:
-    """IP of the pod in which the container runs now."""
+    """IP of the pod in which the container runs now, as far as the node still tells."""
     for pod in pods:
         running = any(
             s.get("name") == container and "running" in (s.get("state") or {})
             for s in get(pod, "status", "containerStatuses", default=[])
         )
-        if running and not is_deleting(pod):
+        if running and not is_deleting(pod) and lost_node(pod) is None:
             return get(pod, "status", "podIP")  # type: ignore[no-any-return] # JSON
     return None
 
@@ -143,10 +144,30 @@ def has_live_pod(pods: Sequence[Manifest]) -> bool:
 def obstacle(pods: Sequence[Manifest], now: datetime) -> Obstacle | None:
     """What keeps the youngest pod from running, in the cluster's own words."""
     for pod in pods[:1]:
+        node = lost_node(pod)
+        if node is not None:
+            return Obstacle(NODE_LOST, f"node {node} of {name_of(pod)} does not answer")
         if get(pod, "status", "phase") not in {None, "Pending"}:
             return None
         return _not_started(pod) or _not_scheduled(pod, now)
     return None
+
+
+def lost_node(pod: Manifest) -> str | None:
+    """The node of a pod that nobody has heard from.
+
+    The cluster then takes back the pod's Ready, without a reason, and leaves all else as the
+    kubelet said it last. A kubelet itself never says that a pod whose containers are ready is not,
+    but for a readiness gate, and that by its name.
+    """
+    conditions = {c.get("type"): c for c in get(pod, "status", "conditions", default=[])}
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    is_lost = (
+        ready.get("status") == "False"
+        and not ready.get("reason")
+        and containers.get("status") == "True"
+    )
+    return str(get(pod, "spec", "nodeName", default="")) if is_lost else None
 
 
 def settles_in(pods: Sequence[Manifest], now: datetime) -> timedelta | None:

@@ -37,6 +37,7 @@ from trimtab_operator.domain.observation import (
     EVICTED,
     IMAGE_PULL_FAILED,
     JOB_FAILED,
+    NODE_LOST,
     UNSCHEDULABLE,
 )
 
@@ -75,6 +76,7 @@ WARNINGS: Final = frozenset(
         CONTAINER_NOT_CREATED,
         CONTAINER_FAILED,
         EVICTED,
+        NODE_LOST,
         DEADLINE_EXCEEDED,
         JOB_FAILED,
         RESULT_MISSING,

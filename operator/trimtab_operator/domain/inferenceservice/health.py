@@ -9,7 +9,7 @@ from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
-from trimtab_operator.domain.observation import obstacle
+from trimtab_operator.domain.observation import lost_node, obstacle
 
 # A sandbox comes a moment after scheduling; one that does not waits for its volumes.
 SANDBOX_EXPECTED_WITHIN: Final = timedelta(seconds=10)
@@ -74,7 +74,10 @@ def _is_rolled_out(part: Part, status: Manifest) -> bool:
 
 
 def _pod_trouble(pod: Manifest, part: Part, now: datetime) -> Finding | None:
-    return _crash(pod) or _obstacle(pod, now) or _volumes_missing(pod, part, now) or _node_lost(pod)
+    # Of a node that does not answer, nothing else is known.
+    if lost_node(pod) is not None:
+        return _obstacle(pod, now)
+    return _crash(pod) or _obstacle(pod, now) or _volumes_missing(pod, part, now)
 
 
 def _obstacle(pod: Manifest, now: datetime) -> Finding | None:
@@ -120,17 +123,6 @@ def _volumes_missing(pod: Manifest, part: Part, now: datetime) -> Finding | None
         f"{name_of(pod)} waits for its volumes: is there a Secret {part.mounted_secret} in this "
         "namespace?",
     )
-
-
-def _node_lost(pod: Manifest) -> Finding | None:
-    """The node's own controller takes the condition away when it has not heard from the node."""
-    if (
-        get(pod, "status", "reason") == ServiceReason.NODE_LOST
-        or _condition(pod, "Ready") == "Unknown"
-    ):
-        node = get(pod, "spec", "nodeName", default="")
-        return Finding(ServiceReason.NODE_LOST, f"node {node} of {name_of(pod)} does not answer")
-    return None
 
 
 def waits_for_sandbox(pods: Sequence[Manifest]) -> bool:
