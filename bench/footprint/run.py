@@ -51,8 +51,12 @@ def main() -> None:
 
 
 def memory(operator: Kube) -> float:
-    """Resident memory of the operator's process, MiB, as it says itself."""
-    name = operator.kubectl(
+    """Resident memory of the leader's process, MiB, as it says itself; a standby has less."""
+    return max(_said(operator, name) for name in _pods(operator))
+
+
+def _pods(operator: Kube) -> list[str]:
+    found = operator.kubectl(
         "get",
         "pods",
         "-l",
@@ -60,16 +64,18 @@ def memory(operator: Kube) -> float:
         "--field-selector=status.phase=Running",
         "-o",
         "name",
-    ).split()[-1]
-    text = operator.kubectl(
-        "get",
-        "--raw",
-        f"/api/v1/namespaces/{RELEASE_NAMESPACE}/{name.replace('pod/', 'pods/')}:8080/proxy/metrics",
     )
-    line = next(
-        line for line in text.splitlines() if line.startswith("process_resident_memory_bytes")
+    return [line.removeprefix("pod/") for line in found.split()]
+
+
+def _said(operator: Kube, pod: str) -> float:
+    path = f"/api/v1/namespaces/{RELEASE_NAMESPACE}/pods/{pod}:8080/proxy/metrics"
+    samples = dict(
+        line.rsplit(" ", 1)
+        for line in operator.kubectl("get", "--raw", path).splitlines()
+        if not line.startswith("#")
     )
-    return round(float(line.split()[1]) / (1 << 20), 1)
+    return round(float(samples["process_resident_memory_bytes"]) / (1 << 20), 1)
 
 
 def told(kube: Kube) -> int:
