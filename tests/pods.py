@@ -23,6 +23,11 @@ from trimtab_pipelines.runtime import Stage, execute
 
 OWNER = Owner(kind="FineTuneJob", namespace="team", name="job", uid="0" * 36)
 Result = TypeVar("Result", bound=ApiModel)
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Why?"},
+    {"role": "assistant", "content": "Because."},
+]
 
 
 @dataclass

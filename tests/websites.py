@@ -125,6 +125,7 @@ class Website:
     redirects: dict[str, str] = field(default_factory=dict)
     account: str | None = None  # the value of an Authorization header
     requests: list[str] = field(default_factory=list)
+    logins: list[str | None] = field(default_factory=list)
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         site = self
@@ -133,16 +134,19 @@ class Website:
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path
                 site.requests.append(self.path)
+                site.logins.append(self.headers.get("Authorization"))
                 if site.statuses:
                     self.reply(site.statuses.pop(0))
                 elif site.account and self.headers.get("Authorization") != site.account:
-                    self.reply(401)
+                    self.reply(401, WWW_Authenticate='Basic realm="files"')
                 elif path in site.redirects:
                     self.reply(302, Location=site.redirects[path])
                 elif path in site.files:
                     self.reply(200, site.files[path])
                 else:
                     self.reply(404)
+
+            do_HEAD = do_GET  # noqa: N815 - the base's name
 
         return Handler
 
@@ -193,6 +197,8 @@ class Hub:
     is_gated: bool = False
     spoils: bool = False  # sends other bytes than it lists
     downloads: list[str] = field(default_factory=list)
+    logins: set[str | None] = field(default_factory=set)
+    elsewhere: str = ""  # where large files are kept, if not here
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self
@@ -200,6 +206,7 @@ class Hub:
         class Handler(Quiet):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path).path.strip("/").split("/")
+                hub.logins.add(self.headers.get("Authorization"))
                 if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
                     code = "GatedRepo" if hub.is_gated else "RepoNotFound"
                     self.reply(403 if hub.is_gated else 401, X_Error_Code=code)
@@ -230,6 +237,11 @@ class Hub:
                 if self.command == "GET":
                     hub.downloads.append(name)
                 etag = hashlib.sha256(data).hexdigest()
+                if hub.elsewhere and name in hub.large:
+                    linked = {"X_Linked_Etag": f'"{etag}"', "X_Linked_Size": str(len(data))}
+                    place = f"{hub.elsewhere}/{name}"
+                    self.reply(302, b"", Location=place, X_Repo_Commit=hub.commit, **linked)
+                    return
                 sent = data[::-1] if hub.spoils else data
                 self.reply(200, sent, ETag=f'"{etag}"', X_Repo_Commit=hub.commit)
 

@@ -1,6 +1,7 @@
 """Sources behind a network: S3, the web with a proxy and a CA of one's own, a hub. All on loopback."""
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,20 @@ def test_a_password_opens_a_closed_file(
     assert pod.prepare(f"{site[1]}/data/a.jsonl").failure is None
 
 
+def test_a_password_is_for_the_host_that_was_named_alone(
+    pod: Pod, site: tuple[Website, str], authority: Authority
+) -> None:
+    trust(pod, authority)
+    pod.secret("source-0", username="me", password="secret")
+    site[0].account = "Basic " + base64.b64encode(b"me:secret").decode()
+    mirror = Website(files={"/kept/a.jsonl": GOOD})
+    with serving(mirror.handler(), authority) as address:
+        site[0].redirects["/data/a.jsonl"] = f"https://{address}/kept/a.jsonl"
+        result = pod.prepare(f"{site[1]}/data/a.jsonl")
+    assert result.failure is None
+    assert mirror.logins == [None]
+
+
 def test_what_is_wrong_with_an_address_is_said(
     pod: Pod, site: tuple[Website, str], authority: Authority
 ) -> None:
@@ -315,8 +330,57 @@ def test_a_token_opens_a_closed_repository(pod: Pod, hub: Hub) -> None:
     assert from_hub(pod, "hf://datasets/org/pairs/data/a.jsonl").failure is None
 
 
+def test_a_token_is_for_the_hub_alone(pod: Pod, hub: Hub, authority: Authority) -> None:
+    hub.token = "hf_secret"
+    pod.secret("base", HF_TOKEN="hf_secret")
+    store = Website(files={"/model.safetensors": model_files()["model.safetensors"]})
+    with serving(store.handler(), authority) as address:
+        hub.elsewhere = f"https://{address}"
+        result = pod.mirror("hf://org/tiny", COMMIT)
+    assert result.failure is None
+    assert set(store.logins) == {None}
+    assert hub.logins == {"Bearer hf_secret"}
+
+
+def test_a_token_that_lies_around_on_the_machine_is_not_sent(
+    pod: Pod, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("hf_of_somebody_else")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert from_hub(pod, "hf://datasets/org/pairs/data/a.jsonl").failure is None
+    assert hub.logins == {None}
+
+
 def test_a_hub_that_is_away_is_tried_again(pod: Pod) -> None:
     pod.secret("source-0", HF_ENDPOINT="http://127.0.0.1:1")
     reason, message, code = failure(pod, from_hub(pod, "hf://datasets/org/pairs/data/a.jsonl"))
     assert (reason, code) == (FailureReason.SOURCE_UNREACHABLE, names.EXIT_RETRYABLE)
     assert "check HF_ENDPOINT" in message
+
+
+# --- registries of others ---------------------------------------------------------------------------
+
+
+def test_the_operators_login_is_for_its_own_registry_alone(pod: Pod, authority: Authority) -> None:
+    login = base64.b64encode(b"robot:secret").decode()
+    theirs = Website(account=f"Basic {login}")
+    with serving(theirs.handler(), authority) as address:
+        config = json.dumps({"auths": {address: {"auth": login}}})
+        for name in ("source-0", "registry"):
+            pod.file(f"{names.CREDENTIALS_PATH}/{name}/ca.crt", authority.ca.read_bytes())
+        pod.file(f"{names.CREDENTIALS_PATH}/registry/.dockerconfigjson", config)
+        reason, message, _ = failure(pod, pod.prepare(f"oci://{address}/team/tickets:1"))
+        assert reason == FailureReason.SOURCE_FORBIDDEN
+        assert "name a Secret with .dockerconfigjson" in message
+        assert set(theirs.logins) == {None}
+        pod.file(f"{names.CREDENTIALS_PATH}/source-0/.dockerconfigjson", config)
+        pod.prepare(f"oci://{address}/team/tickets:1")
+        assert f"Basic {login}" in theirs.logins
+
+
+def test_only_our_own_registry_may_be_without_tls(pod: Pod) -> None:
+    theirs = Website()
+    with serving(theirs.handler()) as address:
+        reason, _, _ = failure(pod, pod.prepare(f"oci://{address}/team/tickets:1"))
+    assert reason == FailureReason.SOURCE_UNREACHABLE
+    assert theirs.requests == []

@@ -1,10 +1,8 @@
 """Base models brought into the registry from claims and from registries."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.pods import Pod
 
 from trimtab_api import names
@@ -21,17 +19,6 @@ MODEL = {
     "tokenizer.json": b"{}",
     "model.safetensors": weights(),
 }
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
-
-
-@pytest.fixture
-def pod(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Pod:
-    return Pod(tmp_path, registry, monkeypatch)
 
 
 def put(pod: Pod, files: dict[str, bytes], folder: str = "/claims/models/tiny") -> Path:

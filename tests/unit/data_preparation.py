@@ -1,30 +1,19 @@
-"""The stage `prepare` on data: what goes in, what comes out, and what is said about bad input."""
+"""The stage `prepare` on data: what goes in, and what comes out."""
 
 import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ociserver import FakeRegistry, registry_in_thread
-from tests.pods import Pod, jsonl, pairs
+from tests.pods import CONVERSATION, Pod, jsonl, pairs
 
-from trimtab_api import names
-from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.common import Source
+from trimtab_pipelines.preparation import data
 from trimtab_pipelines.preparation.splitting import bucket_of
+from trimtab_pipelines.sources import Access, Listed, Secret
 
 URI = "pvc://claim/in.jsonl"
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
-
-
-@pytest.fixture
-def pod(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Pod:
-    return Pod(tmp_path, registry, monkeypatch)
 
 
 def lines(data: bytes) -> list[Any]:
@@ -76,17 +65,26 @@ def test_the_bucket_of_a_value_is_the_same_in_every_release() -> None:
     assert [bucket_of(value, seed) for value, seed in values] == [21, 25, 93, 28]
 
 
-def test_equal_answers_never_fall_on_both_sides(pod: Pod) -> None:
-    records = [{"prompt": f"Q{n}?", "completion": f"A{n % 20}."} for n in range(400)]
+@pytest.mark.parametrize(
+    ("by", "part"),
+    [
+        pytest.param("Completion", "completion", id="answers"),
+        pytest.param("Prompt", "prompt", id="questions"),
+    ],
+)
+def test_equal_parts_never_fall_on_both_sides(pod: Pod, by: str, part: str) -> None:
+    records = [
+        {"prompt": f"Q{n}?", "completion": f"A{n}.", part: f"A{n % 20}."} for n in range(400)
+    ]
     pod.file("/claims/claim/in.jsonl", jsonl(*records))
-    result = pod.prepare(URI, split={"train": 60, "validation": 20, "test": 20})
+    result = pod.prepare(URI, split={"train": 60, "validation": 20, "test": 20, "by": by})
     assert result.data is not None
     files = pod.pulled(result.data.uri)
-    answers = [
-        {record["completion"] for record in lines(files[f"{name}.jsonl"])}
+    found = [
+        {record[part] for record in lines(files[f"{name}.jsonl"])}
         for name in ("train", "validation", "test")
     ]
-    assert sum(map(len, answers)) == len(set().union(*answers)) == 20
+    assert sum(map(len, found)) == len(set().union(*found)) == 20
 
 
 def test_exact_duplicates_are_dropped_and_counted(pod: Pod) -> None:
@@ -114,6 +112,33 @@ def test_a_glob_reads_all_files_in_the_order_of_their_names(pod: Pod) -> None:
     assert result.data is not None
     train = lines(pod.pulled(result.data.uri)["train.jsonl"])
     assert [record["prompt"] for record in train] == [f"Q{n}?" for n in range(40)]
+
+
+@dataclass(frozen=True)
+class Downloads:
+    """A source whose files come one by one into the workspace."""
+
+    workspace: Path
+
+    def listed(self) -> list[Listed]:
+        return [Listed(f"{name}.jsonl", f"far://{name}.jsonl") for name in "abc"]
+
+    def fetch(self, item: Listed) -> Path:
+        path = self.workspace / item.key
+        path.write_text(jsonl(*pairs(2)))
+        return path
+
+
+def test_of_what_is_downloaded_one_file_at_a_time_is_on_the_disk(pod: Pod) -> None:
+    place = pod.file("/workspace/x", "").parent
+    (place / "x").unlink()
+    access = Access(
+        uri="far://", field="", secret=Secret(place), output=pod.output(), workspace=place
+    )
+    for name, found in data._files(Downloads(place), Source(uri="s3://a/b"), access):
+        assert [f"far://{path.name}" for path in place.iterdir()] == [name]
+        assert len(list(found)) == 2
+    assert list(place.iterdir()) == []
 
 
 def test_keys_of_a_configmap_are_read_once(pod: Pod) -> None:
@@ -145,13 +170,6 @@ def test_the_result_survives_the_pod(pod: Pod) -> None:
     assert result.failure is None
 
 
-CONVERSATION = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Why?"},
-    {"role": "assistant", "content": "Because."},
-]
-
-
 def test_conversations_are_kept_as_they_are(pod: Pod) -> None:
     records = [
         {
@@ -167,211 +185,6 @@ def test_conversations_are_kept_as_they_are(pod: Pod) -> None:
     result = pod.prepare(URI, task="Chat", split={"train": 100, "validation": 0, "test": 0})
     assert result.data is not None
     assert lines(pod.pulled(result.data.uri)["train.jsonl"]) == records
-
-
-GOOD = jsonl(*pairs(20))
-CHAT = {"task": "Chat"}
-BAD: list[Any] = [
-    pytest.param(b"", {}, "DataEmpty", "in.jsonl has no record", id="an empty file"),
-    pytest.param(b"\n \n", {}, "DataEmpty", "has no record", id="blank lines alone"),
-    pytest.param(
-        GOOD + '{"prompt": "a", \n' + GOOD,
-        {},
-        "DataMalformed",
-        "pvc://claim/in.jsonl, line 21: the line is not valid JSON",
-        id="a broken JSON line",
-    ),
-    pytest.param(
-        GOOD + "[1]\n",
-        {},
-        "DataMalformed",
-        "line 21: a record must be an object, not a list",
-        id="a line that is no object",
-    ),
-    pytest.param(
-        jsonl({"q": "a", "a": "b"}),
-        {},
-        "ColumnMissing",
-        'line 1: there is no column "prompt"; there are: q, a; set the dataset\'s columns.prompt',
-        id="a missing column",
-    ),
-    pytest.param(jsonl(*pairs(1)), {}, "TooFewRecords", "only one record", id="one row"),
-    pytest.param(
-        GOOD.encode() + '{"prompt": "caf\xe9"}'.encode("latin-1"),
-        {},
-        "DataEncoding",
-        f"line 21: the byte at position {len(GOOD) + 15} of the file is not UTF-8",
-        id="a wrong encoding",
-    ),
-    pytest.param(
-        GOOD.encode("utf-16"),
-        {},
-        "DataEncoding",
-        "the byte at position 0 of the file is not UTF-8",
-        id="UTF-16",
-    ),
-    pytest.param(
-        jsonl({"prompt": "a", "completion": " "}),
-        {},
-        "DataMalformed",
-        'line 1: "completion" is empty',
-        id="a blank answer",
-    ),
-    pytest.param(
-        jsonl({"prompt": None, "completion": "b"}),
-        {},
-        "DataMalformed",
-        '"prompt" is empty',
-        id="a null prompt",
-    ),
-    pytest.param(
-        jsonl({"prompt": ["a"], "completion": "b"}),
-        {},
-        "DataMalformed",
-        '"prompt" is not a text',
-        id="a list for a prompt",
-    ),
-    pytest.param(
-        '{"prompt": "\\ud800", "completion": "b"}',
-        {},
-        "DataMalformed",
-        "half of a surrogate pair",
-        id="half a surrogate pair",
-    ),
-    pytest.param(
-        jsonl(*pairs(1)) * 9, {}, "OnlyDuplicates", "all 9 records are equal", id="only duplicates"
-    ),
-    pytest.param(
-        jsonl({"messages": []}),
-        CHAT,
-        "DataMalformed",
-        "must be a list of objects",
-        id="no messages",
-    ),
-    pytest.param(
-        jsonl({"messages": [{"role": "user"}]}),
-        CHAT,
-        "DataMalformed",
-        "message 1: a message must be an object",
-        id="a message without content",
-    ),
-    pytest.param(
-        jsonl({"messages": CONVERSATION[:2]}),
-        CHAT,
-        "DataMalformed",
-        "the last message must be the assistant's",
-        id="no answer in a conversation",
-    ),
-    pytest.param(
-        jsonl({"messages": [*CONVERSATION, CONVERSATION[2]]}),
-        CHAT,
-        "DataMalformed",
-        "must alternate",
-        id="two answers in a row",
-    ),
-    pytest.param(
-        jsonl({"messages": [{"role": "bot", "content": "x"}]}),
-        CHAT,
-        "DataMalformed",
-        "not 'bot'",
-        id="an unknown role",
-    ),
-]
-
-
-@pytest.mark.parametrize(("content", "dataset", "reason", "message"), BAD)
-def test_bad_data_ends_the_run_with_one_sentence(
-    pod: Pod, content: bytes | str, dataset: dict[str, Any], reason: str, message: str
-) -> None:
-    pod.file("/claims/claim/in.jsonl", content)
-    result = pod.prepare(URI, **dataset)
-    assert pod.exit_code == names.EXIT_USER_ERROR
-    assert result.failure is not None
-    assert result.failure.reason == FailureReason(reason)
-    assert message in result.failure.message
-    assert "\n" not in result.failure.message
-
-
-SOURCES: list[Any] = [
-    pytest.param(
-        "ftp://host/a.jsonl", "UriUnsupported", "use oci://, configmap://", id="an unknown scheme"
-    ),
-    pytest.param("tickets.jsonl", "UriUnsupported", "of no scheme that is known", id="no scheme"),
-    pytest.param("pvc://claim", "UriUnsupported", "pvc://claim/path", id="a claim without a path"),
-    pytest.param(
-        "pvc://claim/../../etc/passwd",
-        "UriUnsupported",
-        "pvc://claim/path",
-        id="a path that leaves the claim",
-    ),
-    pytest.param(
-        "pvc://claim/missing.jsonl",
-        "SourceNotFound",
-        "no missing.jsonl in the claim",
-        id="a missing file",
-    ),
-    pytest.param(
-        "pvc://other/a.jsonl",
-        "SourceNotFound",
-        'the claim "other" is not mounted',
-        id="a missing claim",
-    ),
-    pytest.param(
-        "pvc://claim/deep", "SourceNotFound", "is a folder; name its files", id="a folder"
-    ),
-    pytest.param(
-        "configmap://tickets/b.jsonl", "SourceNotFound", "it has: a.jsonl", id="a missing key"
-    ),
-    pytest.param(
-        "pvc://claim/deep/*.md", "SourceNotFound", "no deep/*.md", id="a glob that matches nothing"
-    ),
-    pytest.param(
-        "pvc://claim/table.xlsx",
-        "DataMalformed",
-        "set the source's format",
-        id="an ending that tells nothing",
-    ),
-    pytest.param("s3://bucket", "UriUnsupported", "s3://bucket/key", id="a bucket without a key"),
-    pytest.param(
-        "https://host/*.jsonl", "UriUnsupported", "cannot list files", id="a glob on the web"
-    ),
-    pytest.param(
-        "https://me:pw@host/a.jsonl",
-        "UriUnsupported",
-        "does not belong into an address",
-        id="a password in an address",
-    ),
-    pytest.param(
-        "hf://datasets/org", "UriUnsupported", "hf://datasets/org/name/path", id="half a repository"
-    ),
-    pytest.param(
-        "hf://datasets/org/name/a.jsonl",
-        "RevisionMissing",
-        "needs a commit",
-        id="a hub without a commit",
-    ),
-    pytest.param("oci://Host/UPPER", "UriUnsupported", "lower case", id="no OCI reference"),
-]
-
-
-@pytest.mark.parametrize(("uri", "reason", "message"), SOURCES)
-def test_a_source_that_cannot_be_read_is_named(
-    pod: Pod, uri: str, reason: str, message: str
-) -> None:
-    pod.file("/claims/claim/table.xlsx", "x")
-    pod.file("/claims/claim/deep/a.jsonl", GOOD)
-    pod.file("/configmaps/tickets/a.jsonl", GOOD)
-    result = pod.prepare(uri)
-    assert result.failure is not None
-    assert result.failure.reason == FailureReason(reason)
-    assert message in result.failure.message
-
-
-def test_a_missing_artifact_is_the_sources_fault(pod: Pod) -> None:
-    result = pod.prepare(f"oci://{pod.registry.address}/nothing:here")
-    assert result.failure is not None
-    assert result.failure.reason == FailureReason.SOURCE_NOT_FOUND
-    assert "sources[0]" in result.failure.message
 
 
 def test_splits_that_are_empty_are_told_of(pod: Pod) -> None:

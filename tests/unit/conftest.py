@@ -1,0 +1,19 @@
+"""A pod's inside and a registry, for tests of whole stages."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.pods import Pod
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[FakeRegistry]:
+    with registry_in_thread() as running:
+        yield running
+
+
+@pytest.fixture
+def pod(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Pod:
+    return Pod(tmp_path, registry, monkeypatch)
