@@ -41,12 +41,14 @@ class Step:
     def _draw(self) -> None:
         if self._live:
             sys.stdout.write(f"\r\x1b[2K… {self._title} ({self._seconds()}) {self._detail}"[:200])
-        elif (
-            self._detail != self._printed[0] and time.monotonic() - self._printed[1] > LINE_SECONDS
-        ):
+        elif self._detail not in ("", self._printed[0]) and self._is_time_for_a_line:
             sys.stdout.write(f"… {self._title} ({self._seconds()}) {self._detail}\n")
             self._printed = (self._detail, time.monotonic())
         sys.stdout.flush()
+
+    @property
+    def _is_time_for_a_line(self) -> bool:
+        return time.monotonic() - self._printed[1] > LINE_SECONDS
 
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"
@@ -59,8 +61,7 @@ def step(title: str) -> Iterator[Step]:
 
     def tick() -> None:
         while not over.wait(FRAME_SECONDS):
-            if sys.stdout.isatty():
-                shown.say(shown._detail)  # noqa: SLF001 - redraws the same text with a later clock
+            shown.say(shown._detail)  # noqa: SLF001 - the same text with a later clock
 
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()

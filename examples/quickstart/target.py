@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.quickstart.kube import CommandFailed, Kube
-from examples.quickstart.progress import step
+from examples.quickstart.progress import Step, step
 
 from trimtab_local import base_image
 from trimtab_local.images import chosen as chosen_images
@@ -45,10 +45,10 @@ def chosen(namespace: str, log: Path) -> Target:
 def local(namespace: str, log: Path) -> Target:
     """The cluster on this machine: brought up, with our images in it."""
     layout = layout_from(os.environ)
-    with step("Cluster on this machine"):
-        _logged([sys.executable, "-m", "trimtab_local", "up"], log)
-    with step("Container images"):
-        _logged([sys.executable, "-m", "trimtab_local", "images", "build", *IMAGES], log)
+    with step("Cluster on this machine") as shown:
+        _logged([sys.executable, "-m", "trimtab_local", "up"], log, shown)
+    with step("Container images") as shown:
+        _logged([sys.executable, "-m", "trimtab_local", "images", "build", *IMAGES], log, shown)
     return Target(
         kube=Kube(layout.kubeconfig, namespace, layout.programs),
         registry=f"{REGISTRY_NAME}:{REGISTRY_PORT}/trimtab",
@@ -68,9 +68,9 @@ def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
         )
     plain_http = os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1"
     flags = ["--plain-http"] if plain_http else []
-    with step(f"Container images to {registry}"):
+    with step(f"Container images to {registry}") as shown:
         push = [sys.executable, "-m", "trimtab_local", "images", "push", *flags, registry]
-        _logged([*push, *IMAGES], log)
+        _logged([*push, *IMAGES], log, shown)
     return Target(
         kube=Kube(kubeconfig, namespace, Path("/nonexistent")),
         registry=registry,
@@ -132,8 +132,8 @@ def remove(namespace: str, output: Path) -> None:
             )
             kube.kubectl("delete", "namespace", RELEASE_NAMESPACE, "--ignore-not-found")
     else:
-        with step("Cluster removed"):
-            _logged([sys.executable, "-m", "trimtab_local", "reset"], output / "demo.log")
+        with step("Cluster removed") as shown:
+            _logged([sys.executable, "-m", "trimtab_local", "reset"], output / "demo.log", shown)
     shutil.rmtree(output)
 
 
@@ -152,17 +152,25 @@ def empty(kube: Kube) -> None:
     kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--wait")
 
 
-def _logged(command: list[str], log: Path) -> None:
-    """Run a command of ours with its output in the log; on failure, say its last words."""
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(
+def _logged(command: list[str], log: Path, shown: Step) -> None:
+    """Run a command of ours, its last line shown and all of them in the log; on failure, say the end."""
+    with (
+        log.open("a", encoding="utf-8") as file,
+        subprocess.Popen(
             command,
             cwd=ROOT,
-            stdout=file,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    if done.returncode:
+            text=True,
+            errors="replace",
+        ) as running,
+    ):
+        for line in running.stdout or ():
+            file.write(line)
+            file.flush()
+            shown.say(" ".join(line.split()))
+    if running.returncode:
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise CommandFailed(f"{' '.join(command[2:])} failed; the end of {log}:\n{last}")
+    shown.say("")

@@ -1,4 +1,4 @@
-"""Progress lines: one per step, with its seconds; live where somebody watches."""
+"""Progress lines: each step when it begins, and its seconds once it is done."""
 
 import sys
 import time
@@ -17,10 +17,9 @@ class Progress:
     def step(self, title: str) -> Iterator[None]:
         """Names the step while it runs, and its seconds once it is done."""
         began = time.monotonic()
-        if self._live:
-            self._out.write(f"    ...  {title}")
-            self._out.flush()
-            self._open_line = True
+        self._out.write(f"    ...  {title}" + ("" if self._live else "\n"))
+        self._out.flush()
+        self._open_line = self._live
         try:
             yield
         except BaseException:
