@@ -267,6 +267,10 @@ def broken_base(base: Path, root: Path, change: str) -> Path:
         tensors = load_file(weights)
         tensors["model.norm.weight"][0] = float("nan")
         save_file(tensors, weights, metadata={"format": "pt"})
+    elif change == "incomplete":
+        tensors = load_file(weights)
+        tensors.pop("model.layers.1.mlp.up_proj.weight")
+        save_file(tensors, weights, metadata={"format": "pt"})
     elif change == "truncated":
         weights.write_bytes(weights.read_bytes()[:-100])
     elif change == "pickle":
@@ -281,6 +285,7 @@ def broken_base(base: Path, root: Path, change: str) -> Path:
 FAILURES = [
     pytest.param("not a number", FailureReason.LOSS_NOT_FINITE, id="the loss is no number"),
     pytest.param("truncated", FailureReason.CORRUPT_WEIGHTS, id="safetensors are truncated"),
+    pytest.param("incomplete", FailureReason.CORRUPT_WEIGHTS, id="a tensor is missing"),
     pytest.param("pickle", FailureReason.UNSAFE_FORMAT, id="a pickle calls itself safetensors"),
     pytest.param(
         "unknown architecture",

@@ -11,11 +11,12 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from trimtab_api.reasons import FailureReason
 from trimtab_pipelines.evaluation.adapters import WEIGHTS, tensor_shapes
+from trimtab_pipelines.networks import LOADING_ERRORS, cannot_load, first_line, load_network
 from trimtab_pipelines.prompts import Tokenizer
 from trimtab_pipelines.runtime import RunError
 
@@ -23,8 +24,6 @@ transformers_logging.disable_progress_bar()
 
 # A transformers or peft model: neither library publishes types.
 Network = Any
-
-_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def load(model: Path, adapter: Path | None, *, gpus: int) -> Loaded:
     On a CPU everything is float32, on a GPU the number format of the weights.
     """
     device = torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
-    network = _network(model, torch.float32 if device.type == "cpu" else "auto")
+    network = load_network(model, dtype=torch.float32 if device.type == "cpu" else "auto")
     if network.dtype == torch.float32 and device.type == "cuda":
         network = network.to(torch.bfloat16)  # what engines make of float32 on a GPU
     tokenizer = _tokenizer(model)
@@ -94,40 +93,13 @@ def load(model: Path, adapter: Path | None, *, gpus: int) -> Loaded:
     return Loaded(network, tokenizer, adapter is not None, context, device)
 
 
-def _network(path: Path, dtype: torch.dtype | str) -> Network:
-    try:
-        network, report = AutoModelForCausalLM.from_pretrained(
-            str(path),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
-    except _LOADING_ERRORS as error:
-        raise RunError(
-            FailureReason.UNSUPPORTED_MODEL, f"transformers cannot load the model: {_first(error)}"
-        ) from error
-    if report["missing_keys"]:
-        # transformers would go on with random numbers in their place.
-        raise RunError(
-            FailureReason.CORRUPT_WEIGHTS,
-            f"the weights lack {min(report['missing_keys'])}; push all safetensors files",
-        )
-    return network
-
-
 def _tokenizer(path: Path) -> Tokenizer:
     try:
         tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False
         )
-    except _LOADING_ERRORS as error:
-        raise RunError(
-            FailureReason.UNSUPPORTED_MODEL,
-            f"transformers cannot load the tokenizer: {_first(error)}",
-        ) from error
+    except LOADING_ERRORS as error:
+        raise cannot_load("tokenizer", error) from error
     return tokenizer
 
 
@@ -136,8 +108,8 @@ def _with_adapter(network: Network, adapter: Path) -> Network:
 
     try:
         adapted = PeftModel.from_pretrained(network, str(adapter), local_files_only=True)
-    except _LOADING_ERRORS as error:
-        raise _foreign(_first(error)) from error
+    except LOADING_ERRORS as error:
+        raise _foreign(first_line(error)) from error
     # Told not to look for the base's vocabulary: its name is a digest.
     known = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     stray = sorted(set(tensor_shapes(adapter / WEIGHTS)) ^ known)
@@ -159,7 +131,3 @@ def _pad(tokenizer: Tokenizer, ends: int | list[int] | None) -> int:
         return int(own)
     first = ends[0] if isinstance(ends, list) else ends
     return int(first if first is not None else tokenizer.eos_token_id or 0)
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     LlamaConfig,
@@ -21,6 +20,7 @@ from trimtab_api.v1alpha1.finetunejob import (
     TargetModules,
     TrainingMethod,
 )
+from trimtab_pipelines.networks import cannot_load, load_network
 from trimtab_pipelines.runtime import RunError
 from trimtab_pipelines.safety import check_model_directory
 
@@ -70,7 +70,7 @@ def load_tokenizer(directory: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unsupported("tokenizer", error) from error
+        raise cannot_load("tokenizer", error) from error
 
 
 def context_length(directory: Path) -> int | None:
@@ -78,7 +78,7 @@ def context_length(directory: Path) -> int | None:
     try:
         config = AutoConfig.from_pretrained(str(directory), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise _unsupported("configuration", error) from error
+        raise cannot_load("configuration", error) from error
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
@@ -99,19 +99,9 @@ def load_base(directory: Path, method: TrainingMethod, device: torch.device) -> 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            str(directory),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            quantization_config=quantization,
-            device_map={"": device},
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unsupported("model", error) from error
+    return load_network(
+        directory, dtype=dtype, quantization_config=quantization, device_map={"": device}
+    )
 
 
 def with_adapter(model: Any, method: TrainingMethod) -> Any:
@@ -145,10 +135,3 @@ def _target_modules(model: Any, wanted: TargetModules) -> str | list[str]:
             "use targetModules: AllLinear.",
         )
     return sorted(found)
-
-
-def _unsupported(part: str, error: Exception) -> RunError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return RunError(
-        FailureReason.UNSUPPORTED_MODEL, f"transformers cannot load the base's {part}: {first}"
-    )
