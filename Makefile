@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipel
 
 .PHONY: help
 help: ## what there is to do
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 # --- environments -------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ lock: setup ## write the lock files anew from pyproject.toml (LOCK_FLAGS=--upgra
 # --- checks -------------------------------------------------------------------------------------------------------
 
 .PHONY: check
-check: setup format-check lint types imports generated unit ## everything that needs nothing but Python, in seconds
+check: setup format-check lint types imports generated unit ## everything that needs nothing but Python, in a few minutes
 
 .PHONY: format
 format: setup ## rewrite the code in the house's format
@@ -68,11 +68,11 @@ generate: setup ## write the CRDs and the chart's copies from crds/trimtab_api
 # --- tests: each tier has its own short command -------------------------------------------------------------------
 
 .PHONY: unit
-unit: setup
+unit: setup ## the tests that need nothing but Python
 	@$(PY) -m pytest -q --timeout 60 $(wildcard tests/unit tests/golden)
 
 .PHONY: cluster-up
-cluster-up: setup
+cluster-up: setup ## a real Kubernetes on this machine
 	@$(PY) -m trimtab_local up
 
 .PHONY: images
