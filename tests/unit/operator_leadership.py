@@ -1,32 +1,22 @@
-"""Who leads, and that nobody else writes: the lease, and the fence around all writes."""
+"""Who leads: the lease, and what its holder may do as long as it has it."""
 
 import asyncio
 import copy
-import math
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.leading import Hand, slow_write
 
 from trimtab_operator.adapters.api import AlreadyThere, Api
 from trimtab_operator.adapters.fence import Fence, boot_seconds
-from trimtab_operator.adapters.lease import Election, LeadershipLost, Timing, Unopposed
+from trimtab_operator.adapters.lease import Election, LeadershipLost, Timing
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, Gone, NotLeader
 from trimtab_operator.domain.manifests import Manifest
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/trimtab-system/leases"
 QUICK = Timing(lease_seconds=15, renew_seconds=10, retry_seconds=0.01, request_seconds=0.1)
-
-
-class Hand:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 class Leases(Api):
@@ -104,111 +94,6 @@ class Replica:
             async with self.fence.write():
                 return True
         return False
-
-
-# --- the fence ---
-
-
-async def test_nothing_is_written_before_the_fence_opens_and_after_its_deadline() -> None:
-    now = Hand()
-    replica = Replica(Leases(), now)
-    assert not await replica.may_write()
-    replica.fence.open_until(now() + 10)
-    now.seconds += 9.9
-    assert await replica.may_write()
-    now.seconds += 0.2
-    assert not await replica.may_write()
-
-
-async def slow_write(fence: Fence, seconds: float) -> str:
-    try:
-        async with fence.write():
-            await asyncio.sleep(seconds)
-    except NotLeader:
-        return "cut"
-    return "written"
-
-
-async def test_a_write_on_its_way_is_cut_at_the_deadline() -> None:
-    fence = Fence()
-    fence.open_until(boot_seconds() + 0.05)
-    assert await slow_write(fence, 5) == "cut"
-
-
-async def test_a_write_on_its_way_goes_on_when_the_deadline_is_put_off() -> None:
-    fence = Fence()
-    fence.open_until(boot_seconds() + 0.05)
-    writing = asyncio.create_task(slow_write(fence, 0.15))
-    await asyncio.sleep(0.02)
-    fence.open_until(boot_seconds() + 5)
-    assert await writing == "written"
-
-
-async def test_closing_lets_writes_on_their_way_end_and_begins_none() -> None:
-    fence = Fence()
-    fence.open_until(boot_seconds() + 5)
-    writing = asyncio.create_task(slow_write(fence, 0.1))
-    await asyncio.sleep(0.02)
-    fence.close()
-    assert await slow_write(fence, 0) == "cut"
-    assert not await fence.idle(0.01)
-    assert await fence.idle(5)
-    assert await writing == "written"
-
-
-async def test_a_fence_that_was_cut_never_opens_again() -> None:
-    fence = Fence()
-    fence.open_until(boot_seconds() + 5)
-    writing = asyncio.create_task(slow_write(fence, 5))
-    await asyncio.sleep(0.02)
-    fence.cut()
-    fence.open_until(boot_seconds() + 5)
-    assert await writing == "cut"
-    assert await slow_write(fence, 0) == "cut"
-
-
-async def test_an_error_of_the_write_itself_stays_what_it_is() -> None:
-    fence = Fence()
-    fence.open_until(math.inf)
-    with pytest.raises(TimeoutError):
-        async with fence.write(), asyncio.timeout(0.01):
-            await asyncio.sleep(5)
-
-
-class Wire(Api):
-    """An API connection that notes what is sent."""
-
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self.sent: list[str] = []
-
-    async def _request(self, method: str, *_: Any) -> Manifest:
-        self.sent.append(method)
-        return {}
-
-
-async def test_every_request_but_a_read_goes_through_the_fence() -> None:
-    fence = Fence()
-    wire = Wire(fence)
-    await wire.request("GET", "/")
-    for method in ("POST", "PUT", "PATCH", "DELETE"):
-        with pytest.raises(NotLeader):
-            await wire.request(method, "/")
-    fence.open_until(math.inf)
-    for method in ("POST", "PUT", "PATCH", "DELETE"):
-        await wire.request(method, "/")
-    assert wire.sent == ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-
-async def test_without_an_election_writes_are_always_let_through() -> None:
-    fence = Fence()
-    alone = Unopposed(fence)
-    await alone.win()
-    await alone.keep()
-    assert await slow_write(fence, 0.01) == "written"
-
-
-# --- the election ---
 
 
 async def test_the_first_makes_the_lease_and_a_second_stands_by() -> None:
