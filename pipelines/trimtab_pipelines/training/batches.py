@@ -1,7 +1,7 @@
 """Which rows make which step, and rows made into tensors.
 
-The order is a pure function of the rows' lengths, the seed and the step, so that a resumed run
-needs to remember nothing but the step that it had reached.
+The order is a pure function of seed and step, so that a resumed run needs to remember nothing but
+the step that it had reached.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,6 @@ from torch import Tensor
 from trimtab_api.v1alpha1.finetunejob import Hyperparameters
 from trimtab_pipelines.prompts import IGNORED
 from trimtab_pipelines.training.sequences import Row, positions
-
-# Batches whose rows are sorted together: enough for like lengths, few enough to stay a shuffle.
-_POOL = 50
 
 
 @dataclass(frozen=True)
@@ -74,21 +71,16 @@ def _positions(rows: Sequence[Row], width: int) -> Tensor | None:
 
 
 class Order:
-    """The course of the run through its rows, of which `lengths` has the tokens of each.
+    """The course of the run through its rows."""
 
-    Rows of like length share a batch, so that little is computed for filling: a shuffled epoch is
-    cut into pools, each pool is sorted, and the batches are shuffled again.
-    """
-
-    def __init__(self, lengths: Sequence[int], settings: Hyperparameters) -> None:
-        self._lengths = lengths
+    def __init__(self, rows: int, settings: Hyperparameters) -> None:
+        self._rows = rows
         self._settings = settings
-        self._planned: tuple[int, list[list[int]]] | None = None
+        self._shuffled: tuple[int, list[int]] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
-        per_step = self._settings.batch_size * self._settings.gradient_accumulation
-        return -(-len(self._lengths) // per_step)
+        return -(-self._rows // self._per_step)
 
     @property
     def steps(self) -> int:
@@ -99,18 +91,19 @@ class Order:
     def step(self, step: int) -> list[list[int]]:
         """The rows of a step, one list per batch; the last step of an epoch may have fewer."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        if self._planned is None or self._planned[0] != epoch:
-            self._planned = epoch, self._plan(epoch)
-        count = self._settings.gradient_accumulation
-        return self._planned[1][index * count : (index + 1) * count]
-
-    def _plan(self, epoch: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + epoch)
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            self._shuffled = epoch, self._shuffle(epoch)
+        rows = self._shuffled[1][index * self._per_step : (index + 1) * self._per_step]
         size = self._settings.batch_size
-        shuffled: list[int] = torch.randperm(len(self._lengths), generator=generator).tolist()
-        batches: list[list[int]] = []
-        for start in range(0, len(shuffled), size * _POOL):
-            pool = sorted(shuffled[start : start + size * _POOL], key=self._lengths.__getitem__)
-            batches += [pool[i : i + size] for i in range(0, len(pool), size)]
-        turns = torch.randperm(len(batches), generator=generator).tolist()
-        return [batches[turn] for turn in turns]
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    @property
+    def _per_step(self) -> int:
+        return self._settings.batch_size * self._settings.gradient_accumulation
+
+    def _shuffle(self, epoch: int) -> list[int]:
+        # Rows of like length are not put together: it would save filling, but batches that differ in
+        # kind make gradients noisier.
+        generator = torch.Generator().manual_seed(self._settings.seed * 1_000_003 + epoch)
+        order: list[int] = torch.randperm(self._rows, generator=generator).tolist()
+        return order

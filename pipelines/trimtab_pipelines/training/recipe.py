@@ -76,7 +76,7 @@ class Recipe:
         self._tokenizer = self._make_tokenizer(records)
         self._pad = self._tokenizer.pad_token_id or self._tokenizer.eos_token_id or 0
         self._data = self._make_data(records)
-        self._order = Order([len(row) for row in self._data.train], self._settings)
+        self._order = Order(len(self._data.train), self._settings)
         self._model = self._make_model()
         self._parameters = trainable(self._model)
         self._optimiser = optimiser(self._parameters.values(), self._settings)
