@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.operator import objects
-from bench.operator.controlplane import ControlPlane, counted
+from bench.operator.controlplane import START_SECONDS, ControlPlane, counted
 from bench.operator.load import Changes, Convergence, Load
 from bench.operator.systems import KOPF, OURS, System
 
@@ -52,15 +52,23 @@ class Bench:
             system = System(name, plane, size.system_core)
             with plane.running():
                 for namespace in (objects.NAMESPACE, objects.SYSTEM_NAMESPACE):
-                    plane.post(objects.NAMESPACES, objects.namespace(namespace))
+                    plane.post(objects.NAMESPACES, objects.a_namespace(namespace))
                 async with Load.on(plane) as load:
                     bench = cls(plane, system, load)
                     system.start()
                     try:
+                        await bench.until_it_works()
                         await bench.settle()
                         yield bench
                     finally:
                         system.stop()
+
+    async def until_it_works(self) -> None:
+        """Wait until it has written the status of one object; that one stays, out of all counts."""
+        first = Convergence(1)
+        async with self.load.watching(objects.CANARY_JOBS, first.seen):
+            await self.load.create(objects.CANARY_JOBS, [objects.job(0, objects.SYSTEM_NAMESPACE)])
+            await first.wait(START_SECONDS)
 
     async def settle(self, seconds: float = 120) -> None:
         """Wait until the system has hardly used its core for a while."""

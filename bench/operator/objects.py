@@ -13,6 +13,7 @@ from trimtab_operator.settings import Settings
 NAMESPACE = "bench"
 SYSTEM_NAMESPACE = "bench-system"
 JOBS = f"/apis/trimtab.dev/v1alpha1/namespaces/{NAMESPACE}/finetunejobs"
+CANARY_JOBS = f"/apis/trimtab.dev/v1alpha1/namespaces/{SYSTEM_NAMESPACE}/finetunejobs"
 BATCH_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
 CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
@@ -41,7 +42,7 @@ SPEC = {
 Manifest = dict[str, Any]
 
 
-def namespace(name: str) -> Manifest:
+def a_namespace(name: str) -> Manifest:
     """A namespace."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
@@ -51,12 +52,12 @@ def name_of(index: int) -> str:
     return f"ftj-{index:05}"
 
 
-def job(index: int) -> Manifest:
+def job(index: int, namespace: str = NAMESPACE) -> Manifest:
     """A FineTuneJob."""
     return {
         "apiVersion": "trimtab.dev/v1alpha1",
         "kind": "FineTuneJob",
-        "metadata": {"name": name_of(index), "namespace": NAMESPACE},
+        "metadata": {"name": name_of(index), "namespace": namespace},
         "spec": SPEC,
     }
 
