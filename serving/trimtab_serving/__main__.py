@@ -1,12 +1,16 @@
 """`python -m trimtab_serving gateway` or `agent`."""
 
+import signal
 import sys
-
-from trimtab_serving.settings import SettingMissing
 
 
 def main(arguments: list[str]) -> int:
     """Start the program that is asked for; what the other one needs is not imported."""
+    # The first process of a container ignores what it has no handler for: told to stop while it
+    # still imports, it would go on until the grace period, minutes, has passed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from trimtab_serving.settings import SettingMissing  # noqa: PLC0415 - after the handler
+
     try:
         if arguments == ["gateway"]:
             from trimtab_serving.gateway.main import main as run_gateway  # noqa: PLC0415

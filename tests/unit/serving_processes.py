@@ -142,3 +142,17 @@ def test_settings_come_from_the_names_that_kubernetes_gives() -> None:
     assert settings.table.api_server == "https://[fd00::1]:6443"
     assert settings.api_keys is None
     assert (settings.port, settings.admin_port) == (8080, 8081)
+
+
+async def test_told_to_stop_while_it_starts_the_first_process_of_a_container_ends() -> None:
+    for name in ("gateway", "agent"):
+        code = (
+            "import os, signal, sys; from trimtab_serving.__main__ import main;"
+            "sys.settrace(lambda frame, *_: os.kill(os.getpid(), signal.SIGTERM)"
+            " if 'trimtab_serving/settings' in frame.f_code.co_filename else None);"
+            f"sys.exit(main(['{name}']))"
+        )
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, env={"PYTHONPATH": f"{TOP / 'crds'}:{TOP / 'serving'}"}
+        )
+        assert await started.wait() == 0, name
