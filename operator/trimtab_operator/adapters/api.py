@@ -37,6 +37,10 @@ class AlreadyThere(Conflict):
     """An object of that name exists."""
 
 
+class FieldsTaken(Conflict):
+    """Somebody else manages fields that were applied."""
+
+
 class Expired(ClusterError):
     """The resource version is too old: list again."""
 
@@ -169,7 +173,9 @@ def _error(method: str, path: str, answer: aiohttp.ClientResponse, text: bytes) 
     if answer.status == 404 or "NamespaceTerminating" in causes:
         return Gone(message)
     if answer.status == 409:
-        return AlreadyThere(message) if reason == "AlreadyExists" else Conflict(message)
+        if reason == "AlreadyExists":
+            return AlreadyThere(message)
+        return FieldsTaken(message) if "FieldManagerConflict" in causes else Conflict(message)
     if answer.status == 410:
         return Expired(message)
     if answer.status == 403:

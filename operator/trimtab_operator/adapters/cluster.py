@@ -14,14 +14,14 @@ from typing import Any, Final, TypeVar
 from trimtab_api import names
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.common import AnyResource
-from trimtab_operator.adapters.api import APPLY, MERGE, AlreadyThere, Api
+from trimtab_operator.adapters.api import APPLY, MERGE, AlreadyThere, Api, FieldsTaken
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.kinds import BY_NAME, EVENT, Kind
 from trimtab_operator.adapters.reflector import trimmed
 from trimtab_operator.adapters.store import Store, StoreReader, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.conditions import timestamp
-from trimtab_operator.domain.errors import ClusterError, Conflict, Gone, NameTaken
+from trimtab_operator.domain.errors import ClusterError, Gone, NameTaken
 from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.naming import ANNOTATION_APPLIED
@@ -61,9 +61,7 @@ class ApiCluster(StoreReader):
         query = {**MANAGER, "force": "true" if there is not None else "false"}
         try:
             return await self._write("apply", "PATCH", kind, wanted, query=query, style=APPLY)
-        except Conflict as error:
-            if there is not None:
-                raise  # it has changed or gone since: decide anew
+        except FieldsTaken as error:
             message = f"{kind.name} {key_of(wanted)[1]} belongs to somebody else: {error}"
             raise NameTaken(message) from error
 

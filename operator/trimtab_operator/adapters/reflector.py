@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 PAGE: Final = 500
 PAUSE_SECONDS: Final = 0.1  # between watches, for a server that ends each at once
 MAX_BACKOFF_SECONDS: Final = 10.0
+# So often a watch may fail from where it was; after that the place itself may be at fault: a server
+# that was restored from a copy knows no such version, and one object that it cannot read ends each.
+FAILURES_BEFORE_LIST: Final = 2
 
 
 def trimmed(kind: str, manifest: Manifest) -> Manifest:
@@ -110,6 +113,8 @@ class Reflector:
                 # The server is away, but we are not stuck: being started anew would not help.
                 self._telemetry.heard(self._name)
                 failures += 1
+                if failures % FAILURES_BEFORE_LIST == 0:
+                    self._version = ""
                 delay = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
                 delay *= random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
                 log.warning("watch lost", extra={"watch": self._name, "error": str(error)})

@@ -101,9 +101,16 @@ def _next(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Pl
         # A request from before the beginning asks for nothing that is not done anyway.
         status = status.model_copy(update={"retry": told.retry_request(job)})
     begun = job.model_copy(update={"status": status})
-    if status.resolved is None:
-        return _preparing(begun, seen, settings, now)
-    return _training(begun, seen, settings, now)
+    step = _preparing if status.resolved is None else _training
+    todo = step(begun, seen, settings, now)
+    return replace(todo, delete=(*todo.delete, *_of_earlier_attempts(begun, seen)))
+
+
+def _of_earlier_attempts(job: FineTuneJob, seen: Seen) -> list[Manifest]:
+    """Jobs that nobody waits for any more; looked for each time, since a deletion may have failed."""
+    stages = (names.PREPARE, names.TRAIN)
+    current = {children.job_name(job, stage, job.status.attempt) for stage in stages}
+    return [j for j in seen.jobs if name_of(j) not in current and not is_deleting(j)]
 
 
 def _after_the_end(job: FineTuneJob, now: datetime) -> Plan:
@@ -123,7 +130,7 @@ def _again(
         status = status.model_copy(update={"retry": request})
     fresh = replace(seen, prepared=None, trained=None, progress=None, registry_problem=None)
     todo = _next(job.model_copy(update={"status": status}), fresh, settings, now)
-    return replace(todo, decision=todo.decision or status, delete=(*todo.delete, *seen.jobs))
+    return replace(todo, decision=todo.decision or status)
 
 
 # --- before training: what the references mean -------------------------------------------------

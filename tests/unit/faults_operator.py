@@ -1,0 +1,121 @@
+"""What the fault bench has found in the operator, each in a few lines, named after what went wrong."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from tests import batchjobs, builders
+from tests.jobworld import KEY, job, prepared, visit, world
+
+from trimtab_api import names
+from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_operator.adapters.api import Api
+from trimtab_operator.adapters.clock import SystemClock
+from trimtab_operator.adapters.cluster import ApiCluster
+from trimtab_operator.adapters.kinds import BY_NAME
+from trimtab_operator.adapters.reflector import Lister, Reflector
+from trimtab_operator.adapters.store import Store
+from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, NameTaken
+from trimtab_operator.domain.manifests import Manifest
+
+
+async def test_jobs_of_an_earlier_attempt_stayed_when_their_deletion_met_a_conflict() -> None:
+    fake = await prepared(world())
+    batchjobs.fails(fake.cluster, names.TRAIN)
+    await visit(fake)
+    before = {j["metadata"]["name"] for j in fake.cluster.of_kind("Job")}
+    asked = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
+    fake.cluster.edit("FineTuneJob", KEY, asked)
+    fake.cluster.fails = lambda verb, _: (
+        Conflict("somebody was faster") if verb == "delete" else None
+    )
+    with pytest.raises(Conflict):
+        await visit(fake)
+    assert job(fake).status.attempt == 1
+    fake.cluster.fails = lambda verb, manifest: None
+    await visit(fake)
+    assert not before & {j["metadata"]["name"] for j in fake.cluster.of_kind("Job")}
+
+
+class Forgetful(Api):
+    """A server that knows the version of its last list, and of no list before that."""
+
+    def __init__(self) -> None:
+        self.lists = 0
+        self.is_followed = asyncio.Event()
+
+    async def request(self, method: str, path: str, **request: Any) -> Manifest:
+        self.lists += 1
+        return {"metadata": {"resourceVersion": str(10 // self.lists)}, "items": []}
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Manifest]:
+        if query["resourceVersion"] == "10":
+            raise ClusterUnreachable("Too large resource version: 10, current: 5")
+        self.is_followed.set()
+        await asyncio.Event().wait()
+        yield {}
+
+
+async def test_a_watch_asked_for_ever_from_a_version_that_the_server_does_not_know() -> None:
+    api, kind = Forgetful(), BY_NAME["Job"]
+    lister = Lister(api, kind, Store(), None, "")
+    following = asyncio.create_task(Reflector(api, lister, Telemetry(), "").run())
+    async with asyncio.timeout(10):
+        await api.is_followed.wait()
+    assert api.lists == 2
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
+
+
+@asynccontextmanager
+async def refusing(folder: Path, **details: Any) -> AsyncIterator[Api]:
+    """An API server that answers 409 to everything."""
+    body = {"reason": "Conflict", "message": "the object has been modified", "details": details}
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response(body, status=409)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(app) as server:
+        config = {
+            "clusters": [{"name": "a", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}],
+            "users": [{"name": "a", "user": {"token": "any"}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "current-context": "a",
+        }
+        (folder / "kubeconfig").write_text(json.dumps(config))
+        api = await Api.connect(str(folder / "kubeconfig"))
+        try:
+            yield api
+        finally:
+            await api.close()
+
+
+@pytest.mark.parametrize(
+    ("causes", "error"),
+    [
+        pytest.param([], Conflict, id="of versions"),
+        pytest.param([{"reason": "FieldManagerConflict"}], NameTaken, id="of owners"),
+    ],
+)
+async def test_a_new_child_was_called_somebody_elses_after_any_conflict(
+    causes: list[Manifest], error: type[Exception], tmp_path: Path
+) -> None:
+    owner = FineTuneJob.model_validate(
+        builders.with_metadata(builders.fine_tune_job(), uid="u", resourceVersion="1")
+    )
+    child = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c", "namespace": "n"}}
+    async with refusing(tmp_path, causes=causes) as api:
+        cluster = ApiCluster(api, Store(), Telemetry(), SystemClock())
+        with pytest.raises(error) as raised:
+            await cluster.apply(child, owner)
+    assert raised.type is error
