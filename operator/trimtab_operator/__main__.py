@@ -62,10 +62,11 @@ def main() -> int:
     if settings.leader_election.enabled and not settings.leader_election.namespace:
         print(f"{arguments.settings}: leaderElection.namespace is missing", file=sys.stderr)
         return 2
-    return _run(Operator(settings, port=arguments.port))
+    return run(Operator(settings, port=arguments.port))
 
 
-def _run(operator: Operator) -> int:
+def run(operator: Operator) -> int:
+    """Run it; returns the exit code."""
     code = 0
     try:
         asyncio.run(operator.run())

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Final
 
 import aiohttp
-import kopf
 
 from trimtab_api import names
 from trimtab_operator.adapters import telemetry as metrics
@@ -51,8 +50,8 @@ RECONCILERS: Final[dict[str, Reconciler]] = {
     "InferenceService": inferenceservice.reconcile,
 }
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
-RESYNC: Final = timedelta(minutes=10)
-RESYNC_SPREAD: Final = timedelta(minutes=2)
+# Over which part of the time until the next one a resync looks at everything.
+RESYNC_SPREAD: Final = 0.2
 # What is on its way when SIGTERM comes has this long to be answered.
 DRAIN_SECONDS: Final = 5.0
 # A list of kopf's comes as many events; they are over after a moment of silence.
@@ -62,8 +61,15 @@ LIST_SECONDS: Final = 5.0
 class Operator:
     """One operator process. Nothing in it outlives `run`; all state is in the cluster."""
 
-    def __init__(self, settings: Settings, *, port: int = names.PORT_OPERATOR_METRICS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        port: int = names.PORT_OPERATOR_METRICS,
+        clock: SystemClock | None = None,
+    ) -> None:
         self._settings = settings
+        self._clock = clock or SystemClock()
         self._port = port
         self._telemetry = Telemetry()
         self._store = Store()
@@ -87,13 +93,13 @@ class Operator:
             )
             pods = HttpPods(session)
             stack.push_async_callback(pods.close)
-            clock = SystemClock()
+            cluster = ApiCluster(api.fenced(self._fence), self._store, self._telemetry, self._clock)
             world = World(
-                cluster=ApiCluster(api.fenced(self._fence), self._store, self._telemetry, clock),
+                cluster=cluster,
                 registry=registry,
                 pods=pods,
                 agents=pods,
-                clock=clock,
+                clock=self._clock,
                 settings=self._settings,
             )
             queues = {
@@ -126,11 +132,12 @@ class Operator:
         pods: HttpPods,
     ) -> None:
         """Follow the world, so that there is little to do when the lease becomes ours."""
-        children = [
-            Reflector(api, self._lister(api, kind, scope, SELECTOR), self._telemetry, SELECTOR)
+        followed = [
+            self._lister(api, kind, scope, SELECTOR)
             for kind in watched(self._settings.exposure.kind)
             for scope in self._scopes
         ]
+        children = [Reflector(api, each, self._telemetry, SELECTOR) for each in followed]
         listers = [self._lister(api, kind, scope, "") for kind in OURS for scope in self._scopes]
         ours = [Reflector(api, lister, self._telemetry, "") for lister in listers]
         async with asyncio.TaskGroup() as tasks:
@@ -149,32 +156,13 @@ class Operator:
             dispatcher.all_again(timedelta(0))
             for queue in queues.values():
                 tasks.create_task(queue.run())
-            tasks.create_task(self._resync([*listers, *self._leftovers(api)], dispatcher))
+            others = [*followed, *self._leftovers(api)]
+            tasks.create_task(self._resync(listers, others, dispatcher))
             for task in until_kopf:
                 task.cancel()
             # What changes before kopf has listed, the first resync finds.
             self._listed.set()
-            await self._feed()
-            self._stop.set()
-
-    async def _feed(self) -> None:
-        started = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            hearing = tasks.create_task(self._hear_signals_after(started))
-            await kopf.operator(
-                registry=feed.registry(self._store, self._listed.set),
-                settings=feed.settings(),
-                standalone=True,
-                clusterwide=not self._settings.watch_namespaces,
-                namespaces=self._settings.watch_namespaces,
-                ready_flag=started,
-            )
-            hearing.cancel()
-
-    async def _hear_signals_after(self, started: asyncio.Event) -> None:
-        """kopf takes the signals for itself, but what we write has to end before its watches do."""
-        await started.wait()
-        self._hear_signals()
+            await feed.run(self._store, self._listed.set, self._settings.watch_namespaces)
 
     def _hear_signals(self) -> None:
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -188,28 +176,35 @@ class Operator:
             api, self._fence, self._telemetry, namespace=wanted.namespace, name=wanted.lease
         )
 
-    async def _resync(self, listers: Sequence[Lister], dispatcher: Dispatcher) -> None:
-        """What kopf's watch has missed is found here, and now and then all is looked at again.
+    async def _resync(
+        self, ours: Sequence[Lister], others: Sequence[Lister], dispatcher: Dispatcher
+    ) -> None:
+        """What watches have missed is found here, and now and then all is looked at again.
 
-        When kopf lists anew it was away, and it never says what has vanished in the meantime.
+        When kopf lists anew it was away, and it never says what has vanished in the meantime: our
+        own kinds are then listed at once, and that puts nothing else off.
         """
+        now = asyncio.get_running_loop().time
+        seconds = float(self._settings.resync_seconds)
+        due = now() + seconds
         while True:
-            is_due = False
-            try:
-                async with asyncio.timeout(RESYNC.total_seconds()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     await self._listed.wait()
-                await asyncio.sleep(LIST_SECONDS)
-            except TimeoutError:
-                is_due = True
+                    await asyncio.sleep(LIST_SECONDS)
+            is_due = now() >= due
             self._listed.clear()
             try:
-                for lister in listers:
+                for lister in (*ours, *others) if is_due else ours:
                     await lister.list()
             except ClusterError as error:
                 log.warning("resync put off", extra={"error": str(error)})
+                self._listed.set()
+                await asyncio.sleep(LIST_SECONDS)
                 continue
             if is_due:
-                dispatcher.all_again(RESYNC_SPREAD)
+                due = now() + seconds
+                dispatcher.all_again(timedelta(seconds=seconds * RESYNC_SPREAD))
 
     def _leftovers(self, api: Api) -> list[Lister]:
         return [

@@ -82,7 +82,8 @@ class Settings(ApiModel):
     """The operator's settings; an unknown field is a newer chart's and is left alone.
 
     `pod_security_context` is merged over that of every pod: a fixed user or fsGroup where a
-    cluster does not choose them by itself.
+    cluster does not choose them by itself. After `resync_seconds` everything is listed and looked
+    at again, whatever the watches have said.
     """
 
     images: Images
@@ -92,5 +93,6 @@ class Settings(ApiModel):
     exposure: Exposure = Exposure()
     network: NetworkSettings = NetworkSettings()
     leader_election: LeaderElection = LeaderElection()
+    resync_seconds: int = Field(default=600, ge=1)
     watch_namespaces: list[str] = Field(default_factory=list)
     pod_security_context: dict[str, Any] = Field(default_factory=dict)

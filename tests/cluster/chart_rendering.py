@@ -90,6 +90,7 @@ REFUSED = {
         "/networkPolicy/apiServerPorts/0",
     ),
     "no replica": (["--set", "operator.replicas=0"], "/operator/replicas"),
+    "a resync all the time": (["--set", "operator.resyncSeconds=0"], "/operator/resyncSeconds"),
     "an unknown log level": (["--set", "operator.logLevel=LOUD"], "/operator/logLevel"),
 }
 
@@ -128,6 +129,7 @@ def test_the_operator_can_read_its_settings() -> None:
             "namespace": "trimtab-system",
             "lease": "trimtab-operator",
         },
+        "resyncSeconds": 600,
         "watchNamespaces": [],
     }
 

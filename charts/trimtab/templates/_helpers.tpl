@@ -56,6 +56,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "exposure" .Values.exposure
   "network" (dict "operatorNamespace" $operatorNamespace "prometheusNamespace" .Values.networkPolicy.prometheusNamespace)
   "leaderElection" (dict "enabled" true "namespace" .Release.Namespace "lease" (include "trimtab.operator" .))
+  "resyncSeconds" (int .Values.operator.resyncSeconds)
   "watchNamespaces" .Values.watchNamespaces
   "podSecurityContext" .Values.podSecurityContext -}}
 {{- toPrettyJson $settings -}}

@@ -2,12 +2,20 @@
 
 kopf writes nothing: there are only event handlers (no annotations, no finalizers), and its Events
 are off. What its watch may miss (objects that vanished while it was away) the resync finds.
+
+It has a thread and a loop of its own. At the first answer that it did not expect (an error in the
+middle of a watch, a page of a list that has expired) it gives up, and cancels on its way out every
+task of its loop that is younger than itself; on our loop those would be reconciles.
 """
 
+import asyncio
 import itertools
 import logging
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import kopf
@@ -16,7 +24,37 @@ from trimtab_operator.adapters.kinds import OURS, Kind
 from trimtab_operator.adapters.reflector import trimmed
 from trimtab_operator.adapters.store import Store, key_of, version_of
 
+log = logging.getLogger(__name__)
 PAGE: Final = 500
+BEGUN_AGAIN_AFTER_SECONDS: Final = 1.0
+ENDED_WITHIN_SECONDS: Final = 5.0
+
+
+async def run(store: Store, listed: Callable[[], None], namespaces: Sequence[str]) -> None:
+    """Feed until cancelled, beginning anew whenever kopf gives up.
+
+    `listed` is told of each object that comes from a list. Without namespaces it is all of them.
+    """
+    loop = asyncio.get_running_loop()
+
+    def tell(happened: Callable[[], object]) -> None:
+        loop.call_soon_threadsafe(happened)
+
+    while True:
+        async with _loop_of_its_own() as other:
+            feeding = kopf.operator(
+                registry=registry(store, listed, tell),
+                settings=settings(),
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+            )
+            try:
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(feeding, other))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the feed goes on
+                said = f"{type(error).__name__}: {error}"
+                log.warning("the feed is begun anew", extra={"error": said})
+        await asyncio.sleep(BEGUN_AGAIN_AFTER_SECONDS)
 
 
 class Patience:
@@ -42,13 +80,15 @@ def settings() -> kopf.OperatorSettings:
     return result
 
 
-def registry(store: Store, listed: Callable[[], None]) -> kopf.OperatorRegistry:
-    """The handlers for our kinds; `listed` is told of each object that comes from a list."""
+def registry(
+    store: Store, listed: Callable[[], None], tell: Callable[[Callable[[], object]], None]
+) -> kopf.OperatorRegistry:
+    """The handlers for our kinds; `tell` carries out on the store's own thread what it is given."""
     result = kopf.OperatorRegistry()
     kopf.on.login(registry=result)(_login)
     for kind in OURS:
         group, _, version = kind.api_version.partition("/")
-        handler = _handler(kind, store, listed)
+        handler = _handler(kind, store, listed, tell)
         kopf.on.event(group, version, kind.plural, registry=result, id=kind.plural)(handler)
     return result
 
@@ -57,17 +97,24 @@ def quiet() -> None:
     """It logs every event of every object; its warnings are enough."""
     for name in ("kopf", "kopf.objects", "kopf.activities"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # That it does not hear signals on its thread is as it should be, and no news.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
 
 
-def _handler(kind: Kind, store: Store, listed: Callable[[], None]) -> Any:  # noqa: ANN401 - kopf's type
+def _handler(
+    kind: Kind,
+    store: Store,
+    listed: Callable[[], None],
+    tell: Callable[[Callable[[], object]], None],
+) -> Any:  # noqa: ANN401 - kopf's type
     async def seen(event: kopf.RawEvent, **_: Any) -> None:  # noqa: ANN401 - kopf passes much more
         item: dict[str, Any] = dict(event["object"])
         if event["type"] is None:
-            listed()
+            tell(listed)
         if event["type"] == "DELETED":
-            store.remove(kind.name, key_of(item), version_of(item))
+            tell(partial(store.remove, kind.name, key_of(item), version_of(item)))
         else:
-            store.put(kind.name, trimmed(kind.name, item))
+            tell(partial(store.put, kind.name, trimmed(kind.name, item)))
 
     return seen
 
@@ -75,3 +122,30 @@ def _handler(kind: Kind, store: Store, listed: Callable[[], None]) -> Any:  # no
 def _login(**arguments: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's own arguments
     """In a pod by its service account, else by kubeconfig: as the other client does."""
     return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+
+@asynccontextmanager
+async def _loop_of_its_own() -> AsyncIterator[asyncio.AbstractEventLoop]:
+    """A loop on another thread; when the block ends, so does everything on it."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=_serve, args=(loop,), name="feed", daemon=True).start()
+    try:
+        yield loop
+    finally:
+        ending = asyncio.run_coroutine_threadsafe(_end_others(), loop)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENDED_WITHIN_SECONDS):
+                await asyncio.wrap_future(ending)
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+async def _end_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
