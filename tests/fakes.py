@@ -316,6 +316,9 @@ class FakeAgents:
         self.followed[kind, key] = set(addresses)
         return {address: self.reports.get(address) for address in addresses}
 
+    async def first_words(self, addresses: Collection[str]) -> None:
+        """Who has something to say has said it."""
+
 
 @dataclass
 class FakeWorld:

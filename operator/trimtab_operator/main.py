@@ -156,8 +156,8 @@ class Operator:
             dispatcher.all_again(timedelta(0))
             for queue in queues.values():
                 tasks.create_task(queue.run())
-            others = [*followed, *self._leftovers(api)]
-            tasks.create_task(self._resync(listers, others, dispatcher))
+            unwatched = [*listers, *self._leftovers(api)]
+            tasks.create_task(self._resync(unwatched, followed, dispatcher))
             for task in until_kopf:
                 task.cancel()
             # What changes before kopf has listed, the first resync finds.
@@ -177,12 +177,12 @@ class Operator:
         )
 
     async def _resync(
-        self, ours: Sequence[Lister], others: Sequence[Lister], dispatcher: Dispatcher
+        self, unwatched: Sequence[Lister], watched: Sequence[Lister], dispatcher: Dispatcher
     ) -> None:
         """What watches have missed is found here, and now and then all is looked at again.
 
-        When kopf lists anew it was away, and it never says what has vanished in the meantime: our
-        own kinds are then listed at once, and that puts nothing else off.
+        When kopf lists anew it was away, and it never says what has vanished in the meantime: what
+        no reflector follows is then listed at once, and that puts nothing else off.
         """
         now = asyncio.get_running_loop().time
         seconds = float(self._settings.resync_seconds)
@@ -195,7 +195,7 @@ class Operator:
             is_due = now() >= due
             self._listed.clear()
             try:
-                for lister in (*ours, *others) if is_due else ours:
+                for lister in (*unwatched, *watched) if is_due else unwatched:
                     await lister.list()
             except ClusterError as error:
                 log.warning("resync put off", extra={"error": str(error)})

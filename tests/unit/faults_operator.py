@@ -2,28 +2,35 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from tests import batchjobs, builders
+from tests import batchjobs, builders, servicelife
+from tests.fakes import FakeAgents
 from tests.jobworld import KEY, job, prepared, visit, world
 
 from trimtab_api import names
+from trimtab_api.routing import AgentReport
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
 from trimtab_operator.adapters.kinds import BY_NAME
+from trimtab_operator.adapters.pods import HttpPods
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, NameTaken
 from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.reconcilers.inferenceservice import reconcile
+from trimtab_operator.reconcilers.ports import Key
 
 
 async def test_jobs_of_an_earlier_attempt_stayed_when_their_deletion_met_a_conflict() -> None:
@@ -119,3 +126,47 @@ async def test_a_new_child_was_called_somebody_elses_after_any_conflict(
         with pytest.raises(error) as raised:
             await cluster.apply(child, owner)
     assert raised.type is error
+
+
+@dataclass
+class NotYetHeard(FakeAgents):
+    """Agents that an operator which has just begun has not asked yet."""
+
+    heard: bool = False
+
+    def follow(
+        self, kind: str, key: Key, addresses: Collection[str]
+    ) -> Mapping[str, AgentReport | None]:
+        found = super().follow(kind, key, addresses)
+        return found if self.heard else dict.fromkeys(found)
+
+    async def first_words(self, addresses: Collection[str]) -> None:
+        self.heard = set(addresses) == set(self.reports)
+
+
+async def test_a_restart_wrote_that_agents_were_silent_who_had_not_been_asked() -> None:
+    fake = await servicelife.serving()
+    before = fake.cluster.writes
+    agents = NotYetHeard(reports=fake.agents.reports)
+    fake.agents = agents
+    await reconcile(servicelife.KEY, fake.world)
+    assert fake.cluster.writes == before
+    assert agents.heard
+
+
+async def test_first_words_are_waited_for_but_not_from_the_dead() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.2)
+        report = AgentReport(sequence=1, engine_ready=True)
+        return web.json_response(text=report.model_dump_json(by_alias=True))
+
+    app = web.Application()
+    app.router.add_get("/adapters", answer)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        living, dead = f"127.0.0.1:{server.port}", "127.0.0.1:9"
+        pods = HttpPods(session)
+        pods.follow("InferenceService", KEY, [living, dead])
+        await pods.first_words([living, dead])
+        found = pods.follow("InferenceService", KEY, [living, dead])
+        await pods.close()
+    assert (found[living] is not None, found[dead]) == (True, None)

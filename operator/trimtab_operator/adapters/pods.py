@@ -5,6 +5,7 @@ A pod may be gone, starting or lying: every answer has a short time limit and is
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ PROGRESS_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 25
 AGENT_PAUSE_SECONDS: Final = 1.0
+FIRST_WORD_SECONDS: Final = 2.0
 ANSWER_BYTES: Final = 4 * 2**20
 
 
@@ -43,6 +45,7 @@ class HttpPods:
         self._reports: dict[str, AgentReport] = {}
         self._followers: dict[str, set[tuple[str, Key]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unheard: dict[str, asyncio.Event] = {}
 
     def on_change(self, wake: Woken) -> None:
         """Whom to tell that an agent's report has changed: `wake` puts a key into its queue."""
@@ -68,9 +71,17 @@ class HttpPods:
         for address in addresses:
             self._followers.setdefault(address, set()).add((kind, key))
             if address not in self._tasks:
+                self._unheard[address] = asyncio.Event()
                 task = asyncio.get_running_loop().create_task(self._listen(address))
                 self._tasks[address] = task
         return {address: self._reports.get(address) for address in addresses}
+
+    async def first_words(self, addresses: Collection[str]) -> None:
+        """Wait, but not for long, until each of those that are followed has answered or failed."""
+        waits = [self._unheard[a].wait() for a in addresses if a in self._unheard]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_WORD_SECONDS):
+                await asyncio.gather(*waits)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -85,6 +96,7 @@ class HttpPods:
         if not self._followers[address]:
             del self._followers[address]
             self._reports.pop(address, None)
+            self._unheard.pop(address, None)
             self._tasks.pop(address).cancel()
 
     async def _listen(self, address: str) -> None:
@@ -96,17 +108,23 @@ class HttpPods:
             try:
                 report = await self._ask(url, AgentReport, POLL_SECONDS + 5)
             except PodError:
+                self._heard(address)
                 if known is not None:
                     del self._reports[address]
                     self._tell(address)
                 await asyncio.sleep(AGENT_PAUSE_SECONDS)
                 continue
             self._reports[address] = report
+            self._heard(address)
             if known != report:
                 self._tell(address)
             else:
                 # An agent that answers at once although nothing changed must not keep us busy.
                 await asyncio.sleep(AGENT_PAUSE_SECONDS / 20)
+
+    def _heard(self, address: str) -> None:
+        if first := self._unheard.pop(address, None):
+            first.set()
 
     def _tell(self, address: str) -> None:
         if self._wake is None:

@@ -7,7 +7,7 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.routing import ProbeAnswer
+from trimtab_api.routing import AgentReport, ProbeAnswer
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_operator.domain.errors import (
     ArtifactError,
@@ -68,6 +68,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
 
 
 async def _observed(service: InferenceService, world: World) -> Observed:
+    reports = await _reports(service, world)
     cluster = world.cluster
     namespace, _ = service.key
     named = service.spec.base_model.model_version
@@ -75,7 +76,6 @@ async def _observed(service: InferenceService, world: World) -> Observed:
     routing = _called(
         cluster.children(service, "ConfigMap"), children.name(service, children.ROUTING)
     )
-    addresses = [a for p in pods.engines if (a := agent_address(p))]
     return Observed(
         service=service,
         versions=_versions(service, routing, cluster),
@@ -83,9 +83,18 @@ async def _observed(service: InferenceService, world: World) -> Observed:
         preparation=await _preparation(service, world),
         routing=routing,
         pods=pods,
-        reports=world.agents.follow(SERVICE, service.key, addresses),
+        reports=reports,
         exposures=tuple(e for kind in EXPOSURES for e in cluster.children(service, kind)),
     )
+
+
+async def _reports(service: InferenceService, world: World) -> Mapping[str, AgentReport | None]:
+    engines = _pods(service, world.cluster).engines
+    addresses = [a for p in engines if (a := agent_address(p))]
+    ready = [a for p in engines if is_ready(p) and (a := agent_address(p))]
+    world.agents.follow(SERVICE, service.key, addresses)
+    await world.agents.first_words(ready)
+    return world.agents.follow(SERVICE, service.key, addresses)
 
 
 def _versions(

@@ -110,6 +110,12 @@ class Agents(Protocol):
         key into its kind's queue. An agent that stops answering turns to None. No addresses: none.
         """
 
+    async def first_words(self, addresses: Collection[str]) -> None:
+        """Wait, but not for long, until each of those that are followed has answered or failed.
+
+        An operator that has just begun has heard of nobody, and that is no news about them.
+        """
+
 
 class Clock(Protocol):
     """The time of day, in UTC."""
