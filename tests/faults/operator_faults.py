@@ -1,0 +1,131 @@
+"""The operator among faults: whatever goes wrong on the way, it ends where an undisturbed one ends.
+
+A failed run prints its plan; TRIMTAB_FAULT_PLAN='<that plan>' and `-k replayed` run it again.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.faults.bench import Bench, Outcome, rendered_chart
+from tests.faults.controlplane import control_plane
+from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shrunk
+from tests.faults.scenario import push_models
+from tests.ociserver import registry_in_thread
+
+pytestmark = pytest.mark.timeout(900)
+
+SEED = 1
+SOAK = pytest.mark.skipif("TRIMTAB_SOAK" not in os.environ, reason="an hour: make soak")
+REPLAYED = os.environ.get("TRIMTAB_FAULT_PLAN", "")
+# Every N has its turn: a run is killed after write N, and again after every so many more.
+KILLED_EVERY = 40
+# Granted, and used by no run here.
+UNUSED = {
+    ("delete", "networking.k8s.io", "ingresses"): "only after another exposure was chosen",
+    ("delete", "gateway.networking.k8s.io", "httproutes"): "the same",
+    ("delete", "route.openshift.io", "routes"): "the same",
+    ("list", "gateway.networking.k8s.io", "httproutes"): "this API server has no such kind",
+    ("list", "route.openshift.io", "routes"): "the same",
+}
+Check = Callable[[Plan], Outcome]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module")
+def bench(folder: Path) -> Iterator[Bench]:
+    with registry_in_thread() as registry, control_plane(folder / "plane") as plane:
+        (folder / "models").mkdir()
+        models = asyncio.run(push_models(f"{registry.address}/trimtab", folder / "models"))
+        yield Bench(plane, registry.address, models, rendered_chart(registry.address))
+
+
+@pytest.fixture(scope="module")
+def calm(bench: Bench, folder: Path) -> Outcome:
+    """What an undisturbed run comes to, and that a restart then changes nothing."""
+    outcome = bench.run(Plan(0, (RESTART,)), folder / "calm")
+    assert not outcome.faults, "\n".join(outcome.faults)
+    return outcome
+
+
+@pytest.fixture
+def holds(bench: Bench, tmp_path: Path, calm: Outcome) -> Check:
+    """Runs a plan; what it breaks is told together with the shortest plan that breaks something."""
+    runs = (tmp_path / str(number) for number in range(100))
+
+    def check(plan: Plan) -> Outcome:
+        outcome = bench.run(plan, next(runs), calm)
+        if outcome.faults:
+            told = "\n".join(outcome.faults[:20])
+            shortest = shrunk(plan, lambda p: bool(bench.run(p, next(runs), calm).faults))
+            pytest.fail(f"{told}\nthe plan: {plan.to_json()}\nthe shortest: {shortest.to_json()}")
+        return outcome
+
+    return check
+
+
+def kinds(plan: Plan) -> str:
+    return " ".join(fault.kind for fault in plan.faults)
+
+
+@pytest.mark.parametrize("plan", grouped(SEED), ids=kinds)
+def test_no_fault_leaves_a_trace(plan: Plan, holds: Check) -> None:
+    holds(plan)
+
+
+@pytest.mark.parametrize("seed", [101, 102])
+def test_a_mixture_of_faults_leaves_no_trace(seed: int, holds: Check) -> None:
+    holds(mixed(seed))
+
+
+def test_a_kill_after_every_few_writes_leaves_no_trace(holds: Check) -> None:
+    outcome = holds(Plan(SEED, (Fault("kill", after=5, every=12),)))
+    assert outcome.starts > 8, "it was to be killed often"
+
+
+@pytest.mark.skipif(not REPLAYED, reason="TRIMTAB_FAULT_PLAN names no plan")
+def test_replayed(holds: Check) -> None:
+    holds(Plan.of_json(REPLAYED))
+
+
+# --- the long runs ---
+
+
+@SOAK
+@pytest.mark.parametrize("fault", ALONE, ids=lambda fault: fault.kind)
+def test_soak_each_fault_alone(fault: Fault, holds: Check) -> None:
+    holds(Plan(SEED, (fault,)))
+
+
+@SOAK
+@pytest.mark.parametrize("write", range(1, KILLED_EVERY + 1))
+def test_soak_a_kill_after_every_write(write: int, holds: Check) -> None:
+    holds(Plan(SEED, (Fault("kill", after=write, every=KILLED_EVERY),)))
+
+
+@SOAK
+def test_soak_answers_that_come_after_nobody_waits_any_more(holds: Check) -> None:
+    holds(Plan(SEED, (Fault("answer-late", share=0.05, seconds=33),)))
+
+
+@SOAK
+@pytest.mark.parametrize("seed", range(1000, 1020))
+def test_soak_a_mixture_of_faults(seed: int, holds: Check) -> None:
+    holds(mixed(seed))
+
+
+# --- over all of them: it stays the last test of this file ---
+
+
+def test_what_the_chart_grants_is_used(bench: Bench, request: pytest.FixtureRequest) -> None:
+    if len(request.session.items) < len(grouped(SEED)):
+        pytest.skip("only some of the runs took place")
+    idle = bench.granted - bench.used - UNUSED.keys()
+    assert not idle, "granted, but no run has used it"
+    assert not UNUSED.keys() - bench.granted, "excused, but not granted"

@@ -1,0 +1,202 @@
+"""What has to hold when everything has come to rest, whatever went wrong before."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from tests.builders import Manifest
+from tests.faults.proxy import Call
+
+from trimtab_operator.adapters.kinds import CHILDREN, OURS
+from trimtab_operator.domain.naming import ANNOTATION_APPLIED
+
+# Pods are the cluster's own work, under names that it draws.
+COMPARED: Final = tuple(kind for kind in (*OURS, *CHILDREN) if kind.name != "Pod")
+_UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+# A child that follows from its owner's uid has a hash of it in its name.
+_SAME: Final = (
+    (re.compile(_UUID), "UID"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
+    (re.compile(r"\b127\.83\.\d+\.\d+\b"), "ADDRESS"),
+    (re.compile(r"-(prepare|train|evaluate|storage)-[0-9a-f]{8}\b"), r"-\1-HASH"),
+    (re.compile(r"-(engine|gateway)-[0-9a-f]{8,10}-[a-z0-9]{5}\b"), r"-\1-POD"),
+)
+# What the API server or a controller counts in its own way.
+_UNCOMPARED: Final = frozenset(
+    {
+        "managedFields",
+        "resourceVersion",
+        "uid",
+        "generation",
+        "observedGeneration",
+        "clusterIP",
+        "clusterIPs",
+        "revision",
+        "deployment.kubernetes.io/revision",
+        "controller-uid",
+        "batch.kubernetes.io/controller-uid",
+        ANNOTATION_APPLIED,
+        "resourceClaim",
+    }
+)
+_OUR_KINDS: Final = frozenset(kind.name for kind in OURS)
+# The rest of a child's status is the business of whoever writes it.
+_COUNTED: Final = ("succeeded", "failed", "replicas", "availableReplicas")
+Right = tuple[str, str, str]  # verb, group, resource
+_OPERATORS: Final = "-operator"
+State = dict[str, list[Any]]  # by kind and name; several where names differ only in a hash
+
+
+def state_of(objects: Iterable[Manifest], namespace: str, registry: str) -> State:
+    """The objects by kind and name, without what differs between two runs that are alike."""
+    found: State = {}
+    for each in objects:
+        name = _same(f"{each['kind']}/{each['metadata']['name']}")
+        reduced = _reduced(_without_foreign_status(each), namespace, registry)
+        found.setdefault(name, []).append(reduced)
+    return {name: sorted(alike, key=json.dumps) for name, alike in found.items()}
+
+
+def differences(calm: State, shaken: State) -> list[str]:
+    """Where the shaken run ended elsewhere."""
+    found = []
+    for name in sorted(calm.keys() | shaken.keys()):
+        wanted, there = calm.get(name, []), shaken.get(name, [])
+        if len(wanted) != len(there):
+            found.append(f"{name}: {len(there)} of them, not {len(wanted)}")
+            continue
+        for calm_one, shaken_one in zip(wanted, there, strict=True):
+            found += [f"{name}{line}" for line in _unlike(calm_one, shaken_one)]
+    return found
+
+
+def untrue_conditions(objects: Iterable[Manifest]) -> list[str]:
+    """Conditions at rest that speak of an older generation, and statuses that do."""
+    found = []
+    for each in (o for o in objects if o["kind"] in _OUR_KINDS):
+        generation = each["metadata"]["generation"]
+        status = each.get("status", {})
+        said = {"status": status.get("observedGeneration")} | {
+            c["type"]: c.get("observedGeneration") for c in status.get("conditions", [])
+        }
+        found += [
+            f"{each['kind']} {each['metadata']['name']}: {what} is about generation {about}, "
+            f"the spec is generation {generation}"
+            for what, about in said.items()
+            if about != generation
+        ]
+    return found
+
+
+def made_twice(calls: Sequence[Call], living: Iterable[str]) -> list[str]:
+    """Children of a living owner that were created again though nobody had deleted them."""
+    alive = set(living)
+    made: Counter[str] = Counter()
+    for call in calls:
+        if call.verb == "delete" and call.status < 400:
+            made[call.key] -= 1
+        if call.has_created:
+            owners = {o["uid"] for o in call.answer["metadata"].get("ownerReferences", [])}
+            if not owners or owners & alive:
+                made[call.key] += 1
+    return [f"{key} was created {count} times" for key, count in made.items() if count > 1]
+
+
+def deletions(calls: Sequence[Call]) -> set[str]:
+    """What the operator has deleted."""
+    return {_same(c.key) for c in calls if c.verb == "delete" and c.status < 400}
+
+
+def not_allowed(calls: Sequence[Call]) -> list[str]:
+    """What authorisation, and no fault of ours, has refused."""
+    return [
+        f"{call}: {call.answer.get('message')}"
+        for call in calls
+        if call.status == 403
+        and not call.spoiled_by
+        and 'User "system:serviceaccount:' in str(call.answer.get("message"))
+    ]
+
+
+def granted(chart: Iterable[Manifest]) -> set[Right]:
+    """What the chart's roles let the operator do."""
+    roles = [
+        m
+        for m in chart
+        if m["kind"] in {"ClusterRole", "Role"} and m["metadata"]["name"].endswith(_OPERATORS)
+    ]
+    return {
+        (verb, group, resource)
+        for role in roles
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def rights_used(calls: Iterable[Call]) -> set[Right]:
+    """What authorisation was asked for and has granted."""
+    used = {(c.verb, c.group, c.resource) for c in calls if 0 < c.status < 400}
+    # An apply of what is not there is a creation, too.
+    return used | {("create", c.group, c.resource) for c in calls if c.has_created}
+
+
+def complaints(log: Sequence[Manifest]) -> list[str]:
+    """Lines of a log that no fault excuses."""
+    return [
+        str(line.get("exception") or line.get("text") or line["message"])
+        for line in log
+        if "text" in line or "exception" in line or line["level"] in {"error", "critical"}
+        if not _is_expected(line)
+    ]
+
+
+def _is_expected(line: Manifest) -> bool:
+    # What kopf says when it begins anew is its own business; that a handler of ours failed is not.
+    said = str(line.get("message", ""))
+    if line.get("logger", "").startswith("kopf"):
+        return "Handler" not in said
+    # What is left of kopf's tasks when it gives up.
+    is_orphan = line.get("logger") == "asyncio" and "kopf" in str(line.get("exception"))
+    return is_orphan or "leadership lost" in said
+
+
+def _without_foreign_status(each: Manifest) -> Manifest:
+    if each["kind"] in _OUR_KINDS:
+        return each
+    status = each.get("status", {})
+    return {**each, "status": {k: status[k] for k in _COUNTED if k in status}}
+
+
+def _reduced(value: Any, namespace: str, registry: str) -> Any:
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if k not in _UNCOMPARED}
+        return {_same(k): _reduced(v, namespace, registry) for k, v in sorted(kept.items())}
+    if isinstance(value, list):
+        return [_reduced(v, namespace, registry) for v in value]
+    if isinstance(value, str):
+        return _same(value.replace(namespace, "NAMESPACE").replace(registry, "REGISTRY"))
+    return value
+
+
+def _same(text: str) -> str:
+    for pattern, instead in _SAME:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _unlike(calm: Any, shaken: Any, place: str = "") -> list[str]:
+    if isinstance(calm, dict) and isinstance(shaken, dict):
+        keys = sorted(calm.keys() | shaken.keys())
+        return [
+            line
+            for key in keys
+            for line in _unlike(calm.get(key), shaken.get(key), f"{place}.{key}")
+        ]
+    if isinstance(calm, list) and isinstance(shaken, list) and len(calm) == len(shaken):
+        pairs = zip(calm, shaken, strict=True)
+        return [line for n, (a, b) in enumerate(pairs) for line in _unlike(a, b, f"{place}[{n}]")]
+    return [] if calm == shaken else [f"{place}: {calm!r} became {shaken!r}"]

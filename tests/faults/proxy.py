@@ -1,0 +1,345 @@
+"""Between the operator and a real API server: it keeps a record, and does what a plan says.
+
+Plain HTTP towards the operator, TLS towards the API server; whoever asks is known there by the token
+that the operator sent. What is not spoiled on purpose passes through unchanged.
+"""
+
+import asyncio
+import json
+import re
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from tests.builders import Manifest
+from tests.faults.plans import REFUSALS, Plan
+
+PAGE = 2  # lists of a few objects have pages too
+TOO_OLD = "too old resource version"
+NO_LEADER = "etcdserver: no leader"
+PASSED_ON = ("Accept", "Authorization", "Content-Type", "User-Agent")
+_PATH = re.compile(
+    r"^/apis?(?:/(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy))?/v[a-z0-9]+"
+    r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[a-z]+)"
+    r"(?:/(?P<name>[^/]+)(?:/(?P<part>[a-z]+))?)?$"
+)
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_WRITES = frozenset(_VERBS.values())
+
+
+@dataclass
+class Call:
+    """One request, as authorisation sees it, and what became of it."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str
+    name: str
+    body: Manifest = field(default_factory=dict)
+    status: int = 0
+    answer: Manifest = field(default_factory=dict)
+    spoiled_by: str = ""
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes something, if it gets through."""
+        return self.verb in _WRITES
+
+    @property
+    def has_created(self) -> bool:
+        """Whether an object is there that was not."""
+        return self.status == 201 and "/" not in self.resource
+
+    @property
+    def key(self) -> str:
+        """Which object."""
+        named = self.name or self.answer.get("metadata", {}).get("name", "")
+        return f"{self.resource}/{named}"
+
+    def __str__(self) -> str:
+        spoiled = f" ({self.spoiled_by})" if self.spoiled_by else ""
+        return f"{self.verb} {self.key}: {self.status}{spoiled}"
+
+
+class Proxy:
+    """An API server with the faults of a plan. `calls` is what was asked of it, in order."""
+
+    def __init__(self, upstream: str, authority: Path | None = None) -> None:
+        self.calls: list[Call] = []
+        self.writes = 0  # that took place, but for leases and Events
+        self.plan = Plan(0)
+        self.after_write: Callable[[int], None] = lambda _: None
+        self._upstream = upstream
+        self._tls = ssl.create_default_context(cafile=authority)
+        self._seen: Counter[str] = Counter()
+        self._lists: dict[str, bytes] = {}
+
+    @asynccontextmanager
+    async def running(self, port: int) -> AsyncIterator[None]:
+        """On this loopback port, until the block ends."""
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # Without it a watch of an operator that was killed would stay open for minutes.
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+        )
+        connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            self._session = session
+            await runner.setup()
+            try:
+                await web.TCPSite(runner, "127.0.0.1", port).start()
+                yield
+            finally:
+                await runner.cleanup()
+
+    def behave(self, plan: Plan) -> None:
+        """From now on only this goes wrong."""
+        self.plan = plan
+        self._seen.clear()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        call = _call(request, await request.read())
+        if call is None:
+            return await self._forwarded(request, Call("get", "", "", "", ""))
+        self.calls.append(call)
+        if call.verb == "watch":
+            return await self._watch(request, call)
+        page = " next page" if "continue" in request.query else ""
+        what = f"{request.method} {request.path}{page}"
+        before = self._seen[what]
+        self._seen[what] += 1
+        if slow := self.plan.having("slow"):
+            await asyncio.sleep(slow.seconds)
+        for kind in REFUSALS:
+            if _concerns(kind, call, request) and self.plan.strikes(kind, what, before):
+                call.spoiled_by = kind
+                return _refusal(kind, call)
+        # What was begun is done, also when the one who asked is killed meanwhile.
+        answer = await asyncio.shield(asyncio.ensure_future(self._forwarded(request, call)))
+        if call.is_write and call.resource != "leases":
+            return await self._after(request, call, answer, what, before)
+        if call.verb == "list":
+            return self._listed(request, call, answer, before)
+        return answer
+
+    async def _after(
+        self, request: web.Request, call: Call, answer: web.Response, what: str, before: int
+    ) -> web.Response:
+        if call.status < 400 and call.resource != "events":
+            self.writes += 1
+            self.after_write(self.writes)
+        if self.plan.strikes("answer-lost", what, before):
+            call.spoiled_by = "answer-lost"
+            _hang_up(request)
+        if late := self.plan.strikes("answer-late", what, before):
+            call.spoiled_by = late.kind
+            await asyncio.sleep(late.seconds)
+        return answer
+
+    def _listed(
+        self, request: web.Request, call: Call, answer: web.Response, before: int
+    ) -> web.Response:
+        what = request.path_qs
+        fresh = answer.body
+        assert isinstance(fresh, bytes)
+        earlier = self._lists.get(what)
+        if call.status == 200:
+            self._lists[what] = fresh
+        if earlier is None or not self.plan.strikes("stale-list", what, before):
+            return answer
+        call.spoiled_by = "stale-list"
+        return web.Response(body=earlier, content_type="application/json")
+
+    async def _forwarded(self, request: web.Request, call: Call) -> web.Response:
+        query = dict(request.query)
+        if call.verb == "list" and self.plan.having("page-expired"):
+            query["limit"] = str(PAGE)
+        async with self._session.request(
+            request.method,
+            self._upstream + request.path,
+            params=query,
+            headers=_headers(request),
+            data=await request.read() or None,
+        ) as answer:
+            body = await answer.read()
+            call.status = answer.status
+            if call.is_write or call.status >= 400:
+                with suppress(ValueError):
+                    call.answer = json.loads(body)
+            kept = {k: v for k, v in answer.headers.items() if k == "Retry-After"}
+            kind = answer.content_type
+            return web.Response(status=answer.status, body=body, headers=kept, content_type=kind)
+
+    # --- watches ---
+
+    async def _watch(self, request: web.Request, call: Call) -> web.StreamResponse:
+        what = f"WATCH {request.path}"
+        before = self._seen[what]
+        self._seen[what] += 1
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        if self.plan.strikes("watch-expired", what, before):
+            call.spoiled_by = "watch-expired"
+            await response.prepare(request)
+            await response.write(_error_event(410, "Expired", TOO_OLD))
+            return response
+        no_limit = aiohttp.ClientTimeout(total=None)
+        async with self._session.get(
+            self._upstream + request.path,
+            params=request.query,
+            headers=_headers(request),
+            timeout=no_limit,
+        ) as answer:
+            call.status = answer.status
+            if answer.status != 200:
+                body = await answer.read()
+                with suppress(ValueError):
+                    call.answer = json.loads(body)
+                return web.Response(status=answer.status, body=body)
+            await response.prepare(request)
+            await self._pass_on(request, response, answer.content, what, before)
+        return response
+
+    async def _pass_on(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        content: aiohttp.StreamReader,
+        what: str,
+        before: int,
+    ) -> None:
+        lines: AsyncIterator[bytes] = aiter(content)
+        if late := self.plan.strikes("events-late", what, before):
+            lines = _delayed(lines, late.seconds * self.plan.chance("delay", what))
+        number, is_silent = 0, False
+        async for line in lines:
+            number += 1
+            plan = self.plan  # it may have changed; only what is silent stays so
+
+            def strikes(kind: str, plan: Plan = plan, number: int = number) -> bool:
+                fault = plan.strikes(kind, what, before)
+                return fault is not None and number > fault.after
+
+            is_silent = is_silent or strikes("watch-silent")
+            dropped = plan.having("event-dropped")
+            if is_silent or (dropped and plan.chance("drop", what, before, number) < dropped.share):
+                continue
+            if strikes("watch-cut"):
+                await response.write(line[: len(line) // 2])
+                _hang_up(request)
+            if strikes("event-dropped-then-expired"):
+                await response.write(_error_event(410, "Expired", TOO_OLD))
+                return
+            if strikes("watch-failed"):
+                await response.write(_error_event(500, "InternalError", NO_LEADER))
+                return
+            await response.write(line * 2 if plan.having("events-doubled") else line)
+
+
+def _call(request: web.Request, body: bytes) -> Call | None:
+    found = _PATH.match(request.path)
+    if found is None:
+        return None
+    parts = found.groupdict(default="")
+    verb = _VERBS.get(request.method) or ("get" if parts["name"] else "list")
+    if request.query.get("watch") in {"1", "true"}:
+        verb = "watch"
+    resource = "/".join(p for p in (parts["resource"], parts["part"]) if p)
+    content: Any = {}
+    with suppress(ValueError):
+        content = json.loads(body) if body else {}
+    return Call(verb, parts["group"], resource, parts["namespace"], parts["name"], content)
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    return {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+
+
+def _hang_up(request: web.Request) -> None:
+    """End the connection in the middle of whatever it carries."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError
+
+
+async def _delayed(lines: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """In order, each so much later."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def receive() -> None:
+        async for line in lines:
+            arrived.put_nowait((loop.time(), line))
+        arrived.put_nowait((loop.time(), b""))
+
+    receiving = asyncio.create_task(receive())
+    try:
+        while True:
+            when, line = await arrived.get()
+            await asyncio.sleep(when + seconds - loop.time())
+            if not line:
+                return
+            yield line
+    finally:
+        receiving.cancel()
+
+
+# --- what an API server says ---
+
+
+def _concerns(kind: str, call: Call, request: web.Request) -> bool:
+    """Whether a real API server could refuse this request in this way."""
+    if kind == "page-expired":
+        return call.verb == "list" and "continue" in request.query
+    if kind in {"quota-denied", "webhook-down"}:
+        is_new = call.verb in {"create", "patch"} and "/" not in call.resource
+        return is_new and call.group != "trimtab.dev" and call.resource not in {"events", "leases"}
+    return kind != "conflict" or (call.is_write and call.verb != "create")
+
+
+def _refusal(kind: str, call: Call) -> web.Response:
+    called = f'{call.resource}.{call.group} "{call.name}"'
+    code, reason, message = {
+        "conflict": (
+            409,
+            "Conflict",
+            f"Operation cannot be fulfilled on {called}: the object has been modified",
+        ),
+        "too-many-requests": (429, "TooManyRequests", "too many requests, please try again later"),
+        "internal-error": (500, "InternalError", f"Internal error occurred: {NO_LEADER}"),
+        "unavailable": (503, "ServiceUnavailable", "the server is currently unable to handle it"),
+        "quota-denied": (403, "Forbidden", f"{called} is forbidden: exceeded quota: team"),
+        "webhook-down": (
+            500,
+            "InternalError",
+            'Internal error occurred: failed calling webhook "pods.policy.example.com": refused',
+        ),
+        "page-expired": (410, "Expired", "The provided continue parameter is too old"),
+    }[kind]
+    call.status = code
+    headers = {"Retry-After": "1"} if code == 429 else {}
+    return web.json_response(_status(code, reason, message), status=code, headers=headers)
+
+
+def _error_event(code: int, reason: str, message: str) -> bytes:
+    event = {"type": "ERROR", "object": _status(code, reason, message)}
+    return json.dumps(event).encode() + b"\n"
+
+
+def _status(code: int, reason: str, message: str) -> Manifest:
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code,
+    }
