@@ -15,7 +15,7 @@ from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shru
 from tests.faults.scenario import push_models
 from tests.ociserver import registry_in_thread
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)  # a run that fails is run again to find the shortest plan
 
 SEED = 1
 SOAK = pytest.mark.skipif("TRIMTAB_SOAK" not in os.environ, reason="an hour: make soak")
@@ -79,7 +79,7 @@ def test_no_fault_leaves_a_trace(plan: Plan, holds: Check) -> None:
     holds(plan)
 
 
-@pytest.mark.parametrize("seed", [101, 102])
+@pytest.mark.parametrize("seed", [105, 107])
 def test_a_mixture_of_faults_leaves_no_trace(seed: int, holds: Check) -> None:
     holds(mixed(seed))
 

@@ -111,7 +111,7 @@ class User:
     def _change_and_delete(self, *, with_foreign_finalizers: bool) -> None:
         self._server.create(self._adapter(2))
         self._server.change(SERVICE, "chat", {"spec": {"replicas": 2}})
-        self._says(SERVICE, "chat", lambda s: s["status"]["models"][1]["activeVersion"] == "bot-2")
+        self._says(SERVICE, "chat", _is_answered_by_the_second)
         retried = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
         self._kubelet.hopeless.discard("hopeless")
         self._server.change(JOB, "hopeless", retried)
@@ -201,6 +201,11 @@ class User:
         kept = [f for f in there.metadata.finalizers or [] if f != FOREIGN]
         body = [{"op": "replace", "path": "/metadata/finalizers", "value": kept}]
         self._server.batch.patch_namespaced_job(job, self._server.namespace, body)
+
+
+def _is_answered_by_the_second(service: Manifest) -> bool:
+    answering = {m["name"]: m.get("activeVersion") for m in service["status"]["models"]}
+    return answering.get(BOT) == f"{BOT}-2"
 
 
 def _eventually(probe: Callable[[], T], what: str) -> T:
