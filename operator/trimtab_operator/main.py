@@ -32,10 +32,11 @@ from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.registry import OciRegistry
 from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.errors import ClusterError, Gone
+from trimtab_operator.domain.errors import Gone
 from trimtab_operator.domain.outcome import Outcome
 from trimtab_operator.handlers import feed
 from trimtab_operator.handlers.dispatch import Dispatcher
+from trimtab_operator.handlers.resync import Resync
 from trimtab_operator.reconcilers import finetunejob, inferenceservice, modelversion
 from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Settings
@@ -50,12 +51,8 @@ RECONCILERS: Final[dict[str, Reconciler]] = {
     "InferenceService": inferenceservice.reconcile,
 }
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
-# Over which part of the time until the next one a resync looks at everything.
-RESYNC_SPREAD: Final = 0.2
 # What is on its way when SIGTERM comes has this long to be answered.
 DRAIN_SECONDS: Final = 5.0
-# A list of kopf's comes as many events; they are over after a moment of silence.
-LIST_SECONDS: Final = 5.0
 
 
 class Operator:
@@ -77,7 +74,6 @@ class Operator:
         self._fence = Fence()
         self._ready = False
         self._stop = asyncio.Event()
-        self._listed = asyncio.Event()
 
     async def run(self) -> None:
         """Work until SIGTERM; raises LeadershipLost (in a group) when another replica may lead."""
@@ -157,12 +153,14 @@ class Operator:
             for queue in queues.values():
                 tasks.create_task(queue.run())
             unwatched = [*listers, *self._leftovers(api)]
-            tasks.create_task(self._resync(unwatched, followed, dispatcher))
+            seconds = self._settings.resync_seconds
+            resync = Resync(unwatched, followed, dispatcher, seconds=seconds)
+            tasks.create_task(resync.run())
             for task in until_kopf:
                 task.cancel()
             # What changes before kopf has listed, the first resync finds.
-            self._listed.set()
-            await feed.run(self._store, self._listed.set, self._settings.watch_namespaces)
+            resync.soon()
+            await feed.run(self._store, resync.soon, self._settings.watch_namespaces)
 
     def _hear_signals(self) -> None:
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -175,36 +173,6 @@ class Operator:
         return Election(
             api, self._fence, self._telemetry, namespace=wanted.namespace, name=wanted.lease
         )
-
-    async def _resync(
-        self, unwatched: Sequence[Lister], watched: Sequence[Lister], dispatcher: Dispatcher
-    ) -> None:
-        """What watches have missed is found here, and now and then all is looked at again.
-
-        When kopf lists anew it was away, and it never says what has vanished in the meantime: what
-        no reflector follows is then listed at once, and that puts nothing else off.
-        """
-        now = asyncio.get_running_loop().time
-        seconds = float(self._settings.resync_seconds)
-        due = now() + seconds
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await self._listed.wait()
-                    await asyncio.sleep(LIST_SECONDS)
-            is_due = now() >= due
-            self._listed.clear()
-            try:
-                for lister in (*unwatched, *watched) if is_due else unwatched:
-                    await lister.list()
-            except ClusterError as error:
-                log.warning("resync put off", extra={"error": str(error)})
-                self._listed.set()
-                await asyncio.sleep(LIST_SECONDS)
-                continue
-            if is_due:
-                due = now() + seconds
-                dispatcher.all_again(timedelta(seconds=seconds * RESYNC_SPREAD))
 
     def _leftovers(self, api: Api) -> list[Lister]:
         return [
