@@ -110,7 +110,7 @@ class Kubelet:
             self._lives[uid] = asyncio.create_task(self._live(pod))
 
     def _read_table(self, config_map: Manifest, is_gone: bool) -> None:
-        name, text = config_map["metadata"]["name"], config_map["data"].get(TABLE)
+        name, text = config_map["metadata"]["name"], config_map.get("data", {}).get(TABLE)
         if is_gone:
             self._tables.pop(name, None)
         elif text is not None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,9 @@ class Proxy:
         self._seen[what] += 1
         if slow := self.plan.having("slow"):
             await asyncio.sleep(slow.seconds)
-        for kind in REFUSALS:
-            if _concerns(kind, call, request) and self.plan.strikes(kind, what, before):
-                call.spoiled_by = kind
-                return _refusal(kind, call)
+        call.spoiled_by = self._refused(request, call, what, before)
+        if call.spoiled_by:
+            return _refusal(call.spoiled_by, call)
         # What was begun is done, also when the one who asked is killed meanwhile.
         answer = await asyncio.shield(asyncio.ensure_future(self._forwarded(request, call)))
         if call.is_write and call.resource != "leases":
@@ -129,6 +129,10 @@ class Proxy:
         if call.verb == "list":
             return self._listed(request, call, answer, before)
         return answer
+
+    def _refused(self, request: web.Request, call: Call, what: str, before: int) -> str:
+        struck = (k for k in REFUSALS if self.plan.strikes(k, what, before))
+        return next((k for k in struck if _concerns(k, call, request)), "")
 
     async def _after(
         self, request: web.Request, call: Call, answer: web.Response, what: str, before: int
@@ -218,29 +222,32 @@ class Proxy:
         lines: AsyncIterator[bytes] = aiter(content)
         if late := self.plan.strikes("events-late", what, before):
             lines = _delayed(lines, late.seconds * self.plan.chance("delay", what))
+        spoils = partial(self._spoils, what, before)
         number, is_silent = 0, False
         async for line in lines:
             number += 1
-            plan = self.plan  # it may have changed; only what is silent stays so
-
-            def strikes(kind: str, plan: Plan = plan, number: int = number) -> bool:
-                fault = plan.strikes(kind, what, before)
-                return fault is not None and number > fault.after
-
-            is_silent = is_silent or strikes("watch-silent")
-            dropped = plan.having("event-dropped")
-            if is_silent or (dropped and plan.chance("drop", what, before, number) < dropped.share):
+            # Once silent it stays so, whatever is wrong by then.
+            is_silent = is_silent or spoils("watch-silent", number)
+            if is_silent or self._drops(what, before, number):
                 continue
-            if strikes("watch-cut"):
+            if spoils("watch-cut", number):
                 await response.write(line[: len(line) // 2])
                 _hang_up(request)
-            if strikes("event-dropped-then-expired"):
+            if spoils("event-dropped-then-expired", number):
                 await response.write(_error_event(410, "Expired", TOO_OLD))
                 return
-            if strikes("watch-failed"):
+            if spoils("watch-failed", number):
                 await response.write(_error_event(500, "InternalError", NO_LEADER))
                 return
-            await response.write(line * 2 if plan.having("events-doubled") else line)
+            await response.write(line * 2 if self.plan.having("events-doubled") else line)
+
+    def _spoils(self, what: str, before: int, kind: str, number: int) -> bool:
+        fault = self.plan.strikes(kind, what, before)
+        return fault is not None and number > fault.after
+
+    def _drops(self, what: str, before: int, number: int) -> bool:
+        fault = self.plan.having("event-dropped")
+        return fault is not None and self.plan.chance(what, before, number) < fault.share
 
 
 def _call(request: web.Request, body: bytes) -> Call | None:
