@@ -233,6 +233,7 @@ class Proxy:
             if spoils("watch-cut", number):
                 await response.write(line[: len(line) // 2])
                 _hang_up(request)
+                return
             if spoils("event-dropped-then-expired", number):
                 await response.write(_error_event(410, "Expired", TOO_OLD))
                 return
@@ -270,10 +271,9 @@ def _headers(request: web.Request) -> dict[str, str]:
 
 
 def _hang_up(request: web.Request) -> None:
-    """End the connection in the middle of whatever it carries."""
+    """End the connection in the middle of whatever it carries; what is written to it now is lost."""
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError
 
 
 async def _delayed(lines: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
