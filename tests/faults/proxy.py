@@ -125,7 +125,7 @@ class Proxy:
         # What was begun is done, also when the one who asked is killed meanwhile.
         answer = await asyncio.shield(asyncio.ensure_future(self._forwarded(request, call)))
         if call.is_write and call.resource != "leases":
-            return await self._after(request, call, answer, what, before)
+            return await self._after(request, call, answer, f"answer to {what}")
         if call.verb == "list":
             return self._listed(request, call, answer, before)
         return answer
@@ -135,8 +135,10 @@ class Proxy:
         return next((k for k in struck if _concerns(k, call, request)), "")
 
     async def _after(
-        self, request: web.Request, call: Call, answer: web.Response, what: str, before: int
+        self, request: web.Request, call: Call, answer: web.Response, what: str
     ) -> web.Response:
+        before = self._seen[what]
+        self._seen[what] += 1
         if call.status < 400 and call.resource != "events":
             self.writes += 1
             self.after_write(self.writes)
@@ -208,7 +210,8 @@ class Proxy:
                     call.answer = json.loads(body)
                 return web.Response(status=answer.status, body=body)
             await response.prepare(request)
-            await self._pass_on(request, response, answer.content, what, before)
+            with suppress(ConnectionError):  # whoever has watched may have been killed
+                await self._pass_on(request, response, answer.content, what, before)
         return response
 
     async def _pass_on(

@@ -63,8 +63,19 @@ class Surroundings:
         self._background.close()
 
     def objects(self) -> list[Manifest]:
-        """All objects in the namespace that are ours or our children, as they are now."""
-        return self._background.call(self._objects())
+        """Our objects in the namespace and their children, as they are now.
+
+        Children of an owner that is gone are not among them: that they go too is the garbage
+        collector's work, and it takes its time.
+        """
+        found = self._background.call(self._objects())
+        alive = {each["metadata"]["uid"] for each in found}
+        owners = [each["metadata"].get("ownerReferences", []) for each in found]
+        return [
+            each
+            for each, held in zip(found, owners, strict=True)
+            if not held or any(owner["uid"] in alive for owner in held)
+        ]
 
     def let_go(self) -> None:
         """Take the finalizers off our objects: a namespace that cannot end is a load for all later runs."""

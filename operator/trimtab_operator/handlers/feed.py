@@ -27,6 +27,7 @@ from trimtab_operator.adapters.store import Store, key_of, version_of
 log = logging.getLogger(__name__)
 PAGE: Final = 500
 BEGUN_AGAIN_AFTER_SECONDS: Final = 1.0
+ENDED_BY_ITSELF_WITHIN_SECONDS: Final = 2.0
 ENDED_WITHIN_SECONDS: Final = 5.0
 
 
@@ -145,7 +146,9 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _end_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    # kopf has been told, and closes its connections on the way out.
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        _, late = await asyncio.wait(others, timeout=ENDED_BY_ITSELF_WITHIN_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
