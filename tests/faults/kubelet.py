@@ -34,6 +34,7 @@ from trimtab_api.routing import AdapterState, AgentReport, ProbeAnswer, RoutingT
 from trimtab_api.v1alpha1.common import Metric
 from trimtab_api.v1alpha1.finetunejob import Progress, RecordCounts
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, MetricValue
+from trimtab_oci import RegistryClient
 from trimtab_operator.adapters.api import MERGE, Api
 from trimtab_operator.domain.errors import ClusterError
 
@@ -46,6 +47,7 @@ TABLE = names.ROUTING_TABLE_KEY
 TRAINING_SECONDS = 0.3
 LOOKED_EVERY_SECONDS = 0.05
 RANK = 8
+RESULT_TYPE = "application/vnd.trimtab.result.v1+json"
 
 
 def digest_of(*parts: str) -> str:
@@ -144,7 +146,19 @@ class Kubelet:
             "message": result.model_dump_json(by_alias=True, exclude_none=True),
             "finishedAt": _now(),
         }
+        # Pushed first, as the programs do: whoever sees the Job's end before the pod's finds it there.
+        await self._push(run, component, result)
         await self._say(pod, "Failed" if code else "Succeeded", {"terminated": ended})
+
+    async def _push(self, run: Any, component: str, result: ApiModel) -> None:
+        output = (run.data or run.base).output if component == names.PREPARE else run.output
+        async with RegistryClient(plain_http=True) as registry:
+            await registry.push_document(
+                output.repository,
+                result.model_dump_json(by_alias=True, exclude_none=True).encode(),
+                artifact_type=RESULT_TYPE,
+                tag=output.result_tag,
+            )
 
     async def _train(self, pod: Manifest, owner: str) -> None:
         async with self._listening(pod, names.TRAIN) as address:
