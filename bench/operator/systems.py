@@ -73,17 +73,16 @@ def build_peer_go() -> Path:
 
 def _ours(plane: ControlPlane, resync_seconds: int | None) -> Program:
     settings = plane.directory / "operator.json"
-    settings.write_text(json.dumps(objects.SETTINGS))
+    more = {} if resync_seconds is None else {"resyncSeconds": resync_seconds}
+    settings.write_text(json.dumps(objects.SETTINGS | more))
     (port,) = free_ports(1)
-    module = "trimtab_operator" if resync_seconds is None else "bench.operator.ours"
-    command = ["-m", module, "--settings", str(settings), "--port", str(port)]
+    command = ["-m", "trimtab_operator", "--settings", str(settings), "--port", str(port)]
     parts = (TOP, TOP / "crds", TOP / "operator")
     return Program(
         (sys.executable, *command),
         {
             "PYTHONPATH": os.pathsep.join(map(str, parts)),
             "KUBECONFIG": str(plane.kubeconfig(UNDER_TEST)),
-            "BENCH_RESYNC_SECONDS": str(resync_seconds),
         },
         f"http://127.0.0.1:{port}/readyz",
     )
