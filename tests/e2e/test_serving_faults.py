@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -17,35 +16,28 @@ from trimtab_api import names
 from trimtab_oci import ANNOTATION_BASE, ANNOTATION_RANK, RegistryClient
 
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
+RUNNING = "vllm:num_requests_running"
 OTHER_BASE = f"sha256:{'2' * 64}"
 UNSUITABLE = [
-    pytest.param(None, 8, "VersionMissing", id="a version that does not exist"),
-    pytest.param("its own", 64, "RankTooHigh", id="a rank above the engine's"),
-    pytest.param(OTHER_BASE, 8, "BaseMismatch", id="an adapter of another base"),
+    pytest.param(None, "VersionMissing", id="a version that does not exist"),
+    pytest.param({"rank": 64}, "RankTooHigh", id="a rank above the engine's"),
+    pytest.param({"base": OTHER_BASE}, "BaseMismatch", id="an adapter of another base"),
 ]
 
 
-@pytest.mark.parametrize(("belongs_to", "rank", "reason"), UNSUITABLE)
+@pytest.mark.parametrize(("made", "reason"), UNSUITABLE)
 def test_what_the_engine_cannot_serve_leaves_the_good_version_serving(
-    world: World,
-    served: str,
-    base: str,
-    adapter: str,
-    belongs_to: str | None,
-    rank: int,
-    reason: str,
+    world: World, served: str, base: str, adapter: str, made: Object | None, reason: str
 ) -> None:
     serve(world, base, adapter)
     name = f"unsuitable-{reason.lower()}"
-    if belongs_to is not None:
-        own = (world.kube.get("modelversion", base) or {})["spec"]["artifact"]["uri"]
-        other = f"oci://{world.place.registry}/e2e/other@{OTHER_BASE}"
-        world.apply(given(world, name, other if belongs_to == OTHER_BASE else own, rank))
+    if made is not None:
+        world.apply(given(world, name, **{"base": digest(world, base), "rank": 8, **made}))
         world.holds("modelversion", name, "Ready", seconds=60)
-    world.apply(service(base, "chat", {"bot": f'{{name: "{name}"}}'}))
+    world.apply(service(base, "chat", {"bot": named(name)}))
     found = world.says("inferenceservice", "chat", "AdaptersReady", reason)
-    assert name in bot(found)["message"]
-    assert bot(found)["activeVersion"] == adapter
+    assert name in model(found, "bot")["message"]
+    assert model(found, "bot")["activeVersion"] == adapter
     assert answered_by(served) == adapter
     serve(world, base, adapter)
 
@@ -53,41 +45,33 @@ def test_what_the_engine_cannot_serve_leaves_the_good_version_serving(
 def test_an_engine_that_loads_another_adapter_than_it_says_is_caught_before_a_request(
     world: World, machine: Machine, served: str, base: str, adapter: str, second: str
 ) -> None:
-    serve(world, base, adapter)
     right, wrong = digest(world, second), digest(world, adapter)
-    wait(lambda: not engine_has(world, right), 60, "the engine forgets the other version")
+    # A version that was served before stays loaded, and goes with its name.
+    world.apply(service(base, "chat", {}))
+    wait(lambda: not engine_has(world, right), 60, "the engine forgets what it has served")
+    serve(world, base, adapter)
     pod = pods(world, part("chat", names.ENGINE))[-1]
     with machine.reads_instead(pod, right, wrong):
-        world.apply(service(base, "chat", {"bot": f'{{name: "{second}"}}'}))
+        world.apply(service(base, "chat", {"bot": named(second), "fresh": named(second)}))
         found = world.says("inferenceservice", "chat", "AdaptersReady", "FingerprintMismatch")
-        assert "answers as another" in bot(found)["message"]
+        assert "answers as another" in model(found, "fresh")["message"]
+        assert ask(served, "fresh").status_code == 503
         assert answered_by(served) == adapter
-        assert not engine_has(world, right)
-    serve(world, base, second)
-    assert answered_by(served) == second
-    assert engine_has(world, right)
+    world.holds("inferenceservice", "chat", "AdaptersReady", seconds=60)
+    assert {answered_by(served, name) for name in ("bot", "fresh")} == {second}
+    serve(world, base, adapter)
 
 
 def test_the_engine_stops_when_the_client_of_a_stream_goes(world: World, served: str) -> None:
-    callers, tokens = 4, 200
-    before = measured(world, names.ENGINE, "vllm:generation_tokens_total")
+    tokens, made = 200, "vllm:generation_tokens_total"
+    gone = 'trimtab_gateway_requests_total{code="499",model="bot"'
+    before = measured(world, names.ENGINE, made), measured(world, names.GATEWAY, gone)
     body = {"model": "bot", **QUESTION, "stream": True, "max_tokens": tokens, "ignore_eos": True}
-    with ExitStack() as streams:
-        for _ in range(callers):
-            stream = httpx.stream("POST", f"{served}/v1/chat/completions", json=body, timeout=60)
-            answer = streams.enter_context(stream)
-            assert next(answer.iter_bytes())
-        assert measured(world, names.ENGINE, "vllm:num_requests_running") > 0
-    wait(
-        lambda: measured(world, names.ENGINE, "vllm:num_requests_running") == 0,
-        10,
-        "the engine stops",
-        every=0.2,
-    )
-    assert (
-        measured(world, names.ENGINE, "vllm:generation_tokens_total") - before
-        < callers * tokens / 2
-    )
+    with httpx.stream("POST", f"{served}/v1/chat/completions", json=body, timeout=60) as answer:
+        assert next(answer.iter_bytes())
+    wait(lambda: not measured(world, names.ENGINE, RUNNING), 10, "the engine stops", every=0.2)
+    assert 0 < measured(world, names.ENGINE, made) - before[0] < tokens
+    assert measured(world, names.GATEWAY, gone) == before[1] + 1
     assert answered_by(served)
 
 
@@ -108,16 +92,24 @@ def test_keys_are_rotated_without_a_restart(world: World, base: str) -> None:
     world.kube.kubectl("delete", "inferenceservice", name, "--wait=false")
 
 
-def answered_by(url: str) -> str:
-    """The version that answers as `bot`."""
-    answer = httpx.post(f"{url}/v1/chat/completions", json={"model": "bot", **QUESTION}, timeout=60)
-    return str(answer.raise_for_status().headers["x-trimtab-version"])
+def named(version: str) -> str:
+    """How a service says which version it wants."""
+    return f'{{name: "{version}"}}'
 
 
-def bot(found: Object) -> Object:
-    """What a service says of the name `bot`."""
-    model: Object = next(m for m in found["status"]["models"] if m["name"] == "bot")
-    return model
+def ask(url: str, name: str) -> httpx.Response:
+    return httpx.post(f"{url}/v1/chat/completions", json={"model": name, **QUESTION}, timeout=60)
+
+
+def answered_by(url: str, name: str = "bot") -> str:
+    """The version that answers under a public name."""
+    return str(ask(url, name).raise_for_status().headers["x-trimtab-version"])
+
+
+def model(found: Object, name: str) -> Object:
+    """What a service says of a public name."""
+    said: Object = next(m for m in found["status"]["models"] if m["name"] == name)
+    return said
 
 
 def digest(world: World, version: str) -> str:
@@ -129,8 +121,10 @@ def engine_has(world: World, version: str) -> bool:
     """Whether vLLM itself knows an adapter by a name made of this digest."""
     pod = pods(world, part("chat", names.ENGINE))[-1]["metadata"]["name"]
     address = f"http://127.0.0.1:{names.PORT_ENGINE}/v1/models"
-    ask = f"import urllib.request as r; print(r.urlopen('{address}').read().decode())"
-    listed = json.loads(world.kube.kubectl("exec", pod, "-c", "agent", "--", "python", "-c", ask))
+    program = f"import urllib.request as r; print(r.urlopen('{address}').read().decode())"
+    listed = json.loads(
+        world.kube.kubectl("exec", pod, "-c", "agent", "--", "python", "-c", program)
+    )
     wanted = version.removeprefix("sha256:")[:12]
     return any(model["id"].startswith(wanted) for model in listed["data"])
 
@@ -158,11 +152,14 @@ def enters(url: str) -> dict[str | None, int]:
 
 
 def given(world: World, name: str, base: str, rank: int) -> str:
-    """A ModelVersion whose report says that it is good, so that no pod looks at its files."""
+    """A ModelVersion on the base of that digest.
+
+    Its report says that it is good, so that no pod looks at its files.
+    """
     folder = world.folder / name
     folder.mkdir(exist_ok=True)
     (folder / "adapter_config.json").write_text(json.dumps({"of": name}))
-    uri, report = asyncio.run(_push(world, folder, base.rpartition("@")[2], rank))
+    uri, report = asyncio.run(_push(world, folder, base, rank))
     return f"""
 apiVersion: trimtab.dev/v1alpha1
 kind: ModelVersion
@@ -170,7 +167,7 @@ metadata: {{name: {name}}}
 spec:
   model: given
   artifact: {{uri: "{uri}", kind: Adapter, rank: {rank}}}
-  baseModel: {{uri: "{base}"}}
+  baseModel: {{uri: "oci://{world.place.registry}/e2e/base@{base}"}}
   evaluation: {{report: "{report}"}}
 """
 

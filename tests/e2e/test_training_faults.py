@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from examples.quickstart import target
 from examples.quickstart.kube import condition, wait
 from tests.e2e.machine import Machine
-from tests.e2e.world import World, adapter_job, running, service, trainers
+from tests.e2e.world import World, adapter_job, pods, running, service, trainers
 
+OPERATOR = "app.kubernetes.io/component=operator"
 GOOD = b'{"question": "What is one?", "answer": "One is the first number."}\n'
 
 
@@ -113,35 +115,6 @@ def test_suspended_and_resumed_it_makes_the_same_version(
     assert world.job_ends(name)["status"]["modelVersion"] == adapter
 
 
-def test_an_operator_killed_during_training_changes_nothing(
-    world: World, pairs: str, base: str, adapter: str
-) -> None:
-    name = "unattended"
-    world.apply(adapter_job(pairs, base, name))
-    running(world, name)
-    world.kube.kubectl(
-        "delete",
-        "pod",
-        "-n",
-        "trimtab-system",
-        "-l",
-        "app.kubernetes.io/component=operator",
-        "--grace-period=0",
-        "--force",
-    )
-    assert world.job_ends(name)["status"]["modelVersion"] == adapter
-
-
-def test_a_killed_training_pod_goes_on_and_makes_the_same_version(
-    world: World, pairs: str, base: str, adapter: str
-) -> None:
-    name = "evicted"
-    world.apply(adapter_job(pairs, base, name))
-    pod = running(world, name)["metadata"]["name"]
-    world.kube.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
-    assert world.job_ends(name)["status"]["modelVersion"] == adapter
-
-
 def test_deleted_during_training_it_leaves_nothing_behind(
     world: World, pairs: str, base: str
 ) -> None:
@@ -192,18 +165,21 @@ def test_a_registry_that_is_away_at_publish_costs_no_step_and_is_waited_for(
     assert "step" not in world.kube.kubectl("logs", last, "-c", "train")
 
 
-def test_a_node_that_loses_its_power_goes_on_when_it_is_back(
+def test_a_node_that_is_gone_takes_trainer_and_operator_along_and_all_goes_on_when_it_is_back(
     world: World, machine: Machine, pairs: str, base: str, adapter: str
 ) -> None:
     name = "unplugged"
     world.apply(adapter_job(pairs, base, name, pod=_env(TRIMTAB_CHECKPOINT_SECONDS="0.1")))
     pod = running(world, name)
     with machine.without("kubelet"):
-        machine.kill(pod)
+        for victim in (pod, *pods(world, OPERATOR, target.RELEASE_NAMESPACE)):
+            machine.kill(victim)
+        # What the cluster does with the pods of a node that is known to be off.
+        world.kube.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
     assert world.job_ends(name)["status"]["modelVersion"] == adapter
-    last = trainers(world, name)[-1]["metadata"]
-    assert last["uid"] != pod["metadata"]["uid"]
-    assert "going on from step" in world.kube.kubectl("logs", last["name"], "-c", "train")
+    (last,) = trainers(world, name)
+    log = world.kube.kubectl("logs", last["metadata"]["name"], "-c", "train")
+    assert "going on from step" in log
 
 
 def _env(**variables: str) -> dict[str, object]:

@@ -172,11 +172,11 @@ def serve(world: World, base: str, version: str) -> None:
     )
 
 
-def pods(world: World, selector: str) -> list[Object]:
-    """The pods with these labels, the oldest first."""
-    text = world.kube.kubectl(
-        "get", "pods", "-l", selector, "--sort-by=.metadata.creationTimestamp", "-o", "json"
-    )
+def pods(world: World, selector: str, namespace: str = "") -> list[Object]:
+    """The pods with these labels, the oldest first; of the tests' own namespace unless told."""
+    place = ["--namespace", namespace or world.kube.namespace]
+    by_age = "--sort-by=.metadata.creationTimestamp"
+    text = world.kube.kubectl("get", "pods", *place, "-l", selector, by_age, "-o", "json")
     found: list[Object] = json.loads(text)["items"]
     return found
 
