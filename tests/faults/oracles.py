@@ -160,7 +160,7 @@ def _is_expected(line: Manifest) -> bool:
     if line.get("logger", "").startswith("kopf"):
         return "Handler" not in said
     # What is left of kopf's tasks when it gives up.
-    is_orphan = line.get("logger") == "asyncio" and "kopf" in str(line.get("exception"))
+    is_orphan = line.get("logger") == "asyncio" and "kopf" in f"{said} {line.get('exception')}"
     return is_orphan or "leadership lost" in said
 
 

@@ -90,7 +90,7 @@ class User:
         self._server.create(self._base())
         for name in ("tuned", "paused", "dropped", "hopeless"):
             self._server.create(self._job(name))
-        self._server.create(self._job("brief", ttlSecondsAfterFinished=1))
+        self._server.create(self._job("brief", ttlSecondsAfterFinished=3))
         self._server.create(self._adapter(1))
         self._server.create(self._service())
         self._server.create(self._service("other", baseModel=self._outside_base(), models=None))

@@ -43,19 +43,32 @@ async def run(store: Store, listed: Callable[[], None], namespaces: Sequence[str
 
     while True:
         async with _loop_of_its_own() as other:
-            feeding = kopf.operator(
-                registry=registry(store, listed, tell),
-                settings=settings(),
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-            )
+            feeding = _until_it_gives_up(registry(store, listed, tell), namespaces)
             try:
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(feeding, other))
             except Exception as error:  # noqa: BLE001 - whatever it is, the feed goes on
                 said = f"{type(error).__name__}: {error}"
                 log.warning("the feed is begun anew", extra={"error": said})
         await asyncio.sleep(BEGUN_AGAIN_AFTER_SECONDS)
+
+
+async def _until_it_gives_up(handlers: kopf.OperatorRegistry, namespaces: Sequence[str]) -> None:
+    """kopf's own way to wait for its tasks may never end: one that lost its session waits for ever."""
+    tasks = await kopf.spawn_tasks(
+        registry=handlers,
+        settings=settings(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=ENDED_BY_ITSELF_WITHIN_SECONDS)
+    for task in done:
+        task.result()
 
 
 class Patience:
