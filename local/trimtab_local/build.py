@@ -19,6 +19,7 @@ from trimtab_local.layout import Layout
 from trimtab_local.processes import look_up
 
 KUBERNETES: Final = "1.36.3"
+HELM: Final = "4.3.1"  # as in programs/go.mod; a binary made elsewhere cannot tell
 SOURCES: Final = Path(__file__).resolve().parent.parent
 VERSION_PACKAGE: Final = "k8s.io/component-base/version"
 SMALL: Final = "-s -w"
@@ -32,8 +33,8 @@ class Artifact:
     name: str
     binaries: tuple[str, ...]
     packages: tuple[str, ...]
-    # Our own module, relative to SOURCES; None for programs taken as published.
-    module: str | None = None
+    # Relative to SOURCES.
+    module: str
     flags: str = SMALL
     links: tuple[tuple[str, str], ...] = field(default=())
 
@@ -45,13 +46,6 @@ def _kubernetes_version() -> str:
     return " ".join(f"-X {VERSION_PACKAGE}.{key}={value}" for key, value in values.items())
 
 
-def _published(name: str, version: str, *paths: str) -> Artifact:
-    binaries = tuple(path.rsplit("/", 1)[-1] for path in paths)
-    return Artifact(name, binaries, tuple(f"{path}@{version}" for path in paths))
-
-
-_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
-
 ARTIFACTS: Final = (
     Artifact(
         "kubernetes",
@@ -62,16 +56,14 @@ ARTIFACTS: Final = (
         links=(("kubectl", "trimtab-kube"),),
     ),
     Artifact("node", ("forward", "pause"), ("./forward", "./pause"), module="node"),
-    _published(
-        "containerd",
-        "v2.4.2",
-        f"{_CONTAINERD}/containerd",
-        f"{_CONTAINERD}/ctr",
-        f"{_CONTAINERD}/containerd-shim-runc-v2",
+    # One module, so that what several of them are made of is compiled once.
+    Artifact(
+        "programs",
+        ("containerd", "ctr", "containerd-shim-runc-v2", "coredns", "registry", "helm"),
+        ("./coredns", "./registry", "tool"),
+        module="programs",
+        flags=f"{SMALL} -X helm.sh/helm/v4/internal/version.version=v{HELM}",
     ),
-    Artifact("coredns", ("coredns",), (".",), module="dns"),
-    _published("registry", "v3.1.2", "github.com/distribution/distribution/v3/cmd/registry"),
-    _published("helm", "v4.3.1", "helm.sh/helm/v4/cmd/helm"),
 )
 # Not part of `up`: the image by which the tests look around from inside a pod.
 PROBE: Final = Artifact("probe", ("probe",), ("./probe",), module="node")
@@ -80,10 +72,9 @@ PROBE: Final = Artifact("probe", ("probe",), ("./probe",), module="node")
 def content_hash(artifact: Artifact, sources: Path = SOURCES) -> str:
     """Some hex digits over everything that decides what the compiler makes."""
     digest = hashlib.sha256(repr((artifact.packages, artifact.flags)).encode())
-    if artifact.module:
-        for path in _go_files(sources / artifact.module):
-            digest.update(f"{path.relative_to(sources)}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for path in _go_files(sources / artifact.module):
+        digest.update(f"{path.relative_to(sources)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:_HASH_DIGITS]
 
 
@@ -136,7 +127,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _compile(artifact: Artifact, target: Path, log: Path) -> None:
     command, place = _command(artifact, target)
-    environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(target), "GOWORK": "off"}
+    environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         done = subprocess.run(
@@ -150,9 +141,6 @@ def _compile(artifact: Artifact, target: Path, log: Path) -> None:
 
 
 def _command(artifact: Artifact, target: Path) -> tuple[list[str], Path]:
-    if artifact.module is None:
-        install = ["go", "install", "-ldflags", artifact.flags]
-        return [*install, *artifact.packages], target
     output = target / artifact.binaries[0] if artifact.packages == (".",) else target
     compile_ = ["go", "build", "-ldflags", artifact.flags, "-o", f"{output}"]
     if output is target:

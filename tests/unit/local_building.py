@@ -27,6 +27,11 @@ def test_two_checkouts_of_the_same_content_share_one_binary(tmp_path: Path) -> N
     assert build.content_hash(OURS, one) == build.content_hash(OURS, two)
 
 
+def a_tool(flags: str, links: tuple[tuple[str, str], ...] = ()) -> Artifact:
+    """An artifact of this checkout that the flags tell from others of its name."""
+    return Artifact("tool", ("tool",), ("./probe",), module="node", flags=flags, links=links)
+
+
 def test_a_changed_source_makes_another_binary(tmp_path: Path) -> None:
     one, two = sources(tmp_path / "one"), sources(tmp_path / "two", "package other")
     assert build.content_hash(OURS, one) != build.content_hash(OURS, two)
@@ -39,16 +44,16 @@ def test_a_file_that_is_in_no_binary_changes_nothing(tmp_path: Path) -> None:
     assert build.content_hash(OURS, one) == build.content_hash(OURS, two)
 
 
-def test_another_pin_makes_another_binary() -> None:
-    one = Artifact("tool", ("tool",), ("example.org/tool@v1",))
-    two = Artifact("tool", ("tool",), ("example.org/tool@v2",))
-    assert build.content_hash(one) != build.content_hash(two)
+def test_another_pin_makes_another_binary(tmp_path: Path) -> None:
+    one, two = sources(tmp_path / "one"), sources(tmp_path / "two")
+    (two / "module" / "go.mod").write_text("module ours\nrequire example.org/tool v2")
+    assert build.content_hash(OURS, one) != build.content_hash(OURS, two)
 
 
 def test_links_follow_the_binary_in_use(tmp_path: Path) -> None:
     layout = Layout(home=tmp_path / "home", cache=tmp_path)
-    tool = Artifact("tool", ("tool",), ("example.org/tool@v1",), links=(("alias", "tool"),))
-    newer = Artifact("tool", ("tool",), ("example.org/tool@v2",), links=(("alias", "tool"),))
+    tool = a_tool("one", links=(("alias", "tool"),))
+    newer = a_tool("two", links=(("alias", "tool"),))
     build.link(layout, [tool])
     build.link(layout, [newer])
     build.link(layout, [newer])
@@ -78,7 +83,7 @@ def builds(layout: Layout, *names: str) -> Path:
 
 def test_earlier_builds_go_and_the_current_one_and_other_programs_stay(tmp_path: Path) -> None:
     layout = Layout(home=tmp_path / "home", cache=tmp_path)
-    tool = Artifact("tool", ("tool",), ("example.org/tool@v2",))
+    tool = a_tool("two")
     current = build.folder_of(tool, layout).name
     others = ("tool-box-00000000000000aa", "tool-00000000000000aa.77", "tool-notes")
     old = ("tool-00000000000000aa", "tool-00000000000000bb")
@@ -91,7 +96,7 @@ def test_an_earlier_build_that_still_runs_stays_until_it_has_ended(tmp_path: Pat
     (tmp_path / "real").mkdir()
     (tmp_path / "cache").symlink_to("real")  # the kernel tells the real path
     layout = Layout(home=tmp_path / "home", cache=tmp_path / "cache")
-    tool = Artifact("tool", ("tool",), ("example.org/tool@v2",))
+    tool = a_tool("two")
     program = builds(layout, "tool-00000000000000aa") / "tool-00000000000000aa" / "tool"
     shutil.copy2(shutil.which("sleep") or "", program)
     with subprocess.Popen([program, "60"]) as running:

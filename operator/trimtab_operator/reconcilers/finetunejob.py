@@ -64,7 +64,9 @@ async def _gather(job: FineTuneJob, world: World) -> Seen:
         else None,
     )
     if is_over(job.status):
-        return seen
+        made = job.status.model_version
+        version = cluster.get(ModelVersion, (job.metadata.namespace, made)) if made else None
+        return replace(seen, version=version)
     if job.status.resolved is None:
         return await _with_prepared(job, seen, world)
     return await _with_trained(job, seen, world)

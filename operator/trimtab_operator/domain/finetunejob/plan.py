@@ -26,6 +26,7 @@ from trimtab_operator.domain.finetunejob.status import Scribe
 from trimtab_operator.domain.finetunejob.version import model_version
 from trimtab_operator.domain.images import Image, observed
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.modelversion.usage import awaits
 from trimtab_operator.domain.observation import (
     JobState,
     failure_of,
@@ -41,6 +42,8 @@ from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.settings import Settings
 
 PROGRESS_INTERVAL: Final = timedelta(seconds=2)
+# A version notes its producers within moments; a job that is due to go looks for it this often.
+NOTED_INTERVAL: Final = timedelta(seconds=1)
 # What comes back by itself is waited for, however long it takes; anything else is a verdict.
 AT_REST: Final = Done()
 OUTAGES: Final = frozenset({FailureReason.REGISTRY_UNREACHABLE, FailureReason.SOURCE_UNREACHABLE})
@@ -94,7 +97,7 @@ def _next(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Pl
         request = told.retry_request(job)
         if request and is_true(job.status.conditions, told.FAILED):
             return _again(job, seen, settings, now, request)
-        return _after_the_end(job, now)
+        return _after_the_end(job, seen, now)
     scribe = Scribe(job, now)
     status = scribe.begun(job.status, job.spec.suspend)
     if not job.status.conditions:
@@ -113,12 +116,14 @@ def _of_earlier_attempts(job: FineTuneJob, seen: Seen) -> list[Manifest]:
     return [j for j in seen.jobs if name_of(j) not in current and not is_deleting(j)]
 
 
-def _after_the_end(job: FineTuneJob, now: datetime) -> Plan:
+def _after_the_end(job: FineTuneJob, seen: Seen, now: datetime) -> Plan:
     left = told.time_to_live(job, now)
     if left is not None and left <= timedelta():
-        return Plan(job.status, expired=True)
-    seen = {"observed_generation": job.metadata.generation}
-    return Plan(job.status.model_copy(update=seen), outcome=Done(left))
+        if seen.version is None or not awaits(seen.version, job):
+            return Plan(job.status, expired=True)
+        left = NOTED_INTERVAL
+    reached = {"observed_generation": job.metadata.generation}
+    return Plan(job.status.model_copy(update=reached), outcome=Done(left))
 
 
 def _again(

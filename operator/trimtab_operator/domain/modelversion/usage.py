@@ -12,6 +12,7 @@ from trimtab_api.v1alpha1.modelversion import Producer
 from trimtab_operator.domain.conditions import is_true
 
 NAMED_AT_MOST = 3
+PRODUCERS_AT_MOST = 64  # as in the CRD
 
 
 @dataclass(frozen=True, order=True)
@@ -55,7 +56,15 @@ def producers(version: str, jobs: Iterable[FineTuneJob]) -> list[Producer]:
 def merged(known: list[Producer], seen: list[Producer]) -> list[Producer]:
     """Producers are remembered after their jobs are gone; a uid is a producer once."""
     by_uid = {p.uid: p for p in (*known, *seen)}
-    return list(by_uid.values())[:64]
+    return list(by_uid.values())[:PRODUCERS_AT_MOST]
+
+
+def awaits(version: ModelVersion, job: FineTuneJob) -> bool:
+    """Whether the version has yet to note this job, which it can only while the job exists."""
+    known = version.status.producers
+    is_noted = any(p.uid == job.metadata.uid for p in known)
+    is_leaving = version.metadata.deletion_timestamp is not None
+    return not (is_noted or is_leaving or len(known) >= PRODUCERS_AT_MOST)
 
 
 def told(users: tuple[Use, ...]) -> str:
