@@ -106,11 +106,11 @@ def eventually(what: str, holds: Any) -> None:
         time.sleep(0.5)
 
 
-def may(verb: str, resource: str, namespace: str) -> bool:
+def may(verb: str, resource: str, namespace: str, *flags: str) -> bool:
     account = f"system:serviceaccount:{RELEASE}:{OPERATOR}"
     command = [str(LAYOUT.programs / "kubectl"), f"--kubeconfig={LAYOUT.kubeconfig}"]
     asked = ["auth", "can-i", verb, resource, f"--as={account}", f"--namespace={namespace}"]
-    done = subprocess.run([*command, *asked], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *asked, *flags], capture_output=True, text=True, check=False)
     return done.stdout.strip() == "yes"
 
 
@@ -127,9 +127,11 @@ def test_it_becomes_ready_and_works(installed: str) -> None:
     kubectl("delete", "mv", "observed")
 
 
+# What comes after a slash is a subresource here; kubectl would take it for an object's name.
 RIGHTS = {
     "list its kinds": ("list", "finetunejobs.trimtab.dev", True),
     "write their status": ("patch", "finetunejobs.trimtab.dev/status", True),
+    "not write their spec": ("patch", "finetunejobs.trimtab.dev", False),
     "create jobs": ("create", "jobs.batch", True),
     "not read Secrets": ("get", "secrets", False),
     "not list Secrets": ("list", "secrets", False),
@@ -142,8 +144,10 @@ RIGHTS = {
     ("verb", "resource", "wanted"), RIGHTS.values(), ids=[f"it may {name}" for name in RIGHTS]
 )
 def test_its_rights(installed: str, verb: str, resource: str, wanted: bool) -> None:
-    assert may(verb, resource, installed) is wanted
-    assert may(verb, resource, "kube-system") is False
+    kind, _, part = resource.partition("/")
+    flags = [f"--subresource={part}"] if part else []
+    assert may(verb, kind, installed, *flags) is wanted
+    assert may(verb, kind, "kube-system", *flags) is False
 
 
 def test_the_lease_is_its_own_in_its_own_namespace_alone(installed: str) -> None:

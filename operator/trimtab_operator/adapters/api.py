@@ -8,7 +8,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -65,6 +66,10 @@ class Api:
                 await config.load_kube_config(kubeconfig, client_configuration=settings)
         except config.ConfigException:
             await config.load_kube_config(client_configuration=settings)
+        # Looked up once: aiohttp by itself reads netrc and the environment in a thread, twice per request,
+        # which is as long as the request.
+        settings.client_session_kwargs = {"trust_env": False}
+        settings.proxy = settings.proxy or proxy_for(settings.host)
         return cls(client.ApiClient(configuration=settings))
 
     def fenced(self, fence: Fence) -> "Api":
@@ -154,6 +159,14 @@ class Api:
         )
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def proxy_for(address: str) -> str | None:
+    """The proxy that the environment names for this address, if it names one."""
+    url = urlsplit(address)
+    if url.hostname is None or proxy_bypass(url.netloc):
+        return None
+    return getproxies().get(url.scheme)
 
 
 def _watch_error(path: str, status: Manifest) -> ClusterError:
