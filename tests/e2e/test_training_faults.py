@@ -174,8 +174,9 @@ def test_a_node_that_is_gone_takes_trainer_and_operator_along_and_all_goes_on_wh
     with machine.without("kubelet"):
         for victim in (pod, *pods(world, OPERATOR, target.RELEASE_NAMESPACE)):
             machine.kill(victim)
-        # What the cluster does with the pods of a node that is known to be off.
-        world.kube.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+        # What its user does; the Job lets go of the pod when the kubelet is back and says that it has ended.
+        forced = ("--grace-period=0", "--force", "--wait=false")
+        world.kube.kubectl("delete", "pod", pod["metadata"]["name"], *forced)
     assert world.job_ends(name)["status"]["modelVersion"] == adapter
     (last,) = trainers(world, name)
     log = world.kube.kubectl("logs", last["metadata"]["name"], "-c", "train")
