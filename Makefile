@@ -71,6 +71,10 @@ generate: setup ## write the CRDs and the chart's copies from crds/trimtab_api
 unit: setup ## the tests that need nothing but Python
 	@$(PY) -m pytest -q --timeout 60 $(wildcard tests/unit tests/golden)
 
+.PHONY: local-build
+local-build: setup-local ## what the local cluster is made of: programs and images, side by side
+	@$(PY) -m trimtab_local build
+
 .PHONY: cluster-up
 cluster-up: setup ## a real Kubernetes on this machine
 	@$(PY) -m trimtab_local up
@@ -92,7 +96,7 @@ test-e2e: cluster-up images ## the main job on the whole local cluster
 	@$(PY) -m pytest -q tests/e2e
 
 .PHONY: test
-test: check cluster-up images ## all tiers on a real local cluster
+test: check local-build cluster-up images ## all tiers on a real local cluster
 	@$(PY) -m pytest -q $(PROGRAMS) tests/cluster tests/e2e
 
 .PHONY: soak

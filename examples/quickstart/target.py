@@ -45,10 +45,13 @@ def chosen(namespace: str, log: Path) -> Target:
 def local(namespace: str, log: Path) -> Target:
     """The cluster on this machine: brought up, with our images in it."""
     layout = layout_from(os.environ)
+    command = [sys.executable, "-m", "trimtab_local"]
+    with step("Programs of a cluster, container images") as shown:
+        _logged([*command, "build"], log, shown)
     with step("Cluster on this machine") as shown:
-        _logged([sys.executable, "-m", "trimtab_local", "up"], log, shown)
-    with step("Container images") as shown:
-        _logged([sys.executable, "-m", "trimtab_local", "images", "build", *IMAGES], log, shown)
+        _logged([*command, "up"], log, shown)
+    with step("Images into the cluster") as shown:
+        _logged([*command, "images", "build", *IMAGES], log, shown)
     return Target(
         kube=Kube(layout.kubeconfig, namespace, layout.programs),
         registry=f"{REGISTRY_NAME}:{REGISTRY_PORT}/trimtab",

@@ -48,6 +48,16 @@ class Buildah:
         told = self.ask(["inspect", "--type", "image", image])
         return dict(json.loads(told)) if told else None
 
+    def manifest(self, image: str) -> dict[str, Any]:
+        """The image's manifest; layers are as they are stored, uncompressed."""
+        told = subprocess.run(
+            ["skopeo", "inspect", "--raw", self.address(image)],
+            capture_output=True,
+            check=True,
+            env=_environment(),
+        )
+        return dict(json.loads(told.stdout))
+
     def address(self, image: str) -> str:
         """Names an image of this store to other programs of the same family."""
         return f"containers-storage:[overlay@{self.store}+{self.scratch}]{image}"

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="trimtab-local", description="A real Kubernetes on this machine, without Docker."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "build", _build, "make programs and images side by side; start nothing")
     up = _command(commands, "up", _up, "build what is missing, start or repair the cluster")
     for name, what in (
         ("api", "API server"),
@@ -86,6 +87,13 @@ def _command(
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
     return parser
+
+
+def _build(layout: Layout, _: argparse.Namespace) -> int:
+    """One waits for the processor most of the time, the other for the network and the disk."""
+    progress = Progress()
+    Cluster(layout, progress).provide(images.beside(progress), images.needs(layout))
+    return 0
 
 
 def _up(layout: Layout, parsed: argparse.Namespace) -> int:

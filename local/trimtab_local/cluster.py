@@ -47,13 +47,22 @@ class Cluster:
         with self._alone():
             listeners = self._claim_ports()
             try:
-                self._provide()
+                self._provide_packages()
+                self._provide_programs()
                 self._prepare()
                 self._start(listeners)
                 build.remove_outdated(self.layout)
             finally:
                 for listener in listeners:
                     listener.close()
+
+    def provide(self, beside: AbstractContextManager[None], needs: Sequence[checks.Need]) -> None:
+        """What `up` would install and compile; `beside` runs while the compiler does."""
+        require_host()
+        with self._alone():
+            self._provide_packages(needs)
+            with beside:
+                self._provide_programs()
 
     def down(self) -> None:
         require_host()
@@ -83,20 +92,23 @@ class Cluster:
     def _forwards_run(self) -> bool:
         return self.runtime.forwards_run() and network.exists(self.layout)
 
-    def _provide(self) -> None:
-        """What the machine lacks: packages, and programs still to be compiled."""
-        lacking, unbuilt = packages.missing(), build.missing(self.layout)
-        checks.require_space(self.layout, building=bool(unbuilt))
+    def _provide_packages(self, needs: Sequence[checks.Need] = ()) -> None:
+        unbuilt = build.missing(self.layout)
+        compiling = [checks.to_compile(self.layout)] if unbuilt else []
+        checks.require_space([checks.to_run(self.layout), *compiling, *needs])
         if unbuilt:
             build.require_go()
         self.layout.logs.mkdir(parents=True, exist_ok=True)
+        lacking = packages.missing()
         if lacking:
             with self.progress.step(f"install {', '.join(lacking)} by apt-get"):
                 packages.install(lacking, self.runtime.log_of("packages"))
         if not packages.has_prometheus(self.layout):
             with self.progress.step("unpack prometheus from its Debian package"):
                 packages.unpack_prometheus(self.layout, self.runtime.log_of("packages"))
-        for artifact in unbuilt:
+
+    def _provide_programs(self) -> None:
+        for artifact in build.missing(self.layout):
             with self.progress.step(f"build {artifact.name} (once; minutes, not seconds)"):
                 build.build(artifact, self.layout, self.runtime.log_of("build"))
         build.link(self.layout)

@@ -1,17 +1,18 @@
 """Hands images from the builder's store to the cluster's container runtime.
 
 Through an OCI layout that leaves out every layer the runtime already has, so that after
-a change of our own code kilobytes move instead of gigabytes.
+a change of our own code kilobytes move instead of gigabytes. New layers are moved, not copied.
 """
 
 import json
+import shutil
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
-from trimtab_local import build
+from trimtab_local import build, checks
 from trimtab_local.buildah import Buildah, run_logged
 from trimtab_local.errors import Trouble
 from trimtab_local.layout import Layout
@@ -19,6 +20,7 @@ from trimtab_local.layout import Layout
 # The name by which the runtime will know the image; OCI's own annotation holds only a tag.
 NAME_ANNOTATION: Final = "io.containerd.image.name"
 _NAMESPACE: Final = "k8s.io"
+_KEPT: Final = "containerd.io/gc.root"
 
 
 def missing(layout: Layout, buildah: Buildah, references: Sequence[str]) -> list[str]:
@@ -28,13 +30,13 @@ def missing(layout: Layout, buildah: Buildah, references: Sequence[str]) -> list
 
 
 def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path) -> None:
-    temporary = layout.cache / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="handover.", dir=temporary) as scratch:
-        folder = Path(scratch)
+    layers, held = _layers(buildah, references), _content(layout)
+    lacking = {digest: size for digest, size in layers.items() if digest not in held}
+    checks.require_space([checks.to_hold_images(layout, sum(lacking.values()))])
+    with _scratch(layout) as folder:
         blobs = folder / "blobs" / "sha256"
         blobs.mkdir(parents=True)
-        placeholders = _pretend(blobs, _layers(buildah, references), _content(layout))
+        placeholders = _pretend(blobs, {d: held[d] for d in layers if d in held})
         for number, reference in enumerate(references):
             # skopeo, since `buildah push` would compress gigabytes that nobody sends over a network.
             target = f"oci:{folder}:{number}"
@@ -50,10 +52,44 @@ def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path)
         index = folder / "index.json"
         names = [_incoming(reference) for reference in references]
         index.write_text(json.dumps(renamed(json.loads(index.read_text()), names)))
+        given = [_give(layout, blobs / digest.removeprefix("sha256:")) for digest in lacking]
         _import(layout, folder)
+    for digest in given:
+        _ctr(layout, "content", "label", digest, f"{_KEPT}=")
     for name, reference in zip(names, references, strict=True):
         _ctr(layout, "images", "tag", "--force", name, reference)
         _ctr(layout, "images", "remove", name)
+
+
+@contextmanager
+def _scratch(layout: Layout) -> Iterator[Path]:
+    """A folder on the runtime's own disk; whatever lies in it was left by a crash."""
+    folder = layout.containerd / "handover"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _give(layout: Layout, blob: Path) -> str:
+    """Moves a layer to where the runtime keeps it, and says so; its digest.
+
+    The runtime takes what it has under an announced digest as it is (`content_sharing_policy`,
+    by default "shared"), so that gigabytes are neither written nor hashed once more. Were the
+    blob not there for it, it would copy it from its standard input.
+    """
+    digest = f"sha256:{blob.name}"
+    place = _store(layout) / blob.name
+    blob.chmod(0o444)
+    blob.replace(place)
+    flags = ["--expected-digest", digest, "--expected-size", str(place.stat().st_size)]
+    with place.open("rb") as content:
+        _ctr(layout, "content", "ingest", *flags, f"trimtab-{blob.name}", stdin=content)
+    # Until the image is there, nothing else keeps it from being collected.
+    _ctr(layout, "content", "label", digest, f"{_KEPT}=handover")
+    return digest
 
 
 def _incoming(reference: str) -> str:
@@ -75,23 +111,24 @@ def renamed(index: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return dict(index) | {"manifests": manifests}
 
 
-def _pretend(blobs: Path, layers: set[str], content: Mapping[str, int]) -> list[Path]:
-    """Empty files of the right size for layers that the runtime has: skopeo skips those.
+def _pretend(blobs: Path, content: Mapping[str, int]) -> list[Path]:
+    """Empty files of the right size for what the runtime has: skopeo skips those.
 
     They are sparse and take no room; nobody reads them, and they are gone before the import.
     """
     made = []
-    for layer in sorted(layers & content.keys()):
-        blob = blobs / layer.removeprefix("sha256:")
+    for digest, size in content.items():
+        blob = blobs / digest.removeprefix("sha256:")
         with blob.open("wb") as file:
-            file.truncate(content[layer])
+            file.truncate(size)
         made.append(blob)
     return made
 
 
-def _layers(buildah: Buildah, references: Sequence[str]) -> set[str]:
-    found = [buildah.inspect(reference) or {} for reference in references]
-    return {layer for image in found for layer in image["OCIv1"]["rootfs"]["diff_ids"]}
+def _layers(buildah: Buildah, references: Sequence[str]) -> dict[str, int]:
+    """Size in bytes of every layer of these images, by its digest."""
+    manifests = [buildah.manifest(reference) for reference in references]
+    return {layer["digest"]: layer["size"] for m in manifests for layer in m["layers"]}
 
 
 def _config_digest(buildah: Buildah, reference: str) -> str:
@@ -116,9 +153,12 @@ def _held_configs(layout: Layout, references: Sequence[str]) -> dict[str, str]:
 def _content(layout: Layout) -> dict[str, int]:
     """Size in bytes of every blob that the runtime has."""
     digests = _ctr(layout, "content", "list", "--quiet").split()
-    store = layout.containerd / "io.containerd.content.v1.content" / "blobs" / "sha256"
-    paths = {digest: store / digest.removeprefix("sha256:") for digest in digests}
+    paths = {digest: _store(layout) / digest.removeprefix("sha256:") for digest in digests}
     return {digest: path.stat().st_size for digest, path in paths.items() if path.is_file()}
+
+
+def _store(layout: Layout) -> Path:
+    return layout.containerd / "io.containerd.content.v1.content" / "blobs" / "sha256"
 
 
 def _import(layout: Layout, folder: Path) -> None:
@@ -135,9 +175,9 @@ def _import(layout: Layout, folder: Path) -> None:
     _judge(done)
 
 
-def _ctr(layout: Layout, *arguments: str) -> str:
+def _ctr(layout: Layout, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL) -> str:
     done = subprocess.run(
-        [*_client(layout), *arguments], capture_output=True, text=True, check=False
+        [*_client(layout), *arguments], stdin=stdin, capture_output=True, text=True, check=False
     )
     _judge(done)
     return done.stdout

@@ -10,6 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trimtab_local import base_image, handover
+from trimtab_local import base_image, checks, handover
 from trimtab_local.buildah import INPUTS_LABEL, Buildah
 from trimtab_local.errors import Trouble
 from trimtab_local.files import alone
@@ -210,6 +213,33 @@ def main(arguments: Sequence[str]) -> int:
         for name, size in sizes(builder.buildah, images).items():
             print(f"{REGISTRY}/{name}:{TAG}  {size}")
     return 0
+
+
+def needs(layout: Layout) -> list[checks.Need]:
+    """Room for the large images where none of them was ever built."""
+    builder = Builder(layout, Progress(), os.environ.get("BASE_IMAGE", ""))
+    large = [image for image in IMAGES if _TORCH in image.inputs]
+    if shutil.which("buildah") and any(builder.built_from(image) for image in large):
+        return []
+    return [checks.to_build_images(layout), checks.to_hold_images(layout)]
+
+
+@contextmanager
+def beside(progress: Progress) -> Iterator[None]:
+    """Builds the images in a process of its own while the body runs, and waits for it at the end."""
+    command = [sys.executable, "-m", "trimtab_local", "images", "build", "--no-load"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as running:
+        try:
+            yield
+            with progress.step("images, begun meanwhile"):
+                said, _ = running.communicate()
+        finally:
+            # As from the keyboard, so that its own child ends too; nothing to one that has ended.
+            running.send_signal(signal.SIGINT)
+    if running.returncode:
+        raise Trouble("the images were not built", said.decode(errors="replace").strip())
 
 
 @contextmanager

@@ -27,26 +27,43 @@ def test_a_missing_compiler_names_its_version() -> None:
         build.require_go(which=lambda _: None)
 
 
+def require(free_gib: float, *needs: checks.Need, disks: tuple[str, ...] = ()) -> None:
+    """Folders below the same of `disks` share it."""
+
+    def disk(folder: Path) -> int:
+        return next((n for n, root in enumerate(disks) if folder.is_relative_to(root)), -1)
+
+    checks.require_space(needs, free=lambda _: int(free_gib * checks.GIB), disk=disk)
+
+
 @pytest.mark.parametrize(
-    ("free_gib", "building", "expected"),
+    ("free_gib", "need", "expected"),
     [
         pytest.param(
-            2, False, r"^/state has 2.0 GiB free and 3 GiB are needed: .*TRIMTAB_LOCAL_HOME",
+            2, checks.to_run(LAYOUT), r"of /state has 2.0 GiB free, and 3 GiB .*TRIMTAB_LOCAL_HOME",
             id="a disk too small for the state names the variable that moves it",
         ),
         pytest.param(
-            4, True, r"^/cache has 4.0 GiB free and 10 GiB are needed: .*TRIMTAB_CACHE",
+            4, checks.to_compile(LAYOUT), r"of /cache has 4.0 GiB free, and 10 GiB .*TRIMTAB_CACHE",
             id="one too small to compile names the cache's",
+        ),
+        pytest.param(
+            9, checks.to_hold_images(LAYOUT, 4 * checks.GIB), r"of /state .* and 11 GiB",
+            id="one too small for images, which are kept packed and unpacked",
         ),
     ],
 )  # fmt: skip
-def test_too_little_disk(free_gib: int, building: bool, expected: str) -> None:
+def test_too_little_disk(free_gib: int, need: checks.Need, expected: str) -> None:
     with pytest.raises(Trouble, match=expected):
-        checks.require_space(LAYOUT, building=building, free=lambda _: free_gib * checks.GIB)
+        require(free_gib, need)
+    require(free_gib + need.size / checks.GIB, need)
 
 
-def test_a_disk_too_small_to_compile_is_enough_when_all_is_built() -> None:
-    checks.require_space(LAYOUT, building=False, free=lambda _: 4 * checks.GIB)
+def test_needs_on_one_disk_add_up_and_those_on_two_do_not() -> None:
+    needs = checks.to_run(LAYOUT), checks.to_compile(LAYOUT)
+    with pytest.raises(Trouble, match=r"of /state and /cache has 11\.0 GiB free, and 13 GiB"):
+        require(11, *needs)
+    require(11, *needs, disks=("/state", "/cache"))
 
 
 def test_a_taken_port_names_the_flag_that_moves_ours() -> None:
