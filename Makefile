@@ -69,7 +69,7 @@ generate: setup ## write the CRDs and the chart's copies from crds/trimtab_api
 
 .PHONY: unit
 unit: setup ## the tests that need nothing but Python
-	@$(PY) -m pytest -q --timeout 60 $(wildcard tests/unit tests/golden)
+	@$(PY) -m pytest -q -n auto --timeout 60 $(wildcard tests/unit tests/golden)
 
 .PHONY: local-build
 local-build: setup-local ## what the local cluster is made of: programs and images, side by side
