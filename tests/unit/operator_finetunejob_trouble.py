@@ -205,8 +205,11 @@ async def test_suspend_and_resume_reach_the_job() -> None:
     assert batchjobs.job_of(fake.cluster, "train")["spec"]["suspend"] is True
     assert said(fake, "Suspended").status == "True"
     fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": False}})
+    told = len(fake.cluster.events)
     await visit(fake)
     assert batchjobs.job_of(fake.cluster, "train")["spec"]["suspend"] is False
+    reasons = [event.reason for event in list(fake.cluster.events.values())[told:]]
+    assert "Queued" not in reasons, "no queue holds it"
     assert (said(fake, "Suspended").status, said(fake, "Suspended").reason) == ("False", "Resumed")
 
 

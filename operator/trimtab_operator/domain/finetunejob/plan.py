@@ -249,7 +249,7 @@ def _watching(
 
 
 def _why_not_running(stage: JobState, pods: Sequence[Manifest], now: datetime) -> tuple[str, str]:
-    if stage.is_suspended and not pods:
+    if _is_queued(stage) and stage.is_suspended and not pods:
         return told.QUEUED, "a queue holds the pods back until there is room"
     blocked = obstacle(pods, now)
     if blocked is not None:
@@ -272,7 +272,7 @@ def _suspending(job: FineTuneJob, stage: JobState, pods: Sequence[Manifest], now
     status = Scribe(job, now).waiting(
         job.status, told.STOPPING if live else told.ON_REQUEST, message
     )
-    if names.LABEL_KUEUE_QUEUE in get(stage.manifest, "metadata", "labels", default={}):
+    if _is_queued(stage):
         # Kueue owns `suspend` of its Jobs and would start it again; a Job that is gone stays gone.
         return Plan(status, delete=(stage.manifest,))
     return Plan(status, patch=_differences(job, stage))
@@ -283,10 +283,14 @@ def _differences(job: FineTuneJob, stage: JobState) -> tuple[tuple[Manifest, Man
     wanted: Manifest = {}
     if get(stage.manifest, "spec", "activeDeadlineSeconds") != job.spec.active_deadline_seconds:
         wanted["activeDeadlineSeconds"] = job.spec.active_deadline_seconds
-    queued = names.LABEL_KUEUE_QUEUE in get(stage.manifest, "metadata", "labels", default={})
-    if not queued and stage.is_suspended != job.spec.suspend:
+    if not _is_queued(stage) and stage.is_suspended != job.spec.suspend:
         wanted["suspend"] = job.spec.suspend
     return ((stage.manifest, {"spec": wanted}),) if wanted else ()
+
+
+def _is_queued(stage: JobState) -> bool:
+    """Whether Kueue decides when its pods may run."""
+    return names.LABEL_KUEUE_QUEUE in get(stage.manifest, "metadata", "labels", default={})
 
 
 def _gave_up(
