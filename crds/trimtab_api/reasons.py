@@ -59,6 +59,7 @@ class JobReason(StrEnum):
     PENDING = "Pending"  # the training pod is being started
     FETCHING = "Fetching"  # the training pod brings its data
     TRAINING = "Training"  # the training pod makes steps
+    DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data, such as duplicates
     RECORDS_CUT = "RecordsCut"  # an Event: records were too long, and not all of them was learned
     QUEUED = "Queued"  # a queue (Kueue) has not admitted the job yet
     STOPPING = "Stopping"  # a pod is being stopped and writes a checkpoint

@@ -18,18 +18,25 @@ from trimtab_local.progress import Progress
 # Their arguments are theirs alone, options included.
 _PASSED_THROUGH: Final = ("kubectl", "helm")
 _INTERRUPTED: Final = 130
+_READER_GONE: Final = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(argv)
+        code = _dispatch(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as in `status | head`; Python would try once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
     except Trouble as trouble:
         print(f"trimtab-local: {trouble}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("trimtab-local: interrupted; the same command goes on from here", file=sys.stderr)
         return _INTERRUPTED
+    return code
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -1,6 +1,9 @@
 """What can be wrong with a machine is said in one sentence, with the remedy."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +111,18 @@ def test_an_unknown_log_names_those_there_are(
     monkeypatch.setenv("TRIMTAB_LOCAL_HOME", str(tmp_path))
     assert cli.main(["logs", "nonsense"]) == 1
     assert "choose one of api-server, build, containerd" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").touch()
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "trimtab_local", "kubeconfig"],
+        env=os.environ | {"TRIMTAB_LOCAL_HOME": str(tmp_path)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -203,6 +203,22 @@ async def test_records_that_were_cut_are_counted_and_told_once() -> None:
     assert "raise maxLength" in event.message
 
 
+async def test_what_was_noticed_about_the_data_is_told_even_if_the_operator_dies_then() -> None:
+    fake = world()
+    await visit(fake)
+    found = {"warnings": [f"remark {number}" for number in range(12)]}
+    batchjobs.succeeds(fake.cluster, "prepare", PREPARED.model_copy(update=found))
+    fake.cluster.dies_in(2)
+    with suppress(Crash):
+        await visit(fake)
+    fake.cluster.revive()
+    await visit(fake)
+    (event,) = [e for e in fake.cluster.events.values() if e.reason == "DataRemarks"]
+    assert event.type == "Warning"
+    assert event.message.startswith("remark 0; remark 1; ")
+    assert event.message.endswith("and 4 more, in the pod's log")
+
+
 async def test_where_nothing_was_cut_nothing_is_told() -> None:
     fake = await cut(builders.fine_tune_job(), cut=0, dropped=0)
     records = job(fake).status.records

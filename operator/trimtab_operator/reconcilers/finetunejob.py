@@ -125,6 +125,8 @@ async def _act(todo: Plan, job: FineTuneJob, world: World) -> Outcome:
     if todo.expired:
         await cluster.delete_resource(job)
         return Done()
+    for note in todo.notes:
+        await cluster.emit(note)
     if todo.decision is not None:
         job = await cluster.write_status(job, todo.decision)
     try:

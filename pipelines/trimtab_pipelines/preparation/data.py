@@ -39,6 +39,8 @@ def prepare_data(
         _check_counts(counts)
         writer.write_document()
     warnings += _findings(counts, origin.dataset)
+    for warning in warnings:
+        log.warning("%s", warning)
     log.info("%s", counts)
     pushed = asyncio.run(push_directory(directory, origin.output, kind="Dataset"))
     return pushed, counts, warnings

@@ -71,9 +71,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write, in this order: decision, version, children, deletions, events, status."""
+    """What to write, in this order: notes, decision, version, children, deletions, events, status.
+
+    Notes are Events about what is seen only once: after the decision nobody would look again.
+    """
 
     status: FineTuneJobStatus
+    notes: tuple[Event, ...] = ()
     decision: FineTuneJobStatus | None = None
     version: Manifest | None = None
     create: tuple[Manifest, ...] = ()
@@ -158,7 +162,8 @@ def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) 
             status = scribe.resolved(job.status, frozen, seen.prepared)
             resolved = job.model_copy(update={"status": status})
             todo = _training(resolved, seen, settings, now)
-            return replace(todo, decision=todo.decision or status)
+            notes = told.remarks(job, seen.prepared)
+            return replace(todo, notes=notes, decision=todo.decision or status)
     if stage is None:
         if job.spec.suspend:
             return Plan(scribe.waiting(job.status, told.ON_REQUEST, "spec.suspend is true"))

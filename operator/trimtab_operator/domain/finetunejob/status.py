@@ -68,6 +68,10 @@ REFUSED: Final = JobReason.REFUSED
 NOT_ALLOWED: Final = JobReason.NOT_ALLOWED
 NAME_TAKEN: Final = JobReason.NAME_TAKEN
 
+# An Event holds 1,024 characters.
+_REMARKS_AT_MOST: Final = 8
+_MESSAGE_AT_MOST: Final = 1000
+
 WARNINGS: Final = frozenset(
     {
         *FailureReason,
@@ -218,6 +222,16 @@ def events(job: FineTuneJob, after: FineTuneJobStatus) -> tuple[Event, ...]:
         told = [c for c in told if c.type != STARTED]
     found = transitions(KIND, job, told, warnings=WARNINGS, occasion=str(after.attempt))
     return (*found, *_records_lost(job, after))
+
+
+def remarks(job: FineTuneJob, prepared: PrepareResult) -> tuple[Event, ...]:
+    """What the preparation noticed about data that is good enough to go on with."""
+    if not prepared.warnings:
+        return ()
+    shown = prepared.warnings[:_REMARKS_AT_MOST]
+    rest = len(prepared.warnings) - len(shown)
+    message = "; ".join([*shown, *([f"and {rest} more, in the pod's log"] if rest else [])])
+    return (about(KIND, job, JobReason.DATA_REMARKS, message[:_MESSAGE_AT_MOST], warning=True),)
 
 
 def _records_lost(job: FineTuneJob, after: FineTuneJobStatus) -> list[Event]:

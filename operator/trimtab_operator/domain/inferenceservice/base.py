@@ -171,6 +171,8 @@ def _children(service: InferenceService, settings: Settings) -> list[Manifest]:
         ["python", "-m", "trimtab_pipelines", names.PREPARE],
         mounts,
         settings,
+        # Files pass through it; what it holds of them at a time is little.
+        wants={"requests": {"cpu": "100m", "memory": "256Mi"}},
     )
     # Its user's proxies and tolerations hold here too; GPUs and their nodes are not needed.
     overrides = service.spec.pod.model_copy(update={"node_selector": {}})
