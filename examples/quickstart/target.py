@@ -69,15 +69,17 @@ def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
             "KUBECONFIG names a cluster of your own: set IMAGE_REGISTRY=host/path to a registry "
             "that its nodes and pods can reach, or unset KUBECONFIG to use a cluster on this machine"
         )
+    # A registry inside of the cluster's network, as beside kind, has another address out here.
+    here = os.environ.get("IMAGE_REGISTRY_HERE", "").rstrip("/") or registry
     plain_http = os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1"
     flags = ["--plain-http"] if plain_http else []
-    with step(f"Container images to {registry}") as shown:
-        push = [sys.executable, "-m", "trimtab_local", "images", "push", *flags, registry]
+    with step(f"Container images to {here}") as shown:
+        push = [sys.executable, "-m", "trimtab_local", "images", "push", *flags, here]
         _logged([*push, *IMAGES], log, shown)
     return Target(
         kube=Kube(kubeconfig, namespace, Path("/nonexistent")),
         registry=registry,
-        registry_from_here=registry,
+        registry_from_here=here,
         plain_http=plain_http,
         image_prefix=registry,
         gpus=int(os.environ.get("GPUS", "0")),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trimtab_local import base_image, checks, handover
+from trimtab_local import base_image, checks, handover, packages
 from trimtab_local.buildah import INPUTS_LABEL, Buildah
 from trimtab_local.errors import Trouble
 from trimtab_local.files import alone
@@ -101,6 +101,14 @@ class Builder:
     @property
     def log(self) -> Path:
         return self.layout.cache / "logs" / "images.log"
+
+    def provide_programs(self) -> None:
+        """Those that build, from Debian; `up` may not have run here."""
+        lacking = [name for name in packages.missing() if name in packages.BUILDERS]
+        if lacking:
+            checks.require_root(os.geteuid())
+            with self.progress.step(f"install {', '.join(lacking)} by apt-get"):
+                packages.install(lacking, self.log)
 
     def build(self, images: Sequence[Image]) -> list[Image]:
         """The images that had to be built; the others are as they should be already."""
@@ -202,6 +210,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = _parser().parse_args(arguments)
     builder = Builder(layout_from(os.environ), Progress(), os.environ.get("BASE_IMAGE", ""))
     images = chosen(parsed.names)
+    builder.provide_programs()
     with _alone(builder):
         builder.build(images)
         if parsed.command == "push":

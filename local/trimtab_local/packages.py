@@ -34,6 +34,8 @@ PACKAGES: Final = (
     Package("skopeo", "skopeo"),
     Package("debootstrap", "debootstrap"),
 )
+# What images are built with, on a machine whose cluster may be elsewhere.
+BUILDERS: Final = frozenset({"buildah", "skopeo", "debootstrap"})
 _QUIET: Final = {"DEBIAN_FRONTEND": "noninteractive"}
 _SYSTEM_FOLDERS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

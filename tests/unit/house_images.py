@@ -1,12 +1,15 @@
 """What makes an image stale, and what is handed to the cluster."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trimtab_local import base_image, handover, images
+from trimtab_local import base_image, checks, handover, images, packages
 from trimtab_local.errors import Trouble
+from trimtab_local.layout import Layout
+from trimtab_local.progress import Progress
 
 IMAGE = images.Image("demo", ("requirements/demo.txt", "code"))
 
@@ -51,6 +54,18 @@ def test_another_base_makes_every_image_stale(checkout: Path) -> None:
 def test_an_unknown_image_is_refused_with_those_that_exist() -> None:
     with pytest.raises(Trouble, match=r"no image gateway: name one of operator, serving"):
         images.chosen(["gateway"])
+
+
+def test_what_builds_images_is_installed_and_what_runs_a_cluster_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    installed: list[str] = []
+    monkeypatch.setattr(packages, "missing", lambda: ["runc", "buildah", "skopeo"])
+    monkeypatch.setattr(packages, "install", lambda names, _: installed.extend(names))
+    monkeypatch.setattr(checks, "require_root", lambda _: None)
+    layout = Layout(home=tmp_path / "home", cache=tmp_path / "cache")
+    images.Builder(layout, Progress(io.StringIO()), "").provide_programs()
+    assert installed == ["buildah", "skopeo"]
 
 
 def test_manifests_get_the_names_that_pods_use() -> None:
