@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -121,6 +122,31 @@ def build(artifact: Artifact, layout: Layout, log: Path) -> Path:
     return folder
 
 
+@contextmanager
+def fetching(artifacts: Sequence[Artifact]) -> Iterator[None]:
+    """Brings the modules of these while the body compiles others: the network is idle then.
+
+    What fails here is left to the compiler, which fetches for itself and says what is wrong.
+    """
+    running = [
+        subprocess.Popen(
+            ["go", "list", "-deps", *artifact.packages],
+            cwd=SOURCES / artifact.module,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for artifact in artifacts
+    ]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait()
+
+
 def _remove_abandoned(folder: Path) -> None:
     """Half-built programs of a builder that was killed: its pid is in their names."""
     for staged in folder.glob("*.*"):
@@ -131,17 +157,20 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _compile(artifact: Artifact, target: Path, log: Path) -> None:
     command, place = _command(artifact, target)
-    environment = _THRIFTY | os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         done = subprocess.run(
-            command, cwd=place, env=environment, stdout=output, stderr=output, check=False
+            command, cwd=place, env=_environment(), stdout=output, stderr=output, check=False
         )
     if done.returncode:
         raise Trouble(
             f"Go could not build {artifact.name}",
             f"see the end of {log}, most often a proxy or a full disk, and run this again",
         )
+
+
+def _environment() -> dict[str, str]:
+    return _THRIFTY | os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
 
 
 def _command(artifact: Artifact, target: Path) -> tuple[list[str], Path]:

@@ -108,9 +108,11 @@ class Cluster:
                 packages.unpack_prometheus(self.layout, self.runtime.log_of("packages"))
 
     def _provide_programs(self) -> None:
-        for artifact in build.missing(self.layout):
-            with self.progress.step(f"build {artifact.name} (once; minutes, not seconds)"):
-                build.build(artifact, self.layout, self.runtime.log_of("build"))
+        unbuilt = build.missing(self.layout)
+        with build.fetching(unbuilt[1:]):
+            for artifact in unbuilt:
+                with self.progress.step(f"build {artifact.name} (once; minutes, not seconds)"):
+                    build.build(artifact, self.layout, self.runtime.log_of("build"))
         build.link(self.layout)
 
     def _prepare(self) -> None:
