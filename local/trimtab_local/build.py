@@ -25,9 +25,9 @@ SOURCES: Final = Path(__file__).resolve().parent.parent
 VERSION_PACKAGE: Final = "k8s.io/component-base/version"
 SMALL: Final = "-s -w"
 # Debug information that the linker would only drop again is not made in the first place, and the
-# compiler, which runs for a second per package, need not collect its garbage so often.
+# compiler, which runs for a second per package, collects no garbage before there is much of it.
 NO_DEBUG: Final = "all=-dwarf=false"
-_THRIFTY: Final = {"GOGC": "400"}
+_THRIFTY: Final = {"GOGC": "off", "GOMEMLIMIT": "2GiB"}
 _HASH_DIGITS: Final = 16
 
 
