@@ -52,10 +52,8 @@ def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path)
         index = folder / "index.json"
         names = [_incoming(reference) for reference in references]
         index.write_text(json.dumps(renamed(json.loads(index.read_text()), names)))
-        given = [_give(layout, blobs / digest.removeprefix("sha256:")) for digest in lacking]
-        _import(layout, folder)
-    for digest in given:
-        _ctr(layout, "content", "label", digest, f"{_KEPT}=")
+        with _given(layout, [blobs / digest.removeprefix("sha256:") for digest in lacking]):
+            _import(layout, folder)
     for name, reference in zip(names, references, strict=True):
         _ctr(layout, "images", "tag", "--force", name, reference)
         _ctr(layout, "images", "remove", name)
@@ -71,6 +69,18 @@ def _scratch(layout: Layout) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _given(layout: Layout, blobs: Sequence[Path]) -> Iterator[None]:
+    """The runtime has these layers, and keeps them at least until the end of the block."""
+    given: list[str] = []
+    try:
+        given.extend(_give(layout, blob) for blob in blobs)
+        yield
+    finally:
+        for digest in given:
+            _ctr(layout, "content", "label", digest, f"{_KEPT}=")
 
 
 def _give(layout: Layout, blob: Path) -> str:

@@ -34,7 +34,7 @@ from trimtab_operator.domain.observation import (
     running_address,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
-from trimtab_operator.reconcilers.ports import Key, World
+from trimtab_operator.reconcilers.ports import Cluster, Key, World
 
 Document = TypeVar("Document", bound=ApiModel)
 _REASONS: Final[dict[type[ClusterError], str]] = {
@@ -64,12 +64,18 @@ async def _gather(job: FineTuneJob, world: World) -> Seen:
         else None,
     )
     if is_over(job.status):
-        made = job.status.model_version
-        version = cluster.get(ModelVersion, (job.metadata.namespace, made)) if made else None
-        return replace(seen, version=version)
+        return replace(seen, version=_made(job, cluster))
     if job.status.resolved is None:
         return await _with_prepared(job, seen, world)
     return await _with_trained(job, seen, world)
+
+
+def _made(job: FineTuneJob, cluster: Cluster) -> ModelVersion | None:
+    """What came out of it, for a job that will go; one that stays never asks."""
+    name = job.status.model_version
+    if name is None or job.spec.ttl_seconds_after_finished is None:
+        return None
+    return cluster.get(ModelVersion, (job.metadata.namespace, name))
 
 
 async def _with_prepared(job: FineTuneJob, seen: Seen, world: World) -> Seen:
