@@ -89,7 +89,7 @@ class ControlPlane:
         self._etcd = f"http://127.0.0.1:{etcd_port}"
         self._peer = f"http://127.0.0.1:{peer_port}"
         self._core = core
-        self._program = str(build.binary(layout_from(os.environ), "trimtab-kube"))
+        self._program = str(build.binary(layout_from(os.environ), build.KUBE))
         self._processes: list[Process] = []
 
     @contextmanager

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,8 +18,9 @@ from trimtab_local.errors import Trouble
 from trimtab_local.layout import Layout
 from trimtab_local.processes import look_up
 
-KUBERNETES: Final = "1.36.3"
-HELM: Final = "4.3.1"  # as in programs/go.mod; a binary made elsewhere cannot tell
+KUBERNETES: Final = "1.37.2"  # as in programs/go.mod
+HELM: Final = "4.3.1"  # likewise
+KUBE: Final = "trimtab-kube"
 SOURCES: Final = Path(__file__).resolve().parent.parent
 VERSION_PACKAGE: Final = "k8s.io/component-base/version"
 SMALL: Final = "-s -w"
@@ -44,30 +44,25 @@ class Artifact:
     links: tuple[tuple[str, str], ...] = field(default=())
 
 
-def _kubernetes_version() -> str:
-    """Without these, clients take the server for an unknown one and warn."""
+def _versions() -> str:
+    """What binaries made elsewhere cannot tell; clients take a server without it for an unknown one and warn."""
     major, minor, _ = KUBERNETES.split(".")
     values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
-    return " ".join(f"-X {VERSION_PACKAGE}.{key}={value}" for key, value in values.items())
+    kubernetes = [f"-X {VERSION_PACKAGE}.{key}={value}" for key, value in values.items()]
+    return " ".join([*kubernetes, f"-X helm.sh/helm/v4/internal/version.version=v{HELM}"])
 
 
 ARTIFACTS: Final = (
-    Artifact(
-        "kubernetes",
-        ("trimtab-kube",),
-        (".",),
-        module="cluster",
-        flags=f"{SMALL} {_kubernetes_version()}",
-        links=(("kubectl", "trimtab-kube"),),
-    ),
     Artifact("node", ("forward", "pause"), ("./forward", "./pause"), module="node"),
-    # One module, so that what several of them are made of is compiled once.
+    # One module and one run of the compiler: what several of them are made of is compiled once,
+    # which is a quarter of all.
     Artifact(
         "programs",
-        ("containerd", "ctr", "containerd-shim-runc-v2", "coredns", "registry", "helm"),
-        ("./coredns", "./registry", "tool"),
+        (KUBE, "containerd", "ctr", "containerd-shim-runc-v2", "coredns", "registry", "helm"),
+        (f"./{KUBE}", "./coredns", "./registry", "tool"),
         module="programs",
-        flags=f"{SMALL} -X helm.sh/helm/v4/internal/version.version=v{HELM}",
+        flags=f"{SMALL} {_versions()}",
+        links=(("kubectl", KUBE),),
     ),
 )
 # Not part of `up`: the image by which the tests look around from inside a pod.
@@ -104,8 +99,10 @@ def missing(layout: Layout, artifacts: Sequence[Artifact] = ARTIFACTS) -> list[A
     return [artifact for artifact in artifacts if not is_built(artifact, layout)]
 
 
-def build(artifact: Artifact, layout: Layout, log: Path) -> Path:
-    """The folder with the binaries, compiled now if they are not there."""
+def build(
+    artifact: Artifact, layout: Layout, log: Path, tell: Callable[[str], None] = lambda _: None
+) -> Path:
+    """The folder with the binaries, compiled now if they are not there; `tell` hears how far it is."""
     folder = folder_of(artifact, layout)
     if is_built(artifact, layout):
         return folder
@@ -113,38 +110,13 @@ def build(artifact: Artifact, layout: Layout, log: Path) -> Path:
     staged = folder.with_name(f"{folder.name}.{os.getpid()}")
     staged.mkdir(parents=True)
     try:
-        _compile(artifact, staged, log)
+        _compile(artifact, staged, log, tell)
         if not is_built(artifact, layout):  # another checkout may have been quicker
             shutil.rmtree(folder, ignore_errors=True)
             staged.replace(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder
-
-
-@contextmanager
-def fetching(artifacts: Sequence[Artifact]) -> Iterator[None]:
-    """Brings the modules of these while the body compiles others: the network is idle then.
-
-    What fails here is left to the compiler, which fetches for itself and says what is wrong.
-    """
-    running = [
-        subprocess.Popen(
-            ["go", "list", "-deps", *artifact.packages],
-            cwd=SOURCES / artifact.module,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for artifact in artifacts
-    ]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.terminate()
-            process.wait()
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -155,30 +127,52 @@ def _remove_abandoned(folder: Path) -> None:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def _compile(artifact: Artifact, target: Path, log: Path) -> None:
-    command, place = _command(artifact, target)
+def _compile(artifact: Artifact, target: Path, log: Path, tell: Callable[[str], None]) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        done = subprocess.run(
-            command, cwd=place, env=_environment(), stdout=output, stderr=output, check=False
-        )
-    if done.returncode:
+    place, packages = SOURCES / artifact.module, _packages(artifact)
+    with (
+        log.open("a") as output,
+        subprocess.Popen(
+            _command(artifact, target),
+            cwd=place,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as compiler,
+    ):
+        for number, line in enumerate(compiler.stdout or (), start=1):
+            output.write(line)
+            tell(f"{min(number, packages)} of {packages} packages")
+    if compiler.returncode:
         raise Trouble(
             f"Go could not build {artifact.name}",
             f"see the end of {log}, most often a proxy or a full disk, and run this again",
         )
 
 
+def _packages(artifact: Artifact) -> int:
+    """How many packages the programs are made of; brings their modules, as the compiler would."""
+    done = subprocess.run(
+        ["go", "list", "-deps", *artifact.packages],
+        cwd=SOURCES / artifact.module,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the compiler says it again
+        check=False,
+    )
+    return done.stdout.count(b"\n")
+
+
 def _environment() -> dict[str, str]:
     return _THRIFTY | os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}
 
 
-def _command(artifact: Artifact, target: Path) -> tuple[list[str], Path]:
-    output = target / artifact.binaries[0] if artifact.packages == (".",) else target
-    compile_ = ["go", "build", "-gcflags", NO_DEBUG, "-ldflags", artifact.flags, "-o", f"{output}"]
-    if output is target:
-        compile_[-1] += os.sep
-    return [*compile_, *artifact.packages], SOURCES / artifact.module
+def _command(artifact: Artifact, target: Path) -> list[str]:
+    flags = ["-v", "-gcflags", NO_DEBUG, "-ldflags", artifact.flags, "-o", f"{target}{os.sep}"]
+    return ["go", "build", *flags, *artifact.packages]
 
 
 def link(layout: Layout, artifacts: Sequence[Artifact] = ARTIFACTS) -> None:

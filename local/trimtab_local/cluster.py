@@ -108,11 +108,9 @@ class Cluster:
                 packages.unpack_prometheus(self.layout, self.runtime.log_of("packages"))
 
     def _provide_programs(self) -> None:
-        unbuilt = build.missing(self.layout)
-        with build.fetching(unbuilt[1:]):
-            for artifact in unbuilt:
-                with self.progress.step(f"build {artifact.name} (once; minutes, not seconds)"):
-                    build.build(artifact, self.layout, self.runtime.log_of("build"))
+        for artifact in build.missing(self.layout):
+            with self.progress.step(f"build {artifact.name} (once; minutes, not seconds)") as tell:
+                build.build(artifact, self.layout, self.runtime.log_of("build"), tell)
         build.link(self.layout)
 
     def _prepare(self) -> None:
@@ -206,7 +204,7 @@ class Cluster:
         if running:  # it would start every pod again
             processes.stop([running], kubelet.grace_seconds)
         # The linked program, not the current sources' one: that may not be built.
-        program = self.layout.programs / "trimtab-kube"
+        program = self.layout.programs / build.KUBE
         if not program.exists() or not inside.accepts(self.layout.containerd_socket):
             return
         with self.progress.step("remove the pods from the node"):

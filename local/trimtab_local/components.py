@@ -79,7 +79,7 @@ def kubeconfig_of(layout: Layout, name: str) -> Path:
 
 
 def _kube(layout: Layout, program: str, flags: Iterable[str]) -> tuple[str, ...]:
-    return (str(build.binary(layout, "trimtab-kube")), program, *flags)
+    return (str(build.binary(layout, build.KUBE)), program, *flags)
 
 
 def _etcd(layout: Layout) -> Component:

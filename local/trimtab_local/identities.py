@@ -64,7 +64,7 @@ CERTIFICATES: Final = (*SERVERS, *CLIENTS, API_SERVER_TO_KUBELET)
 def make_certificates(layout: Layout) -> None:
     """Keeps those that are still good: kubeconfigs handed out stay valid."""
     requests = json.dumps([asdict(certificate) for certificate in CERTIFICATES])
-    program = str(build.binary(layout, "trimtab-kube"))
+    program = str(build.binary(layout, build.KUBE))
     command = [program, "make-certificates", str(layout.certificates), requests]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -237,18 +237,26 @@ def needs(layout: Layout) -> list[checks.Need]:
 def beside(progress: Progress) -> Iterator[None]:
     """Builds the images in a process of its own while the body runs, and waits for it at the end."""
     command = [sys.executable, "-m", "trimtab_local", "images", "build", "--no-load"]
+    said = []
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as running:
         try:
             yield
-            with progress.step("images, begun meanwhile"):
-                said, _ = running.communicate()
+            with progress.step("images, begun meanwhile") as tell:
+                for line in running.stdout or ():
+                    said.append(line)
+                    tell(line.removeprefix("    ...").strip())
         finally:
             # As from the keyboard, so that its own child ends too; nothing to one that has ended.
             running.send_signal(signal.SIGINT)
     if running.returncode:
-        raise Trouble("the images were not built", said.decode(errors="replace").strip())
+        raise Trouble("the images were not built", "".join(said).strip())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)  # a cold cache compiles a client library 
     [
         pytest.param("node", ["./..."], id="forwards and probe"),
         pytest.param(
-            "cluster", ["./internal/certs", "./internal/targets"], id="certificates and targets"
+            "programs", ["./internal/certs", "./internal/targets"], id="certificates and targets"
         ),
     ],
 )
@@ -25,7 +25,7 @@ def test_its_go_tests_pass(module: str, packages: list[str]) -> None:
         pytest.skip("Go is not installed, and what it made is in the cache")
     # Built as the programs themselves are, so that Go finds everything in its cache.
     environment = os.environ | {"CGO_ENABLED": "0"}
-    command = ["go", "test", "-vet=off", *packages]
+    command = ["go", "test", "-vet=off", "-gcflags", build.NO_DEBUG, *packages]
     done = subprocess.run(
         command,
         cwd=build.SOURCES / module,

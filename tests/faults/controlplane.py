@@ -93,7 +93,7 @@ class ControlPlane:
 @contextmanager
 def control_plane(folder: Path) -> Iterator[ControlPlane]:
     """Up, until the block ends."""
-    program = build.binary(layout_from(os.environ), "trimtab-kube")
+    program = build.binary(layout_from(os.environ), build.KUBE)
     if not program.exists():
         pytest.fail("the cluster's programs are not built: make cluster-up")
     plane = ControlPlane(folder, f"https://127.0.0.1:{free_port()}")

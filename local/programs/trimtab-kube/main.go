@@ -32,10 +32,10 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
-	"trimtab.local/cluster/internal/certs"
-	"trimtab.local/cluster/internal/sandboxes"
-	"trimtab.local/cluster/internal/targets"
-	"trimtab.local/cluster/internal/volumes"
+	"trimtab.dev/local/programs/internal/certs"
+	"trimtab.dev/local/programs/internal/sandboxes"
+	"trimtab.dev/local/programs/internal/targets"
+	"trimtab.dev/local/programs/internal/volumes"
 )
 
 // programs run with os.Args already cut down to their own name and arguments.
