@@ -13,8 +13,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from trimtab_api import names
+from trimtab_operator.adapters import visits
 from trimtab_operator.adapters.lease import LeadershipLost
-from trimtab_operator.handlers import feed
+from trimtab_operator.handlers import process
 from trimtab_operator.main import Operator, release_finalizers
 from trimtab_operator.settings import SETTINGS_PATH, Settings
 
@@ -23,7 +24,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line; what is passed as `extra` becomes fields."""
+    """One JSON object per line: which reconcile it is about, and what is passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line."""
@@ -33,6 +34,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        visit = visits.current()
+        line |= visit.fields if visit is not None else {}
         line |= {k: v for k, v in vars(record).items() if k not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -50,7 +53,7 @@ def main() -> int:
     handler.setFormatter(JsonLines())
     level = os.environ.get("TRIMTAB_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(level=level, handlers=[handler])
-    feed.quiet()
+    process.quiet()
     try:
         settings = Settings.model_validate_json(arguments.settings.read_bytes())
     except (OSError, ValidationError) as error:

@@ -1,17 +1,20 @@
 """Wiring: the only module that sees everything.
 
-kopf ─────────► store ──► dispatcher ──► one queue per kind ──► reconcilers ──► fence ──► cluster
-reflectors ───►   ▲                                                                         │
-                  └──────────────────────── answers to own writes ◄─────────────────────────┘
+kopf begins and ends it; then
 
-A standby runs the reflectors only, for our kinds too; everything else begins with leadership.
+reflectors ──► store ──► dispatcher ──► one queue per kind ──► reconcilers ──► fence ──► cluster
+                 ▲                                                                         │
+                 └──────────────────────── answers to own writes ◄─────────────────────────┘
+
+A standby runs the reflectors only; everything behind them begins with leadership.
 """
 
 import asyncio
+import gc
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -24,7 +27,7 @@ from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
 from trimtab_operator.adapters.fence import Fence
-from trimtab_operator.adapters.kinds import OURS, Kind, abandoned, watched
+from trimtab_operator.adapters.kinds import OURS, abandoned, watched
 from trimtab_operator.adapters.lease import Election, Leadership, Unopposed
 from trimtab_operator.adapters.leftovers import LeftoverLister
 from trimtab_operator.adapters.pods import HttpPods
@@ -34,7 +37,7 @@ from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import Gone
 from trimtab_operator.domain.outcome import Outcome
-from trimtab_operator.handlers import feed
+from trimtab_operator.handlers import process
 from trimtab_operator.handlers.dispatch import Dispatcher
 from trimtab_operator.handlers.resync import Resync
 from trimtab_operator.reconcilers import finetunejob, inferenceservice, modelversion
@@ -55,6 +58,16 @@ SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 DRAIN_SECONDS: Final = 5.0
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What a leader works with."""
+
+    api: Api
+    cluster: ApiCluster
+    pods: HttpPods
+    queues: Mapping[str, WorkQueue]
+
+
 class Operator:
     """One operator process. Nothing in it outlives `run`; all state is in the cluster."""
 
@@ -70,101 +83,97 @@ class Operator:
         self._port = port
         self._telemetry = Telemetry()
         self._store = Store()
+        for kind in (*OURS, *watched(settings.exposure.kind)):
+            self._telemetry.objects.labels(kind.name).set_function(
+                partial(self._store.count, kind.name)
+            )
         self._scopes: Sequence[str | None] = settings.watch_namespaces or [None]
         self._fence = Fence()
         self._ready = False
-        self._stop = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._lead: Leadership = Unopposed(self._fence)
+        self._work: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Work until SIGTERM; raises LeadershipLost (in a group) when another replica may lead."""
-        self._hear_signals()
-        async with AsyncExitStack() as stack:
-            runner = await metrics.serve(self._telemetry, self._port)
-            stack.push_async_callback(runner.cleanup)
-            api = await Api.connect()
-            stack.push_async_callback(api.close)
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            registry = await stack.enter_async_context(
-                OciRegistry(plain_http=self._settings.registry.plain_http)
-            )
-            pods = HttpPods(session)
-            stack.push_async_callback(pods.close)
-            cluster = ApiCluster(api.fenced(self._fence), self._store, self._telemetry, self._clock)
-            world = World(
-                cluster=cluster,
-                registry=registry,
-                pods=pods,
-                agents=pods,
-                clock=self._clock,
-                settings=self._settings,
-            )
-            queues = {
-                kind: WorkQueue(kind, partial(_reconcile, reconcile, world), self._telemetry)
-                for kind, reconcile in RECONCILERS.items()
-            }
-            await self._until_stopped(api, queues, pods)
+        await process.run(self._begin, self._end, self._over)
+        if self._work is not None and not self._work.cancelled():
+            self._work.result()
 
-    async def _until_stopped(
-        self, api: Api, queues: Mapping[str, WorkQueue], pods: HttpPods
-    ) -> None:
-        leadership = self._leadership(api)
-        self._telemetry.ready_when(lambda: self._ready and leadership.has_looked)
-        async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(self._stand_by_and_lead(api, leadership, queues, pods))
-            await self._stop.wait()
-            self._ready = False
-            # Nothing new is written, and the next leader waits for what is on its way. Where that
-            # takes too long the lease lapses instead: then the writes have had time to end.
-            self._fence.close()
-            if await self._fence.idle(DRAIN_SECONDS):
-                await leadership.give_back()
-            work.cancel()
+    async def _begin(self) -> None:
+        parts = await self._open()
+        self._lead = self._leadership(parts.api)
+        self._telemetry.ready_when(lambda: self._ready and self._lead.has_looked)
+        self._work = asyncio.create_task(self._stand_by_and_lead(parts))
+        self._work.add_done_callback(lambda _: self._over.set())
 
-    async def _stand_by_and_lead(
-        self,
-        api: Api,
-        leadership: Leadership,
-        queues: Mapping[str, WorkQueue],
-        pods: HttpPods,
-    ) -> None:
+    async def _end(self) -> None:
+        self._ready = False
+        # Nothing new is written, and the next leader waits for what is on its way. Where that
+        # takes too long the lease lapses instead: then the writes have had time to end.
+        self._fence.close()
+        if self._work is not None:
+            if not self._work.done() and await self._fence.idle(DRAIN_SECONDS):
+                await self._lead.give_back()
+            self._work.cancel()
+            await asyncio.wait([self._work])
+        await self._stack.aclose()
+
+    async def _open(self) -> "_Parts":
+        """The connections, each closed again at the end."""
+        stack, settings = self._stack, self._settings
+        runner = await metrics.serve(self._telemetry, self._port, profiling=settings.profiling)
+        stack.push_async_callback(runner.cleanup)
+        api = await Api.connect()
+        stack.push_async_callback(api.close)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        registry = await stack.enter_async_context(
+            OciRegistry(plain_http=settings.registry.plain_http)
+        )
+        pods = HttpPods(session)
+        stack.push_async_callback(pods.close)
+        cluster = ApiCluster(api.fenced(self._fence), self._store, self._telemetry, self._clock)
+        world = World(
+            cluster=cluster,
+            registry=registry,
+            pods=pods,
+            agents=pods,
+            clock=self._clock,
+            settings=settings,
+        )
+        queues = {
+            kind: WorkQueue(kind, partial(_reconcile, reconcile, world), self._telemetry)
+            for kind, reconcile in RECONCILERS.items()
+        }
+        return _Parts(api, cluster, pods, queues)
+
+    async def _stand_by_and_lead(self, parts: "_Parts") -> None:
         """Follow the world, so that there is little to do when the lease becomes ours."""
-        followed = [
-            self._lister(api, kind, scope, SELECTOR)
-            for kind in watched(self._settings.exposure.kind)
-            for scope in self._scopes
-        ]
-        children = [Reflector(api, each, self._telemetry, SELECTOR) for each in followed]
-        listers = [self._lister(api, kind, scope, "") for kind in OURS for scope in self._scopes]
-        ours = [Reflector(api, lister, self._telemetry, "") for lister in listers]
+        listers = self._listers(parts.api)
+        reflectors = [Reflector(parts.api, each, self._telemetry) for each in listers]
         async with asyncio.TaskGroup() as tasks:
-            for reflector in children:
+            for reflector in reflectors:
                 tasks.create_task(reflector.run())
-            until_kopf = [tasks.create_task(reflector.run()) for reflector in ours]
             # Nothing is decided before the observed world is complete: absence must mean absence.
-            for reflector in (*children, *ours):
+            for reflector in reflectors:
                 await reflector.synced.wait()
             log.info("the observed world is complete")
+            # What is there now stays for long: the collector need not look through it again and again.
+            gc.collect()
+            gc.freeze()
             self._ready = True
-            await leadership.win()
-            tasks.create_task(leadership.keep())
-            dispatcher = Dispatcher(self._store, queues)
-            pods.on_change(dispatcher.wake)
+            await self._lead.win()
+            tasks.create_task(self._lead.keep())
+            dispatcher = Dispatcher(self._store, parts.queues)
+            parts.pods.on_change(dispatcher.wake)
             dispatcher.all_again(timedelta(0))
-            for queue in queues.values():
+            tasks.create_task(parts.cluster.recorder.run())
+            for queue in parts.queues.values():
                 tasks.create_task(queue.run())
-            unwatched = [*listers, *self._leftovers(api)]
             seconds = self._settings.resync_seconds
-            resync = Resync(unwatched, followed, dispatcher, seconds=seconds)
-            tasks.create_task(resync.run())
-            for task in until_kopf:
-                task.cancel()
-            # What changes before kopf has listed, the first resync finds.
-            resync.soon()
-            await feed.run(self._store, resync.soon, self._settings.watch_namespaces)
-
-    def _hear_signals(self) -> None:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signum, self._stop.set)
+            everything = [*listers, *self._leftovers(parts.api)]
+            await Resync(everything, dispatcher, seconds=seconds).run()
 
     def _leadership(self, api: Api) -> Leadership:
         wanted = self._settings.leader_election
@@ -181,8 +190,14 @@ class Operator:
             for scope in self._scopes
         ]
 
-    def _lister(self, api: Api, kind: Kind, scope: str | None, selector: str) -> Lister:
-        return Lister(api, kind, self._store, scope, selector)
+    def _listers(self, api: Api) -> list[Lister]:
+        """What is followed: all of our kinds, and what we have made of others."""
+        children = [(kind, SELECTOR) for kind in watched(self._settings.exposure.kind)]
+        return [
+            Lister(api, kind, self._store, scope, selector)
+            for kind, selector in (*((kind, "") for kind in OURS), *children)
+            for scope in self._scopes
+        ]
 
 
 async def _reconcile(reconcile: Reconciler, world: World, key: Key) -> Outcome:

@@ -83,7 +83,7 @@ class Settings(ApiModel):
 
     `pod_security_context` is merged over that of every pod: a fixed user or fsGroup where a
     cluster does not choose them by itself. After `resync_seconds` everything is listed and looked
-    at again, whatever the watches have said.
+    at again, whatever the watches have said. `profiling` opens /debug/profile beside /metrics.
     """
 
     images: Images
@@ -94,5 +94,6 @@ class Settings(ApiModel):
     network: NetworkSettings = NetworkSettings()
     leader_election: LeaderElection = LeaderElection()
     resync_seconds: int = Field(default=600, ge=1)
+    profiling: bool = False
     watch_namespaces: list[str] = Field(default_factory=list)
     pod_security_context: dict[str, Any] = Field(default_factory=dict)

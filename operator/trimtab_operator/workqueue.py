@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, assert_never
 
+from trimtab_operator.adapters import visits
 from trimtab_operator.adapters.telemetry import Telemetry
+from trimtab_operator.adapters.visits import Visit
 from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, TrimtabError
 from trimtab_operator.domain.outcome import Done, Outcome, Reject, Retry
 
@@ -65,17 +67,20 @@ class FairQueue:
         return len(self._members)
 
     def push(self, key: Key, *, urgent: bool = False) -> bool:
-        """Put a key in; False when it waits already. Urgent keys go to the front."""
-        if key in self._members:
+        """Put a key in; False when it waits already. Urgent keys go to the front, wherever they were."""
+        is_new = key not in self._members
+        if not is_new and not urgent:
             return False
-        self._members.add(key)
         waiting = self._namespaces.setdefault(key[0], deque())
+        if not is_new:
+            waiting.remove(key)
+        self._members.add(key)
         if urgent:
             waiting.appendleft(key)
             self._namespaces.move_to_end(key[0], last=False)
         else:
             waiting.append(key)
-        return True
+        return is_new
 
     def pop(self) -> Key:
         """The next key; its namespace goes to the end of the row."""
@@ -105,6 +110,10 @@ class WorkQueue:
         self.kind = kind
         self._reconcile = reconcile
         self._telemetry = telemetry
+        # Looked up once: prometheus-client searches for them under a lock.
+        self._depth = telemetry.depth.labels(kind)
+        self._waits = telemetry.waits.labels(kind)
+        self._durations = telemetry.durations.labels(kind)
         self._workers = workers
         self._waiting = FairQueue()
         self._since: dict[Key, float] = {}
@@ -114,8 +123,10 @@ class WorkQueue:
         self._due: dict[Key, float] = {}
         self._visits: list[_Visit] = []
         self._order = itertools.count()
+        self._visit_numbers = itertools.count(1)
         self._wake = asyncio.Event()
         self._scheduled = asyncio.Event()
+        telemetry.age.labels(kind).set_function(self._age)
 
     def add(self, key: Key, *, urgent: bool = False) -> None:
         """Look at this key as soon as possible."""
@@ -123,7 +134,7 @@ class WorkQueue:
             self._again.add(key)
         elif self._waiting.push(key, urgent=urgent):
             self._since[key] = asyncio.get_running_loop().time()
-            self._telemetry.depth.labels(self.kind).set(len(self._waiting))
+            self._depth.set(len(self._waiting))
             self._wake.set()
 
     def add_after(self, key: Key, delay: timedelta) -> None:
@@ -171,13 +182,15 @@ class WorkQueue:
                 await self._wake.wait()
             key = self._waiting.pop()
             now = asyncio.get_running_loop().time()
-            self._telemetry.depth.labels(self.kind).set(len(self._waiting))
-            self._telemetry.waits.labels(self.kind).observe(now - self._since.pop(key, now))
+            since = self._since.pop(key, now)
+            self._depth.set(len(self._waiting))
+            self._waits.observe(now - since)
             self._working.add(key)
             # A date that was set before is void: this visit sets the next one.
             self._due.pop(key, None)
             try:
-                await self._visit(key)
+                with visits.begun(Visit(self.kind, *key, next(self._visit_numbers), since)):
+                    await self._visit(key)
             finally:
                 self._working.discard(key)
                 if key in self._again:
@@ -187,8 +200,7 @@ class WorkQueue:
     async def _visit(self, key: Key) -> None:
         began = asyncio.get_running_loop().time()
         outcome = await self._outcome(key)
-        spent = asyncio.get_running_loop().time() - began
-        self._telemetry.durations.labels(self.kind).observe(spent)
+        self._durations.observe(asyncio.get_running_loop().time() - began)
         self._telemetry.reconciles.labels(self.kind, type(outcome).__name__).inc()
         delay = next_visit(outcome, self._failures.get(key, 0))
         if isinstance(outcome, Retry):
@@ -200,22 +212,26 @@ class WorkQueue:
 
     async def _outcome(self, key: Key) -> Outcome:
         """What the reconcile says; errors that it let pass become retries."""
-        context = {"kind": self.kind, "namespace": key[0], "object": key[1]}
         try:
             outcome = await self._reconcile(key)
         except Conflict as error:
             self._telemetry.errors.labels(self.kind, "Conflict").inc()
-            log.debug("somebody else wrote first", extra={**context, "error": str(error)})
+            log.debug("somebody else wrote first", extra={"error": str(error)})
             return Retry(str(error), after=None if self._failures.get(key) else AFTER_CONFLICT)
         except TrimtabError as error:
             self._telemetry.errors.labels(self.kind, type(error).__name__).inc()
-            log.warning("reconcile put off", extra={**context, "error": str(error)})
+            log.warning("reconcile put off", extra={"error": str(error)})
             wait = error.after if isinstance(error, ClusterUnreachable) else None
             return Retry(str(error), after=wait)
         except Exception as error:
             self._telemetry.errors.labels(self.kind, type(error).__name__).inc()
-            log.exception("reconcile failed", extra=context)
+            log.exception("reconcile failed")
             return Retry(f"{type(error).__name__}: {error}")
         if isinstance(outcome, Retry):
-            log.info("tried again later", extra={**context, "error": outcome.message})
+            log.info("tried again later", extra={"error": outcome.message})
         return outcome
+
+    def _age(self) -> float:
+        """Seconds for which the oldest key has waited; urgent ones and namespaces' turns change the order."""
+        now = asyncio.get_running_loop().time()
+        return now - min(self._since.values(), default=now)

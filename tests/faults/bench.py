@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,7 @@ class Bench:
         self, plane: ControlPlane, registry: str, models: Models, chart: Sequence[Manifest]
     ) -> None:
         self.used: set[oracles.Right] = set()
+        self.injected: Counter[str] = Counter()
         self.granted = oracles.granted(chart)
         self._plane = plane
         self._registry = registry
@@ -107,6 +109,7 @@ class Bench:
                 user = User(server, around.kubelet, self._models)
                 _Run(outcome, around, replicas, self._registry, calm).play(user)
                 outcome.writes = around.proxy.writes
+                self.injected += around.proxy.injected
         finally:
             server.close()
         self.used |= oracles.rights_used(outcome.calls)
@@ -115,6 +118,7 @@ class Bench:
             outcome.faults += oracles.complaints(replica.log)
             outcome.faults += [f"the operator ended with code {code}" for code in replica.crashes]
             outcome.starts += replica.starts
+            self.injected["kill"] += replica.starts - 1
         outcome.seconds = time.monotonic() - began
         return outcome
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trimtab_operator.__main__ import JsonLines, run
 from trimtab_operator.adapters.clock import SystemClock
-from trimtab_operator.handlers import feed
+from trimtab_operator.handlers import process
 from trimtab_operator.main import Operator
 from trimtab_operator.settings import Settings
 
@@ -32,7 +32,7 @@ def main() -> int:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    feed.quiet()
+    process.quiet()
     read = Settings.model_validate_json(Path(settings).read_bytes())
     return run(Operator(read, port=int(port), clock=WrongClock(Path(offset))))
 

@@ -22,6 +22,8 @@ SOAK = pytest.mark.skipif("TRIMTAB_SOAK" not in os.environ, reason="an hour: mak
 REPLAYED = os.environ.get("TRIMTAB_FAULT_PLAN", "")
 # Every N has its turn: a run is killed after write N, and again after every so many more.
 KILLED_EVERY = 40
+# Faults over all runs.
+INJECTED, INJECTED_IN_SOAK = 1_000, 20_000
 # Granted, and used by no run here.
 UNUSED = {
     ("delete", "networking.k8s.io", "ingresses"): "only after another exposure was chosen",
@@ -124,12 +126,23 @@ def test_soak_a_mixture_of_faults(seed: int, holds: Check) -> None:
     holds(mixed(seed))
 
 
-# --- over all of them: it stays the last test of this file ---
+# --- over all of them: these stay the last tests of this file ---
 
 
-def test_what_the_chart_grants_is_used(bench: Bench, request: pytest.FixtureRequest) -> None:
+@pytest.fixture
+def everything(request: pytest.FixtureRequest) -> None:
     if len(request.session.items) < len(grouped(SEED)):
         pytest.skip("only some of the runs took place")
+
+
+@pytest.mark.usefixtures("everything")
+def test_what_the_chart_grants_is_used(bench: Bench) -> None:
     idle = bench.granted - bench.used - UNUSED.keys()
     assert not idle, "granted, but no run has used it"
     assert not UNUSED.keys() - bench.granted, "excused, but not granted"
+
+
+@pytest.mark.usefixtures("everything")
+def test_enough_went_wrong(bench: Bench) -> None:
+    wanted = INJECTED_IN_SOAK if "TRIMTAB_SOAK" in os.environ else INJECTED
+    assert bench.injected.total() >= wanted, bench.injected

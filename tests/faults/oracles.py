@@ -155,13 +155,7 @@ def complaints(log: Sequence[Manifest]) -> list[str]:
 
 
 def _is_expected(line: Manifest) -> bool:
-    # What kopf says when it begins anew is its own business; that a handler of ours failed is not.
-    said = str(line.get("message", ""))
-    if line.get("logger", "").startswith("kopf"):
-        return "Handler" not in said
-    # What is left of kopf's tasks when it gives up.
-    is_orphan = line.get("logger") == "asyncio" and "kopf" in f"{said} {line.get('exception')}"
-    return is_orphan or "leadership lost" in said
+    return "leadership lost" in str(line.get("message", ""))
 
 
 def _without_foreign_status(each: Manifest) -> Manifest:

@@ -75,6 +75,7 @@ class Proxy:
     def __init__(self, upstream: str, authority: Path | None = None) -> None:
         self.calls: list[Call] = []
         self.writes = 0  # that took place, but for leases and Events
+        self.injected: Counter[str] = Counter()  # faults by kind
         self.plan = Plan(0)
         self.after_write: Callable[[int], None] = lambda _: None
         self._upstream = upstream
@@ -118,9 +119,11 @@ class Proxy:
         before = self._seen[what]
         self._seen[what] += 1
         if slow := self.plan.having("slow"):
+            self.injected[slow.kind] += 1
             await asyncio.sleep(slow.seconds)
         call.spoiled_by = self._refused(request, call, what, before)
         if call.spoiled_by:
+            self.injected[call.spoiled_by] += 1
             return _refusal(call.spoiled_by, call)
         # What was begun is done, also when the one who asked is killed meanwhile.
         answer = await asyncio.shield(asyncio.ensure_future(self._forwarded(request, call)))
@@ -142,13 +145,17 @@ class Proxy:
         if call.status < 400 and call.resource != "events":
             self.writes += 1
             self.after_write(self.writes)
-        if self.plan.strikes("answer-lost", what, before):
-            call.spoiled_by = "answer-lost"
+        if lost := self.plan.strikes("answer-lost", what, before):
+            self._spoil(call, lost.kind)
             _hang_up(request)
         if late := self.plan.strikes("answer-late", what, before):
-            call.spoiled_by = late.kind
+            self._spoil(call, late.kind)
             await asyncio.sleep(late.seconds)
         return answer
+
+    def _spoil(self, call: Call, kind: str) -> None:
+        call.spoiled_by = kind
+        self.injected[kind] += 1
 
     def _listed(
         self, request: web.Request, call: Call, answer: web.Response, before: int
@@ -161,7 +168,7 @@ class Proxy:
             self._lists[what] = fresh
         if earlier is None or not self.plan.strikes("stale-list", what, before):
             return answer
-        call.spoiled_by = "stale-list"
+        self._spoil(call, "stale-list")
         return web.Response(body=earlier, content_type="application/json")
 
     async def _forwarded(self, request: web.Request, call: Call) -> web.Response:
@@ -192,7 +199,7 @@ class Proxy:
         self._seen[what] += 1
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         if self.plan.strikes("watch-expired", what, before):
-            call.spoiled_by = "watch-expired"
+            self._spoil(call, "watch-expired")
             await response.prepare(request)
             await response.write(_error_event(410, "Expired", TOO_OLD))
             return response
@@ -233,6 +240,7 @@ class Proxy:
             is_silent = is_silent or spoils("watch-silent", number)
             if is_silent or self._drops(what, before, number):
                 continue
+            self.injected["events-late"] += late is not None
             if spoils("watch-cut", number):
                 await response.write(line[: len(line) // 2])
                 _hang_up(request)
@@ -243,15 +251,21 @@ class Proxy:
             if spoils("watch-failed", number):
                 await response.write(_error_event(500, "InternalError", NO_LEADER))
                 return
-            await response.write(line * 2 if self.plan.having("events-doubled") else line)
+            doubled = self.plan.having("events-doubled") is not None
+            self.injected["events-doubled"] += doubled
+            await response.write(line * 2 if doubled else line)
 
     def _spoils(self, what: str, before: int, kind: str, number: int) -> bool:
         fault = self.plan.strikes(kind, what, before)
-        return fault is not None and number > fault.after
+        is_due = fault is not None and number > fault.after
+        self.injected[kind] += is_due
+        return is_due
 
     def _drops(self, what: str, before: int, number: int) -> bool:
         fault = self.plan.having("event-dropped")
-        return fault is not None and self.plan.chance(what, before, number) < fault.share
+        is_due = fault is not None and self.plan.chance(what, before, number) < fault.share
+        self.injected["event-dropped"] += is_due
+        return is_due
 
 
 def _call(request: web.Request, body: bytes) -> Call | None:

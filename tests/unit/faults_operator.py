@@ -73,7 +73,7 @@ class Forgetful(Api):
 async def test_a_watch_asked_for_ever_from_a_version_that_the_server_does_not_know() -> None:
     api, kind = Forgetful(), BY_NAME["Job"]
     lister = Lister(api, kind, Store(), None, "")
-    following = asyncio.create_task(Reflector(api, lister, Telemetry(), "").run())
+    following = asyncio.create_task(Reflector(api, lister, Telemetry()).run())
     async with asyncio.timeout(10):
         await api.is_followed.wait()
     assert api.lists == 2

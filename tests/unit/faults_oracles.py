@@ -115,8 +115,8 @@ def test_complaints_are_what_nobody_has_caught() -> None:
     log: list[Manifest] = [
         {"text": "Segmentation fault"},
         {"level": "error", "logger": "trimtab_operator.workqueue", "message": "reconcile failed"},
-        {"level": "error", "logger": "kopf.objects", "message": "Handler 'seen' failed"},
-        {"level": "error", "logger": "kopf._core", "message": "Watcher has failed"},
+        {"level": "error", "logger": "kopf.activities", "message": "Handler 'end' failed"},
+        {"level": "error", "logger": "kopf._core", "message": "Root task has failed"},
         {"level": "warning", "logger": "trimtab_operator.main", "message": "resync put off"},
         {
             "level": "error",
@@ -124,7 +124,7 @@ def test_complaints_are_what_nobody_has_caught() -> None:
             "message": "leadership lost",
         },
     ]
-    assert len(oracles.complaints(log)) == 3
+    assert len(oracles.complaints(log)) == 4
 
 
 def test_rights_that_are_granted_and_rights_that_are_used() -> None:

@@ -66,7 +66,7 @@ async def followed(api: ScriptedApi) -> Store:
     """The store after the script has run out."""
     store = Store()
     lister = Lister(api, JOB, store, None, "")
-    task = asyncio.create_task(Reflector(api, lister, Telemetry(), "").run())
+    task = asyncio.create_task(Reflector(api, lister, Telemetry()).run())
     async with asyncio.timeout(10):
         await api.ran_out.wait()
     task.cancel()

@@ -22,6 +22,7 @@ from tests.jobworld import (
 
 from trimtab_api import names
 from trimtab_api.v1alpha1.finetunejob import Progress
+from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
 from trimtab_operator.domain.finetunejob import children
 from trimtab_operator.domain.finetunejob.plan import NOTED_INTERVAL
@@ -316,21 +317,23 @@ async def test_a_finished_job_goes_after_its_time_with_all_it_had() -> None:
 async def test_a_finished_job_waits_for_no_version_that_cannot_note_it(how: str) -> None:
     fake = await trained(world(builders.fine_tune_job(ttlSecondsAfterFinished=1)))
     fake.clock.advance(seconds=1)
-    version = fake.cluster.one("ModelVersion")
+    version = key_of(fake.cluster.one("ModelVersion"))
     if how == "deleted":
-        version["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        going = {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+        fake.cluster.edit("ModelVersion", version, going)
     elif how == "full":
         noted(fake, *(f"uid-of-another-{number}" for number in range(64)))
     else:
-        fake.cluster.take_away("ModelVersion", ("default", version["metadata"]["name"]))
+        fake.cluster.take_away("ModelVersion", version)
     await visit(fake)
     assert not fake.cluster.of_kind("FineTuneJob")
 
 
 def noted(fake: FakeWorld, *uids: str) -> None:
     """What the version's own reconciler writes in time."""
-    version = fake.cluster.one("ModelVersion")
-    version["status"] = {"producers": [{"fineTuneJob": "tune", "uid": uid} for uid in uids]}
+    producers = [{"fineTuneJob": "tune", "uid": uid} for uid in uids]
+    key = key_of(fake.cluster.one("ModelVersion"))
+    fake.cluster.edit("ModelVersion", key, {"status": {"producers": producers}})
 
 
 async def test_a_base_that_is_not_ready_is_waited_for() -> None:

@@ -7,7 +7,7 @@ from tests import builders
 
 from trimtab_operator.adapters.store import Store
 from trimtab_operator.domain.naming import ANNOTATION_OWNER
-from trimtab_operator.domain.references import wake_ups
+from trimtab_operator.domain.references import View, wake_ups
 
 KEY = ("default", "tune")
 
@@ -86,12 +86,13 @@ MYSELF = ("FineTuneJob", *KEY)
     ],
 )
 def test_who_is_woken_by_a_job(status: dict[str, Any], expected: set[object]) -> None:
-    before = {**seen(1), "status": {"progress": {"step": 1}}}
-    assert wake_ups("FineTuneJob", before, {**seen(2), "status": status}).objects == expected
+    before = View.of("FineTuneJob", {**seen(1), "status": {"progress": {"step": 1}}})
+    after = View.of("FineTuneJob", {**seen(2), "status": status})
+    assert wake_ups(before, after).objects == expected
 
 
 def test_a_version_wakes_those_who_name_it_or_its_model() -> None:
     version = builders.with_metadata(builders.model_version(), resourceVersion="1")
-    woken = wake_ups("ModelVersion", None, version)
+    woken = wake_ups(None, View.of("ModelVersion", version))
     assert ("ModelVersion", "default", "support-bot-aaaaaaaa") in woken.reverse
     assert ("Model", "default", "support-bot") in woken.reverse

@@ -162,6 +162,14 @@ def test_an_urgent_key_goes_first() -> None:
     assert queue.pop() == ("small", "2")
 
 
+def test_a_key_that_becomes_urgent_while_it_waits_goes_first() -> None:
+    queue = FairQueue()
+    for name in ("1", "2"):
+        queue.push(("team", name))
+    assert not queue.push(("team", "2"), urgent=True)
+    assert [queue.pop(), queue.pop()] == [("team", "2"), ("team", "1")]
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [

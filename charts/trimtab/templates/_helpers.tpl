@@ -57,6 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "network" (dict "operatorNamespace" $operatorNamespace "prometheusNamespace" .Values.networkPolicy.prometheusNamespace)
   "leaderElection" (dict "enabled" true "namespace" .Release.Namespace "lease" (include "trimtab.operator" .))
   "resyncSeconds" (int .Values.operator.resyncSeconds)
+  "profiling" .Values.operator.profiling
   "watchNamespaces" .Values.watchNamespaces
   "podSecurityContext" .Values.podSecurityContext -}}
 {{- toPrettyJson $settings -}}

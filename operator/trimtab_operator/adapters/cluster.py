@@ -5,23 +5,23 @@ derived from inputs for what is created. So a write that comes late, from a repl
 leads, undoes nothing. Answers go into the store at once.
 """
 
+import asyncio
 import logging
-import socket
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 from trimtab_api import names
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.common import AnyResource
+from trimtab_operator.adapters import visits
 from trimtab_operator.adapters.api import APPLY, MERGE, AlreadyThere, Api, FieldsTaken
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.kinds import BY_NAME, EVENT, Kind
+from trimtab_operator.adapters.recorder import Recorder
 from trimtab_operator.adapters.reflector import trimmed
 from trimtab_operator.adapters.store import Store, StoreReader, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.conditions import timestamp
-from trimtab_operator.domain.errors import ClusterError, Gone, NameTaken
+from trimtab_operator.domain.errors import Gone, NameTaken
 from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.naming import ANNOTATION_APPLIED
@@ -30,7 +30,6 @@ from trimtab_operator.domain.sameness import fingerprint, includes, merge_patch
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=AnyResource)
 MANAGER: Final = {"fieldManager": names.FIELD_MANAGER}
-REMEMBERED_EVENTS: Final = 4096
 
 
 class ApiCluster(StoreReader):
@@ -40,8 +39,7 @@ class ApiCluster(StoreReader):
         super().__init__(store)
         self._api = api
         self._telemetry = telemetry
-        self._clock = clock
-        self._said: OrderedDict[str, None] = OrderedDict()
+        self.recorder = Recorder(api, clock, lambda: self._counted(EVENT, "create"))
 
     async def apply(self, manifest: Manifest, owner: AnyResource) -> Manifest:
         """Server-side apply, where something would change."""
@@ -97,7 +95,7 @@ class ApiCluster(StoreReader):
             "propagationPolicy": "Background",
             "preconditions": _exactly(child),
         }
-        self._telemetry.writes.labels(kind.name, "delete").inc()
+        self._counted(kind, "delete")
         try:
             answer = await self._api.request("DELETE", kind.path(*key_of(child)), body=options)
         except Gone:
@@ -138,41 +136,7 @@ class ApiCluster(StoreReader):
 
     async def emit(self, event: Event) -> None:
         """Say it, unless it has been said. An Event is a courtesy: it never fails a reconcile."""
-        if event.name in self._said:
-            return
-        now = timestamp(self._clock.now())
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": event.name, "namespace": event.namespace},
-            "involvedObject": {
-                "apiVersion": names.API_VERSION,
-                "kind": event.kind,
-                "namespace": event.namespace,
-                "name": event.object_name,
-                "uid": event.uid,
-            },
-            "reason": event.reason,
-            "message": event.message[:1024],
-            "type": event.type,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-            "source": {"component": names.FIELD_MANAGER},
-            "reportingComponent": f"{names.GROUP}/operator",
-            "reportingInstance": socket.gethostname(),
-        }
-        self._telemetry.writes.labels("Event", "create").inc()
-        try:
-            await self._api.request("POST", EVENT.path(event.namespace), body=body)
-        except AlreadyThere:
-            log.debug("event was said before", extra={"event": event.name})
-        except ClusterError as error:
-            log.warning("event was not said", extra={"reason": event.reason, "error": str(error)})
-            return
-        self._said[event.name] = None
-        if len(self._said) > REMEMBERED_EVENTS:
-            self._said.popitem(last=False)
+        await self.recorder.record(event)
 
     async def _write_ours(self, resource: R, changes: Manifest, part: str | None) -> R:
         kind = BY_NAME[type(resource).__name__]
@@ -208,9 +172,17 @@ class ApiCluster(StoreReader):
     ) -> Manifest:
         namespace, name = key_of(at or body)
         path = kind.path(namespace, None if method == "POST" else name, part)
-        self._telemetry.writes.labels(kind.name, verb).inc()
+        self._counted(kind, verb)
         answer = await self._api.request(method, path, query=query, body=body, content_type=style)
         return self._remember(kind, answer)
+
+    def _counted(self, kind: Kind, verb: str) -> None:
+        self._telemetry.writes.labels(kind.name, verb).inc()
+        visit = visits.current()
+        if visit is not None and not visit.has_written:
+            visit.has_written = True
+            waited = asyncio.get_running_loop().time() - visit.since
+            self._telemetry.reactions.labels(visit.kind).observe(waited)
 
     def _remember(self, kind: Kind, manifest: Manifest) -> Manifest:
         kept = trimmed(kind.name, manifest)

@@ -13,7 +13,7 @@ from trimtab_operator.adapters.kinds import Kind
 from trimtab_operator.adapters.store import Key, Store, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterError
-from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.manifests import Manifest, get
 
 log = logging.getLogger(__name__)
 PAGE: Final = 500
@@ -22,15 +22,30 @@ MAX_BACKOFF_SECONDS: Final = 10.0
 # So often a watch may fail from where it was; after that the place itself may be at fault: a server
 # that was restored from a copy knows no such version, and one object that it cannot read ends each.
 FAILURES_BEFORE_LIST: Final = 2
+# A copy of the whole object.
+_KUBECTL: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def trimmed(kind: str, manifest: Manifest) -> Manifest:
     """The object without what nobody reads: it would only fill the memory."""
     metadata = {k: v for k, v in manifest.get("metadata", {}).items() if k != "managedFields"}
+    if _KUBECTL in metadata.get("annotations", {}):
+        metadata["annotations"] = {
+            k: v for k, v in metadata["annotations"].items() if k != _KUBECTL
+        }
     result = {**manifest, "kind": kind, "metadata": metadata}
     if kind == "Pod":
         result.pop("spec", None)
+    elif kind == "Job" and "spec" in result:
+        result["spec"] = {**result["spec"], "template": _images(result["spec"].get("template", {}))}
     return result
+
+
+def _images(template: Manifest) -> Manifest:
+    """A Job is made once and never compared with what is wanted: of its pods, only the images are read."""
+    containers = get(template, "spec", "containers", default=[])
+    kept = [{part: each.get(part) for part in ("name", "image")} for each in containers]
+    return {"spec": {"containers": kept}}
 
 
 class Lister:
@@ -44,12 +59,12 @@ class Lister:
         self._api = api
         self._store = store
         self._scope = scope
-        self._selector = {"labelSelector": selector} if selector else {}
+        self.selector = {"labelSelector": selector} if selector else {}
 
     async def list(self) -> str:
         """Make the store equal to the server's list; returns the list's resource version."""
         seen: set[Key] = set()
-        query = {**self._selector, "limit": str(PAGE)}
+        query = {**self.selector, "limit": str(PAGE)}
         while True:
             page = await self._api.request("GET", self.path, query=query)
             for item in page.get("items") or []:
@@ -78,12 +93,11 @@ class Lister:
 class Reflector:
     """Follows one kind until it is cancelled."""
 
-    def __init__(self, api: Api, lister: Lister, telemetry: Telemetry, selector: str) -> None:
+    def __init__(self, api: Api, lister: Lister, telemetry: Telemetry) -> None:
         self.synced = asyncio.Event()
         self._api = api
         self._lister = lister
         self._telemetry = telemetry
-        self._selector = {"labelSelector": selector} if selector else {}
         self._name = lister.path
         self._version = ""
 
@@ -124,7 +138,11 @@ class Reflector:
         # Watches of one process should not all end in the same second.
         seconds = random.randint(240, 480)  # noqa: S311 - as above
         self._telemetry.heard(self._name)
-        query = {**self._selector, "resourceVersion": self._version, "timeoutSeconds": str(seconds)}
+        query = {
+            **self._lister.selector,
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(seconds),
+        }
         async for event in self._api.watch(self._lister.path, query):
             self._telemetry.heard(self._name)
             item = event["object"]

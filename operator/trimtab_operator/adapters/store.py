@@ -6,19 +6,21 @@ order of views of one object is that of their resource versions, which Kubernete
 comparable.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.naming import ANNOTATION_OWNER
-from trimtab_operator.domain.references import Target, references
+from trimtab_operator.domain.references import REFERRING, Target, View
 
 Key = tuple[str, str]
 Entry = tuple[str, Key]  # kind and key
 R = TypeVar("R", bound=AnyResource)
-Listener = Callable[[str, Manifest | None, Manifest | None], None]
+_REMEMBERED_REMOVALS: Final = 10_000
 
 
 def key_of(manifest: Manifest) -> Key:
@@ -34,13 +36,46 @@ def version_of(manifest: Manifest) -> int:
     return int(get(manifest, "metadata", "resourceVersion", default="0") or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An object as the store keeps it: what is asked for at every change, and the rest as JSON.
+
+    As text an object takes a quarter of what its dictionaries take, and there are ten thousands.
+    """
+
+    version: int
+    owner: Target | None
+    view: View | None  # of our own kinds
+    text: str
+
+    @classmethod
+    def of(cls, kind: str, manifest: Manifest) -> "Known":
+        """What is kept of this object."""
+        view = View.of(kind, manifest) if kind in REFERRING else None
+        text = json.dumps(manifest, separators=(",", ":"))
+        return cls(version_of(manifest), owner_of(manifest), view, text)
+
+    @property
+    def references(self) -> frozenset[Target]:
+        """What it refers to."""
+        return frozenset() if self.view is None else self.view.references
+
+    def manifest(self) -> Manifest:
+        """A copy of the object."""
+        result: Manifest = json.loads(self.text)
+        return result
+
+
+Listener = Callable[[str, Known | None, Known | None], None]
+
+
 class Store:
     """Objects by kind and key, with the look-ups that reconcilers need."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, dict[Key, Manifest]] = defaultdict(dict)
-        self._owned: dict[Target, set[Entry]] = defaultdict(set)
-        self._referrers: dict[Target, set[Entry]] = defaultdict(set)
+        self._objects: dict[str, dict[Key, Known]] = defaultdict(dict)
+        self._owned: dict[Target, set[Entry]] = {}
+        self._referrers: dict[Target, set[Entry]] = {}
         self._removed: dict[Entry, int] = {}
         self._listeners: list[Listener] = []
 
@@ -50,15 +85,17 @@ class Store:
 
     def find(self, kind: str, key: Key) -> Manifest | None:
         """The object, if it is known."""
-        return self._objects[kind].get(key)
+        found = self._objects[kind].get(key)
+        return None if found is None else found.manifest()
 
-    def all(self, kind: str, namespace: str | None = None) -> list[Manifest]:
+    def text(self, kind: str, key: Key) -> str | None:
+        """The object as JSON, if it is known."""
+        found = self._objects[kind].get(key)
+        return None if found is None else found.text
+
+    def all(self, kind: str) -> list[Manifest]:
         """All objects of a kind."""
-        return [
-            manifest
-            for key, manifest in self._objects[kind].items()
-            if namespace is None or key[0] == namespace
-        ]
+        return [known.manifest() for known in self._objects[kind].values()]
 
     def keys(self, kind: str) -> list[Key]:
         """Keys of all objects of a kind."""
@@ -72,7 +109,7 @@ class Store:
         """Objects of a kind that carry the owner's annotation."""
         entries = self._owned.get(owner, ())
         keys = sorted(key for found, key in entries if found == kind)
-        return [self._objects[kind][key] for key in keys]
+        return [self._objects[kind][key].manifest() for key in keys]
 
     def referrers(self, target: Target) -> list[Entry]:
         """Our objects that refer to the target."""
@@ -83,53 +120,57 @@ class Store:
         key = key_of(manifest)
         before = self._objects[kind].get(key)
         version = version_of(manifest)
-        if before is not None and version_of(before) >= version:
+        if before is not None and before.version >= version:
             return False
         if before is None and self._removed.get((kind, key), -1) >= version:
             return False
         self._removed.pop((kind, key), None)
-        self._forget(kind, before)
-        self._objects[kind][key] = manifest
-        for index, target in self._index_entries(kind, manifest):
-            index[target].add((kind, key))
-        self._tell(kind, before, manifest)
+        after = Known.of(kind, manifest)
+        self._objects[kind][key] = after
+        self._index((kind, key), before, after)
+        self._tell(kind, before, after)
         return True
 
     def remove(self, kind: str, key: Key, version: int) -> bool:
         """The object was gone at this version; a namesake that came later stays."""
         before = self._objects[kind].get(key)
-        if before is None or version_of(before) > version:
+        if before is None or before.version > version:
             return False
-        self._forget(kind, before)
         del self._objects[kind][key]
+        self._index((kind, key), before, None)
         # A late view of the dead object must not bring it back.
         self._removed[kind, key] = version
-        if len(self._removed) > 10_000:
+        if len(self._removed) > _REMEMBERED_REMOVALS:
             del self._removed[next(iter(self._removed))]
         self._tell(kind, before, None)
         return True
 
-    def _tell(self, kind: str, before: Manifest | None, after: Manifest | None) -> None:
+    def _tell(self, kind: str, before: Known | None, after: Known | None) -> None:
         for listener in self._listeners:
             listener(kind, before, after)
 
-    def _forget(self, kind: str, manifest: Manifest | None) -> None:
-        if manifest is None:
-            return
-        entry = (kind, key_of(manifest))
-        for index, target in self._index_entries(kind, manifest):
-            index[target].discard(entry)
-            if not index[target]:
-                del index[target]
+    def _index(self, entry: Entry, before: Known | None, after: Known | None) -> None:
+        _moved(self._owned, entry, _owners(before), _owners(after))
+        old = frozenset() if before is None else before.references
+        new = frozenset() if after is None else after.references
+        _moved(self._referrers, entry, old, new)
 
-    def _index_entries(
-        self, kind: str, manifest: Manifest
-    ) -> Iterator[tuple[dict[Target, set[Entry]], Target]]:
-        owner = owner_of(manifest)
-        if owner is not None:
-            yield self._owned, owner
-        for target in references(kind, manifest):
-            yield self._referrers, target
+
+def _owners(known: Known | None) -> frozenset[Target]:
+    return frozenset() if known is None or known.owner is None else frozenset((known.owner,))
+
+
+def _moved(
+    index: dict[Target, set[Entry]], entry: Entry, old: frozenset[Target], new: frozenset[Target]
+) -> None:
+    if old == new:
+        return
+    for target in old - new:
+        index[target].discard(entry)
+        if not index[target]:
+            del index[target]
+    for target in new - old:
+        index.setdefault(target, set()).add(entry)
 
 
 def owner_of(manifest: Manifest) -> Target | None:
@@ -147,12 +188,8 @@ class StoreReader:
 
     def get(self, kind: type[R], key: Key) -> R | None:
         """One of our objects."""
-        manifest = self.store.find(kind.__name__, key)
-        return None if manifest is None else kind.model_validate(manifest)
-
-    def list(self, kind: type[R], namespace: str | None = None) -> Sequence[R]:
-        """All of our objects of a kind."""
-        return [kind.model_validate(m) for m in self.store.all(kind.__name__, namespace)]
+        text = self.store.text(kind.__name__, key)
+        return None if text is None else kind.model_validate_json(text)
 
     def referrers(self, kind: type[R], target: Target) -> Sequence[R]:
         """Our objects that refer to the target."""

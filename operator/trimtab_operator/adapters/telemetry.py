@@ -19,6 +19,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from trimtab_operator.adapters.profiling import Profiler
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # Bookmarks come about once a minute; a watch that is silent for that long is broken.
 SILENCE_SECONDS = 300.0
@@ -57,6 +59,19 @@ class Telemetry:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.reactions = Histogram(
+            f"{prefix}_change_to_write_seconds",
+            "Time from the moment that a key came into the queue to the first write for it.",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.age = Gauge(
+            f"{prefix}_queue_age_seconds",
+            "How long the key that has waited longest has waited; 0 where none waits.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.depth = Gauge(
             f"{prefix}_queue_depth",
             "Keys that wait for a worker.",
@@ -76,6 +91,12 @@ class Telemetry:
             f"{prefix}_watch_restarts",
             "Watches that had to begin anew, by cause.",
             ["kind", "cause"],
+            registry=self.registry,
+        )
+        self.watch_age = Gauge(
+            f"{prefix}_watch_age_seconds",
+            "Time since a watch has said something, be it a bookmark.",
+            ["watch"],
             registry=self.registry,
         )
         self.leads = Gauge(
@@ -108,15 +129,21 @@ class Telemetry:
         """Who knows whether we are ready."""
         self._ready = ready
 
-    def application(self) -> web.Application:
+    def application(self, *, profiling: bool = False) -> web.Application:
         """The HTTP side."""
         app = web.Application()
+        if profiling:
+            Profiler().add_to(app)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         return app
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        now = time.monotonic()
+        self.watch_age.clear()
+        for watch, moment in self._watches.items():
+            self.watch_age.labels(watch).set(now - moment)
         body = generate_latest(self.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -132,9 +159,9 @@ class Telemetry:
         return web.Response(text="ok\n")
 
 
-async def serve(telemetry: Telemetry, port: int) -> web.AppRunner:
+async def serve(telemetry: Telemetry, port: int, *, profiling: bool = False) -> web.AppRunner:
     """Start the HTTP side; the caller cleans the runner up."""
-    runner = web.AppRunner(telemetry.application(), access_log=None)
+    runner = web.AppRunner(telemetry.application(profiling=profiling), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()
     return runner

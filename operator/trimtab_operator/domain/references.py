@@ -7,7 +7,8 @@ this model".
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trimtab_operator.domain.manifests import Manifest, get, name_of
+from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.sameness import fingerprint
 
 Target = tuple[str, str, str]
 
@@ -52,7 +53,26 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
-_REFERENCES = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+_REFERENCES: Final = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+REFERRING: Final = frozenset(_REFERENCES)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one of our objects is to the others, at one moment."""
+
+    target: Target
+    references: frozenset[Target]
+    # Equal as long as nothing has changed that others decide by.
+    standing: str
+    is_deleting: bool
+
+    @classmethod
+    def of(cls, kind: str, manifest: Manifest) -> "View":
+        """The view of an object as the API server hands it out."""
+        target = (kind, get(manifest, "metadata", "namespace", default=""), name_of(manifest))
+        known = references(kind, manifest)
+        return cls(target, known, _standing(kind, manifest, known), is_deleting(manifest))
 
 
 @dataclass(frozen=True)
@@ -63,35 +83,30 @@ class WakeUps:
     reverse: frozenset[Target] = frozenset()
 
 
-def wake_ups(kind: str, before: Manifest | None, after: Manifest | None) -> WakeUps:
+def wake_ups(before: View | None, after: View | None) -> WakeUps:
     """What follows from a change of one of our objects.
 
     The object itself always; others only where something changed that they look at, so that a
     training job's progress does not wake everybody every two seconds.
     """
-    views = [m for m in (before, after) if m is not None]
-    myself = frozenset((kind, *_key(m)) for m in views)
-    if before is not None and after is not None and standing(kind, before) == standing(kind, after):
+    views = [view for view in (before, after) if view is not None]
+    myself = frozenset(view.target for view in views)
+    if before is not None and after is not None and before.standing == after.standing:
         return WakeUps(objects=myself)
-    known = frozenset[Target]().union(*(references(kind, m) for m in views))
+    known = frozenset[Target]().union(*(view.references for view in views))
     objects = frozenset(t for t in known if t[0] != MODEL)
-    models = frozenset(t for t in known if t[0] == MODEL and kind == VERSION)
+    is_version = any(kind == VERSION for kind, _, _ in myself)
+    models = frozenset(t for t in known if t[0] == MODEL and is_version)
     return WakeUps(objects=myself | objects, reverse=myself | models)
 
 
-def standing(kind: str, manifest: Manifest) -> object:
-    """The part of an object that others decide by."""
-    meta = (
-        get(manifest, "metadata", "uid"),
-        get(manifest, "metadata", "generation"),
-        get(manifest, "metadata", "deletionTimestamp"),
-    )
+def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> str:
+    """The part of an object that others decide by, as a short text."""
+    metadata = manifest.get("metadata", {})
+    parts = [metadata.get(part) for part in ("uid", "generation", "deletionTimestamp")]
     if kind == VERSION:
-        return (*meta, get(manifest, "status"))
-    conditions = get(manifest, "status", "conditions", default=[])
-    verdicts = tuple((c.get("type"), c.get("status")) for c in conditions)
-    return (*meta, references(kind, manifest), verdicts)
-
-
-def _key(manifest: Manifest) -> tuple[str, str]:
-    return get(manifest, "metadata", "namespace", default=""), name_of(manifest)
+        parts.append(manifest.get("status"))
+    else:
+        conditions = get(manifest, "status", "conditions", default=[])
+        parts += [sorted(known), [(c.get("type"), c.get("status")) for c in conditions]]
+    return fingerprint(parts)

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from trimtab_operator.domain.manifests import Manifest
-
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 _UNITS = {
     "": Decimal(1),
@@ -28,9 +26,9 @@ _UNITS = {
 }
 
 
-def fingerprint(manifest: Manifest) -> str:
-    """What is asked for, as a short text; equal for equal manifests."""
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+def fingerprint(content: object) -> str:
+    """What can be said in JSON as a short text; equal for what is equal."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,1 +1,1 @@
-"""kopf's side: an event in, a key into the queue, nothing else."""
+"""What begins things: the process by kopf, keys by changes in the store, everything by the resync."""

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from trimtab_operator.adapters.store import Key, Store, key_of, owner_of
-from trimtab_operator.domain.manifests import Manifest, is_deleting
-from trimtab_operator.domain.references import wake_ups
+from trimtab_operator.adapters.store import Key, Known, Store
+from trimtab_operator.domain.references import MODEL, VERSION, wake_ups
 from trimtab_operator.workqueue import WorkQueue
 
 
@@ -23,15 +22,15 @@ class Dispatcher:
         if queue is not None:
             queue.add(key, urgent=urgent)
 
-    def changed(self, kind: str, before: Manifest | None, after: Manifest | None) -> None:
+    def changed(self, kind: str, before: Known | None, after: Known | None) -> None:
         """An object was added, changed or removed."""
         if kind in self._queues:
-            self._ours_changed(kind, before, after)
+            self._ours_changed(before, after)
             return
-        for manifest in (before, after):
-            owner = owner_of(manifest) if manifest is not None else None
-            if owner is not None:
-                self.wake(owner[0], (owner[1], owner[2]))
+        for known in (before, after):
+            if known is not None and known.owner is not None:
+                owner, namespace, name = known.owner
+                self.wake(owner, (namespace, name))
 
     def all_again(self, spread: timedelta) -> None:
         """Every object once, over a while: the net under everything that could be missed."""
@@ -40,15 +39,15 @@ class Dispatcher:
             for index, key in enumerate(keys):
                 queue.add_after(key, spread * (index / max(len(keys), 1)))
 
-    def _ours_changed(self, kind: str, before: Manifest | None, after: Manifest | None) -> None:
-        woken = wake_ups(kind, before, after)
-        urgent = after is not None and is_deleting(after)
-        subject = key_of(after or before or {})
-        for target, namespace, name in woken.objects:
-            is_subject = (target, (namespace, name)) == (kind, subject)
-            self.wake(target, (namespace, name), urgent=urgent and is_subject)
+    def _ours_changed(self, before: Known | None, after: Known | None) -> None:
+        old, new = (None if known is None else known.view for known in (before, after))
+        woken = wake_ups(old, new)
+        for target in woken.objects:
+            kind, namespace, name = target
+            is_urgent = new is not None and new.is_deleting and target == new.target
+            self.wake(kind, (namespace, name), urgent=is_urgent)
         for named in woken.reverse:
-            for referrer, key in self._store.referrers(named):
+            for referrer, referring in self._store.referrers(named):
                 # Versions of one model do not depend on each other.
-                if named[0] == kind or referrer != kind:
-                    self.wake(referrer, key)
+                if (named[0], referrer) != (MODEL, VERSION):
+                    self.wake(referrer, referring)

@@ -1,13 +1,8 @@
-"""The net under all watches: what they have missed is found by listing.
-
-When kopf lists anew it was away, and it never says what has vanished in the meantime. So what no
-reflector follows is listed right after it, and everything now and then, whatever watches have said.
-"""
+"""The net under all watches: what they have missed is found by listing, whatever they have said."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -16,59 +11,38 @@ from trimtab_operator.domain.errors import ClusterError
 from trimtab_operator.handlers.dispatch import Dispatcher
 
 log = logging.getLogger(__name__)
-# A list of kopf's comes as many events; they are over after a moment of silence.
-SETTLED_SECONDS: Final = 5.0
+TRIED_AGAIN_AFTER_SECONDS: Final = 5.0
 # Over which part of the time until the next one everything is looked at.
 SPREAD: Final = 0.2
 
 
 class Resync:
-    """Lists when it is due, when kopf has listed, and again soon after a list that failed."""
+    """Lists everything now and then, sooner after a list that failed, and then looks at everything."""
 
     def __init__(
         self,
-        unwatched: Sequence[Lister],
-        watched: Sequence[Lister],
+        listers: Sequence[Lister],
         dispatcher: Dispatcher,
         *,
         seconds: float,
-        settled_seconds: float = SETTLED_SECONDS,
+        again_after_seconds: float = TRIED_AGAIN_AFTER_SECONDS,
     ) -> None:
-        self._unwatched = unwatched
-        self._watched = watched
+        self._listers = listers
         self._dispatcher = dispatcher
         self._seconds = seconds
-        self._settled_seconds = settled_seconds
-        self._asked = asyncio.Event()
-
-    def soon(self) -> None:
-        """Something may have vanished unseen."""
-        self._asked.set()
+        self._again_after_seconds = again_after_seconds
 
     async def run(self) -> None:
         """Until cancelled."""
-        now = asyncio.get_running_loop().time
-        due = now() + self._seconds
+        pause = self._seconds
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await self._asked.wait()
-                    await asyncio.sleep(self._settled_seconds)
-            # Being asked often must not put off what is due.
-            is_due = now() >= due
-            self._asked.clear()
-            if not await self._list(is_due=is_due):
-                self._asked.set()
-                await asyncio.sleep(self._settled_seconds)
-            elif is_due:
-                due = now() + self._seconds
+            await asyncio.sleep(pause)
+            pause = self._seconds
+            try:
+                for lister in self._listers:
+                    await lister.list()
+            except ClusterError as error:
+                log.warning("resync put off", extra={"error": str(error)})
+                pause = min(self._seconds, self._again_after_seconds)
+            else:
                 self._dispatcher.all_again(timedelta(seconds=self._seconds * SPREAD))
-
-    async def _list(self, *, is_due: bool) -> bool:
-        try:
-            for lister in (*self._unwatched, *self._watched) if is_due else self._unwatched:
-                await lister.list()
-        except ClusterError as error:
-            log.warning("resync put off", extra={"error": str(error)})
-            return False
-        return True

@@ -30,9 +30,6 @@ class Cluster(Protocol):
     def get(self, kind: type[R], key: Key) -> R | None:
         """One of our objects, or None; `kind` is FineTuneJob, ModelVersion or InferenceService."""
 
-    def list(self, kind: type[R], namespace: str | None = None) -> Sequence[R]:
-        """All of our objects of a kind, in a namespace or everywhere."""
-
     def referrers(self, kind: type[R], target: Target) -> Sequence[R]:
         """Objects of a kind that refer to the target (see `domain.references`)."""
 
