@@ -5,6 +5,7 @@ a change of our own code kilobytes move instead of gigabytes. New layers are mov
 """
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,9 @@ def load(layout: Layout, buildah: Buildah, references: Sequence[str], log: Path)
                 "--insecure-policy",
                 "--dest-oci-accept-uncompressed-layers",
             ]
-            run_logged([*command, buildah.address(reference), target], log)
+            # What it leaves when it is killed, gigabytes by default in /var/tmp, goes with the folder.
+            environment = os.environ | {"TMPDIR": str(folder)}
+            run_logged([*command, buildah.address(reference), target], log, environment)
         for placeholder in placeholders:
             placeholder.unlink()
         index = folder / "index.json"

@@ -178,7 +178,8 @@ class Builder:
             target = f"{registry.rstrip('/')}/{image.name}:{tag}"
             with self.progress.step(f"push {target}"):
                 flags = ["--tls-verify=false"] if plain_http else []
-                self.buildah.run(["push", *flags, image.reference, f"docker://{target}"], self.log)
+                command = ["push", *flags, image.reference, f"docker://{target}"]
+                self.buildah.run(command, self.log, temporary=self.layout.cache / "tmp")
             pushed.append(target)
         return pushed
 
@@ -266,8 +267,12 @@ def _alone(builder: Builder) -> Iterator[None]:
     with alone(folder / "lock", builder.progress, "image build"):
         builder.buildah.ask(["rm", "--all"])
         for leftover in folder.iterdir():
-            if leftover.is_dir() and not leftover.name.startswith("buildah-cache"):
+            if leftover.name == "lock" or leftover.name.startswith("buildah-cache"):
+                continue
+            if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink()
         yield
 
 
