@@ -63,6 +63,17 @@ def rendered_chart(registry: str) -> list[Manifest]:
     return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
+def installed(plane: ControlPlane, chart: Sequence[Manifest]) -> tuple[str, Manifest]:
+    """The chart's kinds and roles are there; the operator's token and its settings."""
+    plane.install([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}])
+    plane.install([m for m in chart if m["kind"] in INSTALLED])
+    (account,) = [m["metadata"]["name"] for m in chart if m["kind"] == "ServiceAccount"]
+    settings: Manifest = next(
+        json.loads(m["data"]["operator.json"]) for m in chart if m["kind"] == "ConfigMap"
+    )
+    return plane.token(SYSTEM, account), settings
+
+
 @dataclass
 class Outcome:
     """How a run ended. `faults` is empty when nothing is wrong with it."""
@@ -88,13 +99,7 @@ class Bench:
         self._plane = plane
         self._registry = registry
         self._models = models
-        plane.install([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}])
-        plane.install([m for m in chart if m["kind"] in INSTALLED])
-        (account,) = [m["metadata"]["name"] for m in chart if m["kind"] == "ServiceAccount"]
-        self._token = plane.token(SYSTEM, account)
-        self._settings: Manifest = next(
-            json.loads(m["data"]["operator.json"]) for m in chart if m["kind"] == "ConfigMap"
-        )
+        self._token, self._settings = installed(plane, chart)
 
     def run(self, plan: Plan, folder: Path, calm: Outcome | None = None) -> Outcome:
         """The scenario under this plan, held against an undisturbed run."""
@@ -126,7 +131,7 @@ class Bench:
         self, plan: Plan, namespace: str, folder: Path, around: Surroundings
     ) -> list[Replica]:
         kubeconfig = folder / "kubeconfig"
-        kubeconfig.write_text(_kubeconfig(around.address, self._token))
+        kubeconfig.write_text(operator_kubeconfig(around.address, self._token))
         names = ("first", "second") if plan.having("two-operators") else ("only",)
         settings = self._settings | {"watchNamespaces": [namespace]}
         # Who is alone need not wait until the lease of one that was killed has lapsed.
@@ -239,7 +244,8 @@ def _lasting(differences: Callable[[], list[str]]) -> list[str]:
     return found
 
 
-def _kubeconfig(address: str, token: str) -> str:
+def operator_kubeconfig(address: str, token: str) -> str:
+    """Plain HTTP, as the proxy speaks it, under the account that the token is of."""
     content = json.loads(render.kubeconfig(address, b"", b"", b""))
     content["clusters"][0]["cluster"] = {"server": address}
     content["users"][0]["user"] = {"token": token}

@@ -30,6 +30,7 @@ CONTROLLERS = (
     "deployment-controller",
     "replicaset-controller",
     "garbage-collector-controller",
+    "persistentvolumeclaim-protection-controller",
     "namespace-controller",
     "serviceaccount-controller",
     "resourcequota-controller",

@@ -22,6 +22,8 @@ from tests.builders import Manifest
 from tests.faults.plans import REFUSALS, Plan
 
 PAGE = 2  # lists of a few objects have pages too
+# Bytes of one event; the session's default would end a watch in the middle of a large object.
+LONGEST_EVENT = 2**21
 TOO_OLD = "too old resource version"
 NO_LEADER = "etcdserver: no leader"
 PASSED_ON = ("Accept", "Authorization", "Content-Type", "User-Agent")
@@ -93,7 +95,10 @@ class Proxy:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
-        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        session = aiohttp.ClientSession(
+            connector=connector, auto_decompress=False, read_bufsize=LONGEST_EVENT
+        )
+        async with session:
             self._session = session
             await runner.setup()
             try:

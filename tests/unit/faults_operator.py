@@ -14,7 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tests import batchjobs, builders, servicelife
 from tests.fakes import FakeAgents
-from tests.jobworld import KEY, job, prepared, visit, world
+from tests.faults.subjects import schema_of
+from tests.jobworld import KEY, TRAINED, job, prepared, said, trained, visit, world
 
 from trimtab_api import names
 from trimtab_api.routing import AgentReport
@@ -29,6 +30,7 @@ from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, NameTaken
 from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.sameness import includes
 from trimtab_operator.reconcilers.inferenceservice import reconcile
 from trimtab_operator.reconcilers.ports import Key
 
@@ -170,3 +172,48 @@ async def test_first_words_are_waited_for_but_not_from_the_dead() -> None:
         found = pods.follow("InferenceService", KEY, [living, dead])
         await pods.close()
     assert (found[living] is not None, found[dead]) == (True, None)
+
+
+# --- what the change bench has found ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("1024Ti", "1Pi"),
+        ("1000000000000000", "1P"),
+        ("0.0001", "1m"),
+        ("99999999999999Ti", "9223372036854775807"),
+    ],
+)
+def test_amounts_in_units_that_only_the_server_writes_were_applied_again_and_again(
+    asked: str, kept: str
+) -> None:
+    assert includes({"memory": kept}, {"memory": asked})
+
+
+async def test_conditions_of_a_finished_job_spoke_of_the_spec_before() -> None:
+    fake = await trained(world())
+    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"activeDeadlineSeconds": 60}})
+    await visit(fake)
+    found = job(fake)
+    about = {c.observed_generation for c in found.status.conditions}
+    assert about == {found.metadata.generation}
+
+
+async def test_a_job_that_ended_while_it_was_being_suspended_said_for_ever_that_it_is() -> None:
+    fake = await prepared(world())
+    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": True}})
+    batchjobs.succeeds(fake.cluster, names.TRAIN, TRAINED)
+    await visit(fake)
+    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": False}})
+    await visit(fake)
+    assert [said(fake, kind).status for kind in ("Complete", "Suspended")] == ["True", "False"]
+
+
+@pytest.mark.parametrize("name", ["activeDeadlineSeconds", "ttlSecondsAfterFinished"])
+def test_a_span_that_nobody_can_count_ended_a_job_at_once_or_failed_each_reconcile(
+    name: str,
+) -> None:
+    longest = schema_of("FineTuneJob")["properties"][name]["maximum"]
+    assert longest * 10**9 < 2**63

@@ -153,6 +153,9 @@ class Storage(ApiModel):
     ] = None
 
 
+# Seconds; 68 years. A Job counts its deadline in nanoseconds, in 64 bits: one of 300 years has passed already.
+LONGEST_SPAN = 2**31 - 1
+
 _NEEDS_SCRATCH = "!has(self.baseModel.scratch) || "
 _SPEC_RULES = (
     Rule(
@@ -238,12 +241,19 @@ class FineTuneJobSpec(ApiModel):
         int, Field(ge=0, le=100, description="Failures of the pod that are tried again.")
     ] = 3
     active_deadline_seconds: Annotated[
-        int | None, Field(ge=1, description="Longest time that the training may run, in seconds.")
+        int | None,
+        Field(
+            ge=1,
+            le=LONGEST_SPAN,
+            description="Longest time that the training may run, in seconds.",
+        ),
     ] = None
     ttl_seconds_after_finished: Annotated[
         int | None,
         Field(
-            ge=0, description="When the job and its volume are deleted after the end, in seconds."
+            ge=0,
+            le=LONGEST_SPAN,
+            description="When the job and its volume are deleted after the end, in seconds.",
         ),
     ] = None
 

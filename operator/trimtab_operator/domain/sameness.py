@@ -8,10 +8,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
+_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
+# Users write fewer units; the API server answers with the shortest form, whatever its unit.
 _UNITS = {
     "": Decimal(1),
     "m": Decimal("0.001"),
@@ -19,11 +20,17 @@ _UNITS = {
     "M": Decimal(10**6),
     "G": Decimal(10**9),
     "T": Decimal(10**12),
+    "P": Decimal(10**15),
+    "E": Decimal(10**18),
     "Ki": Decimal(2**10),
     "Mi": Decimal(2**20),
     "Gi": Decimal(2**30),
     "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
 }
+_LARGEST = Decimal(2**63 - 1)
+_FINEST = Decimal("0.001")
 
 
 def fingerprint(content: object) -> str:
@@ -78,9 +85,15 @@ def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def amount(text: object) -> Decimal | None:
-    """A Kubernetes quantity as a number; None for any other text."""
+    """A Kubernetes quantity as a number; None for any other text.
+
+    As the API server keeps it: no larger than an int64, rounded up to a thousandth.
+    """
     found = _QUANTITY.match(text) if isinstance(text, str) else None
-    return Decimal(found[1]) * _UNITS[found[2] or ""] if found else None
+    if not found:
+        return None
+    exact = Decimal(found[1]) * _UNITS[found[2] or ""]
+    return min(exact, _LARGEST).quantize(_FINEST, ROUND_CEILING)
 
 
 def _equal(observed: object, wanted: object) -> bool:

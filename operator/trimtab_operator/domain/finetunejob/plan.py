@@ -126,8 +126,7 @@ def _after_the_end(job: FineTuneJob, seen: Seen, now: datetime) -> Plan:
         if seen.version is None or not awaits(seen.version, job):
             return Plan(job.status, expired=True)
         left = NOTED_INTERVAL
-    reached = {"observed_generation": job.metadata.generation}
-    return Plan(job.status.model_copy(update=reached), outcome=Done(left))
+    return Plan(Scribe(job, now).ended(job.status), outcome=Done(left))
 
 
 def _again(

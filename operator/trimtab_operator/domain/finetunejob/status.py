@@ -157,6 +157,16 @@ class Scribe:
             self._is(FAILED, True, failure.reason, failure.message),
         )
 
+    def ended(self, status: FineTuneJobStatus) -> FineTuneJobStatus:
+        """A verdict holds for every later spec too, and nothing is suspended any more."""
+        about = {"observed_generation": self._generation}
+        conditions = [c.model_copy(update=about) for c in status.conditions]
+        if is_true(conditions, SUSPENDED):
+            conditions = with_conditions(
+                conditions, [self._is(SUSPENDED, False, NOT_SUSPENDED, "it has ended")]
+            )
+        return status.model_copy(update={**about, "conditions": conditions})
+
     def again(self, status: FineTuneJobStatus, suspend: bool) -> FineTuneJobStatus:
         """A new attempt: the inputs, the volume and the checkpoints stay."""
         changes = {"attempt": status.attempt + 1, "failure": None, "completion_time": None}
