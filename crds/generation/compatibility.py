@@ -176,7 +176,7 @@ def form_changed(old: Schema, new: Schema) -> _Found:
 
 
 def default_changed(old: Schema, new: Schema) -> _Found:
-    was, now = old.get("default"), _without_news(new.get("default"), old)
+    was, now = (_within(a.get("default"), b) for a, b in ((old, new), (new, old)))
     if was != now:
         yield (
             f"default is {_said(now)} and was {_said(was)}",
@@ -232,12 +232,12 @@ def _only_fixes(rule: str, fresh: set[str]) -> bool:
     return "oldSelf" in rule and fields <= fresh and not _WHOLE.search(rule)
 
 
-def _without_news(default: Any, old: Schema) -> Any:  # noqa: ANN401 - a JSON value
-    """A default without the fields that are new: they have defaults of their own."""
-    known = old.get("properties")
+def _within(default: Any, other: Schema) -> Any:  # noqa: ANN401 - a JSON value
+    """A default without the fields that the other schema does not know: those are seen by themselves."""
+    known = other.get("properties")
     if not isinstance(default, dict) or known is None:
         return default
-    return {n: _without_news(value, known[n]) for n, value in default.items() if n in known}
+    return {n: _within(value, known[n]) for n, value in default.items() if n in known}
 
 
 def _edge(schema: Schema, word: str, flag: str) -> str:
