@@ -62,6 +62,14 @@ def with_rule(rule: str) -> Change:
     return lambda d: at(d, "spec")[VALIDATIONS].append({"rule": rule, "message": "no; change it"})
 
 
+def fresh_with(rule: str) -> Change:
+    def change(definition: Any) -> None:
+        with_field(("spec",), STRING)(definition)
+        with_rule(rule)(definition)
+
+    return change
+
+
 def reordered(definition: Any) -> None:
     rules = at(definition, "spec")[VALIDATIONS]
     rules[0]["message"] = "said in other words; change it"
@@ -228,7 +236,7 @@ BREAKING: dict[str, tuple[Change, str, str]] = {
         "there is a new rule: self.engine.gpus < 16",
     ),
     "a rule demands a field that is new": (
-        with_rule("has(self.fresh)"),
+        fresh_with("has(self.fresh)"),
         "InferenceService v1alpha1 spec",
         "there is a new rule: has(self.fresh)",
     ),
@@ -236,6 +244,11 @@ BREAKING: dict[str, tuple[Change, str, str]] = {
         with_rule("self.gateway == oldSelf.gateway"),
         "InferenceService v1alpha1 spec",
         "there is a new rule: self.gateway == oldSelf.gateway",
+    ),
+    "a rule fixes the whole": (
+        with_rule("self == oldSelf"),
+        "InferenceService v1alpha1 spec",
+        "there is a new rule: self == oldSelf",
     ),
     "a word that the check does not know": (
         with_word(ENGINE, nullable=True),
@@ -253,11 +266,6 @@ def test_what_would_break_is_named_with_a_remedy(change: Change, place: str, wha
     assert str(found) == f"{place}: {what}; {found.remedy}"
 
 
-def fresh_with_rule(definition: Any) -> None:
-    with_field(("spec",), STRING)(definition)
-    with_rule("has(self.fresh) == has(oldSelf.fresh)")(definition)
-
-
 def fresh_with_default(definition: Any) -> None:
     """As the generator writes it: in the field, and in the default of what holds it."""
     with_field(ENGINE, {**STRING, "default": "x"}, required=["fresh"])(definition)
@@ -268,7 +276,7 @@ HARMLESS: dict[str, Change] = {
     "nothing changes": lambda d: None,
     "a new optional field": with_field(ENGINE, STRING),
     "a new field with a default, required or not": fresh_with_default,
-    "a new field that may not be changed": fresh_with_rule,
+    "a new field that may not be changed": fresh_with("has(self.fresh) == has(oldSelf.fresh)"),
     "a new optional object with required fields": with_field(
         ENGINE, {"type": "object", "required": ["a"], "properties": {"a": STRING}}
     ),
