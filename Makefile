@@ -65,6 +65,10 @@ generated: setup
 generate: setup ## write the CRDs and the chart's copies from crds/trimtab_api
 	@$(PY) crds/generate.py
 
+.PHONY: release-crds
+release-crds: setup ## keep the CRDs as those of the version in pyproject.toml: later ones must not break them
+	@$(PY) crds/generate.py --release
+
 # --- tests: each tier has its own short command -------------------------------------------------------------------
 
 .PHONY: unit

@@ -1,6 +1,8 @@
 """Writes crds/*.yaml, the chart's copies and the reference pages; `--check` only compares.
 
-The types are the source. Whoever changes one runs this, and `make check` fails until it has run.
+The types are the source. Whoever changes one runs this, and `make check` fails until it has run,
+or while the change would break what is stored under a CRD that was released. `--release` keeps the
+CRDs of this version for that comparison.
 """
 
 import argparse
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from generation.manifests import KINDS, as_yaml, crd, for_chart
 from generation.reference import api_page, reasons_page
+from generation.released import ALLOWED, ReleasedAlreadyError, complaints, copies
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,23 +40,45 @@ def difference(path: Path, wanted: str, root: Path) -> str:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """Write, or compare; 1 when something differs."""
+    """Write, or compare; 1 when something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail when a file differs"
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--check", action="store_true", help="write nothing; fail when a file differs or breaks"
     )
-    only_check = parser.parse_args(arguments).check
-    stale = {path: wanted for path, wanted in generated().items() if difference(path, wanted, root)}
+    how.add_argument("--release", action="store_true", help="keep the CRDs as this version's")
+    asked = parser.parse_args(arguments)
+    if asked.check:
+        return _check(root)
+    files = generated()
+    if asked.release:
+        try:
+            files |= copies(root)
+        except ReleasedAlreadyError as refusal:
+            print(refusal, file=sys.stderr)
+            return 1
+    for path, wanted in _stale(files, root).items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(wanted, encoding="utf-8")
+        print(f"wrote {path}")
+    return 0
+
+
+def _check(root: Path) -> int:
+    stale = _stale(generated(), root)
     for path, wanted in stale.items():
-        if only_check:
-            print(difference(path, wanted, root), end="")
-        else:
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(wanted, encoding="utf-8")
-            print(f"wrote {path}")
-    if stale and only_check:
+        print(difference(path, wanted, root), end="")
+    if stale:
         print("run: make generate", file=sys.stderr)
-    return 1 if stale and only_check else 0
+    broken = complaints(root)
+    print(*broken, sep="\n", end="\n" if broken else "")
+    if broken:
+        print(f"a change that is meant is listed in {ALLOWED}", file=sys.stderr)
+    return 1 if stale or broken else 0
+
+
+def _stale(files: dict[Path, str], root: Path) -> dict[Path, str]:
+    return {path: wanted for path, wanted in files.items() if difference(path, wanted, root)}
 
 
 if __name__ == "__main__":

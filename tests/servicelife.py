@@ -85,7 +85,7 @@ def run(fake: FakeWorld, name: str, ips: list[str]) -> None:
                 "observedGeneration": deployment["metadata"]["generation"],
                 "replicas": count,
                 "updatedReplicas": count,
-                "availableReplicas": count,
+                "readyReplicas": count,
             }
         },
     )

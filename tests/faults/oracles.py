@@ -43,7 +43,7 @@ _UNCOMPARED: Final = frozenset(
 )
 _OUR_KINDS: Final = frozenset(kind.name for kind in OURS)
 # The rest of a child's status is the business of whoever writes it.
-_COUNTED: Final = ("succeeded", "failed", "replicas", "availableReplicas")
+_COUNTED: Final = ("succeeded", "failed", "replicas", "readyReplicas")
 Right = tuple[str, str, str]  # verb, group, resource
 _OPERATORS: Final = "-operator"
 State = dict[str, list[Any]]  # by kind and name; several where names differ only in a hash

@@ -2,10 +2,20 @@
 
 import pytest
 from tests.fakes import settings
-from tests.servingbuilders import a_service
+from tests.servingbuilders import a_service, digest_of, uri_of
 
-from trimtab_operator.domain.inferenceservice.engine import strategy, supported_rank
+from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1.inferenceservice import Engine
+from trimtab_operator.domain.inferenceservice.engine import (
+    EnginePlan,
+    deployment,
+    release,
+    strategy,
+    supported_rank,
+)
 from trimtab_operator.domain.inferenceservice.network import url
+from trimtab_operator.domain.inferenceservice.routing import Base
+from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.settings import Exposure, ExposureKind
 
 
@@ -54,3 +64,32 @@ def test_rollout(gpus: int, count: int, surge: int, unavailable: int) -> None:
 )
 def test_address(exposure: Exposure, address: str) -> None:
     assert url(a_service(name="my.chat"), settings(exposure=exposure)) == address
+
+
+class LaterEngine(Engine):
+    """As a later release may know it."""
+
+    watts: int = 300
+
+
+def engines_of(service: InferenceService, present: Manifest | None) -> Manifest:
+    base = Base("tiny", digest_of("base"), uri_of("base"))
+    images = settings()
+    return deployment(EnginePlan(service, base, release(service, images), images), present)
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_kept"),
+    [
+        pytest.param({}, True, id="a field that a release adds starts no engine anew"),
+        pytest.param({"watts": 300}, True, id="nor does its default in words"),
+        pytest.param({"watts": 400}, False, id="but a wish does"),
+    ],
+)
+def test_what_an_operator_knows_more_is_no_wish(wish: Manifest, is_kept: bool) -> None:
+    service = a_service()
+    before = engines_of(service, None)
+    later = LaterEngine.model_validate({**service.spec.engine.to_wire(), **wish})
+    spec = service.spec.model_copy(update={"engine": later})
+    after = engines_of(service.model_copy(update={"spec": spec}), before)
+    assert (after["metadata"] == before["metadata"]) == is_kept

@@ -9,6 +9,7 @@ from tests.servicelife import (
     KEY,
     loaded,
     message,
+    ready_pod,
     seen,
     serving,
     starting,
@@ -274,4 +275,19 @@ async def test_a_fresh_operator_does_not_doubt_what_it_has_not_asked_yet() -> No
     fake.agents.reports.clear()
     await settle(reconcile, KEY, fake)
     assert told(fake) == ("True", "Ready")
+    assert weights(fake) == {"bot-1": 100}
+
+
+async def test_what_a_new_engine_cannot_load_is_said_while_the_old_one_answers() -> None:
+    fake = await serving()
+    made = fake.cluster.objects["Deployment", (NAMESPACE, "chat-engine")]
+    unready = [{"type": "Ready", "status": "False"}]
+    fake.cluster.add(ready_pod(made, 1, "10.0.0.2", conditions=unready))
+    counts = {"replicas": 2, "updatedReplicas": 1, "readyReplicas": 1}
+    fake.cluster.edit("Deployment", (NAMESPACE, "chat-engine"), {"status": counts})
+    loaded(fake, ip="10.0.0.2", bot_1="FingerprintMismatch")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "EngineReady") == ("False", "FingerprintMismatch")
+    said = "1 of 1 engines are ready; bot-1 cannot be loaded on chat-engine-1: because"
+    assert message(fake, "EngineReady") == said
     assert weights(fake) == {"bot-1": 100}

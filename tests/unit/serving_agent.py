@@ -292,3 +292,43 @@ async def test_two_names_for_one_artifact_are_one_load(world: AgentWorld) -> Non
     world.route(red, again)
     await world.loaded(red, again)
     assert len(world.engine.loads) == 1
+
+
+ANOTHER = ("10.0.0.1:8000",)
+
+
+@pytest.mark.parametrize(
+    ("weight", "others", "unready"),
+    [
+        pytest.param(100, ANOTHER, "red-1 is not loaded", id="others wait until it has a version"),
+        pytest.param(100, (), "", id="alone it answers for what it has"),
+        pytest.param(0, ANOTHER, "", id="a version without requests is waited for by nobody"),
+    ],
+)
+async def test_an_engine_that_is_new_is_ready_with_what_others_answer(
+    tmp_path: Path, weight: int, others: tuple[str, ...], unready: str
+) -> None:
+    engine = FakeEngine(refuses="out of memory")
+    async with FakeApiServer().running() as api, FakeRegistry().running() as registry:
+        red = await publish(registry, tmp_path / "source", "red", weight=weight)
+        api.put(table_of({"tiny": [base_version()], "bot": [red]}, others))
+        async with engine_pod(tmp_path / "pod", api, engine) as pod:
+            await eventually(lambda: pod.state("red-1") == "Failed")
+            assert (pod.agent.keeper.unready or "").startswith(unready)
+            assert (pod.agent.keeper.unready is None) == (unready == "")
+            engine.refuses = None
+            await eventually(lambda: pod.state("red-1") == "Loaded")
+            assert pod.agent.keeper.unready is None
+
+
+async def test_an_engine_that_has_joined_stays_whatever_fails_later(tmp_path: Path) -> None:
+    async with FakeApiServer().running() as api, FakeRegistry().running() as registry:
+        red, blue = [await publish(registry, tmp_path / "source", v) for v in ("red", "blue")]
+        api.put(table_of({"bot": [red]}, ANOTHER))
+        async with engine_pod(tmp_path / "pod", api) as pod:
+            await eventually(lambda: pod.agent.keeper.unready is None)
+            assert pod.state("red-1") == "Loaded"
+            pod.engine.refuses = "out of memory"
+            api.put(table_of({"bot": [red], "other": [blue]}, ANOTHER))
+            await eventually(lambda: pod.state("blue-1") == "Failed")
+            assert pod.agent.keeper.unready is None

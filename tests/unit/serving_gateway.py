@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from tests.servingkit import base_version, event, eventually, version_of
+from tests.servingkit import base_version, event, eventually, table_of, version_of
 from tests.servingstack import Stack, data_plane
 
 from trimtab_api.routing import ProbeAnswer
@@ -202,6 +202,19 @@ async def test_readiness_waits_for_a_table_and_ends_with_the_word_to_stop(tmp_pa
         assert "going away" in (await stack.admin.get("/readyz")).text
         answer = await stack.ask("tiny")  # those who have not heard yet are still answered
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+async def test_a_gateway_is_ready_once_engines_have_said_what_they_hold(tmp_path: Path) -> None:
+    async with data_plane(tmp_path) as stack:
+        fleet, models = stack.gateway.fleet, {"tiny": [base_version()]}
+        stack.gateway.on_table(table_of(models, (stack.pod.address,)))
+        assert not fleet.is_known
+        await eventually(lambda: fleet.is_known)
+        stack.gateway.on_table(table_of(models, ("127.0.0.1:9",)))
+        assert not fleet.is_known
+        await eventually(lambda: fleet.is_known)  # nobody is there, and waiting would not help
+        stack.gateway.on_table(table_of(models))
+        assert fleet.is_known
 
 
 async def test_keys_open_the_door_and_are_changed_without_a_restart(tmp_path: Path) -> None:

@@ -45,12 +45,14 @@ class Keeper:
         board: Board,
         use: Use,
         metrics: AgentMetrics,
+        pod: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loader = loader
         self._board = board
         self._use = use
         self._metrics = metrics
+        self._pod = pod
         self._clock = clock
         self._table: RoutingTable | None = None
         self._slots: dict[str, Slot] = {}
@@ -61,6 +63,7 @@ class Keeper:
         self._engine_message: str | None = "the engine is starting"
         self._engine_life = 0
         self._draining = False
+        self._has_joined = False
         self._wake = asyncio.Event()
         use.on_unused = self._wake.set
 
@@ -79,6 +82,7 @@ class Keeper:
         """The engine cannot be used; when it was lost, so is everything that it had loaded."""
         self._engine_ready, self._engine_message = False, message
         if lost:
+            self._has_joined = False
             self._engine_life += 1
             self._names.clear()
             for digest, slot in self._slots.items():
@@ -98,7 +102,25 @@ class Keeper:
     def unready(self) -> str | None:
         if self._draining:
             return "this engine is going away"
-        return None if self._engine_ready else self._engine_message or "the engine is not ready"
+        if not self._engine_ready:
+            return self._engine_message or "the engine is not ready"
+        return None if self._has_joined else self._lacking()
+
+    def _lacking(self) -> str | None:
+        """What a new engine must have before it counts: others may go as soon as it does.
+
+        One that cannot load a version that has requests is worse than another that has it, and
+        better than none.
+        """
+        if self._table is None:
+            return None
+        others = any(engine.name != self._pod for engine in self._table.engines)
+        for version in (v for model in self._table.models for v in model.versions if v.weight > 0):
+            slot = self._slots.get(version.digest, Slot())
+            given_up = slot.state is SlotState.FAILED and not others
+            if slot.state not in SERVING and not given_up:
+                return f"{version.version} is not loaded: {slot.message or 'not yet'}"
+        return None
 
     @property
     def wanted_digests(self) -> set[str]:
@@ -285,6 +307,7 @@ class Keeper:
         states = self._states()
         self._metrics.set_adapters(dict(Counter(state.state for state in states)))
         ready = self._engine_ready and not self._draining
+        self._has_joined = self._has_joined or (ready and self._lacking() is None)
         self._board.publish(states, ready=ready, message=None if ready else self.unready)
 
     def _states(self) -> list[AdapterState]:

@@ -40,7 +40,7 @@ class Agent:
         self.artifacts = Artifacts(settings.registry_credentials)
         self.store = AdapterStore(settings.adapter_directory, self.artifacts)
         loader = Loader(self.engine, self.store, settings.base_name, stamp=f"{int(time.time()):x}")
-        self.keeper = Keeper(loader, self.board, self.use, self.metrics)
+        self.keeper = Keeper(loader, self.board, self.use, self.metrics, settings.pod)
         self.supervisor = Supervisor(self.engine, self.keeper, settings.base_name)
         self.watch = TableWatch(settings.table, self.on_table)
         self.app = AllowList(
@@ -72,7 +72,7 @@ class Agent:
     def _watch_gauges(self) -> None:
         self.metrics.watch(
             "engine_ready",
-            "1 while the engine can take requests.",
+            "1 while the engine can take requests, with every version that has some.",
             lambda: float(self.keeper.unready is None),
         )
         self.metrics.watch("requests_in_flight", "Requests in the engine.", lambda: self.use.total)

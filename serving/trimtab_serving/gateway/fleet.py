@@ -35,6 +35,7 @@ class Engine:
         self.address = address.address
         self.upstream = Upstream(host.strip("[]"), int(port), answer_seconds=answer_seconds)
         self.is_ready = False
+        self.is_silent = False
         self.in_flight = 0
         self.sequence = 0
         self.suspect_until = 0.0
@@ -42,6 +43,7 @@ class Engine:
 
     def take(self, report: AgentReport) -> None:
         self.sequence = report.sequence
+        self.is_silent = False
         self.is_ready = report.engine_ready
         self.suspect_until = 0.0
         self._names = {
@@ -72,6 +74,12 @@ class Fleet:
     @property
     def engines(self) -> Collection[Engine]:
         return self._engines.values()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a request would find what there is: the first reports take a moment to come."""
+        engines = self.engines
+        return any(e.sequence for e in engines) or all(e.is_silent for e in engines)
 
     def update(self, addresses: list[EngineAddress]) -> None:
         """Follow the table: new engines are polled, those that left get nothing more."""
@@ -123,6 +131,7 @@ class Fleet:
                         engine.address,
                         str(fault) or type(fault).__name__,
                     )
+                engine.is_silent = True
                 engine.sequence = 0  # the next report is wanted at once, whatever it says
                 pause = min(SLOWEST_RETRY_SECONDS, 0.05 * 2 ** min(failures, 10))
                 engine.suspect_until = self._clock() + pause + SUSPECT_SECONDS

@@ -46,6 +46,8 @@ class Gateway:
             return "this gateway is going away"
         if not self.watch.has_table:
             return "no routing table was seen yet"
+        if not self.fleet.is_known:
+            return "no engine has said yet what it holds"
         return None
 
     def _watch_gauges(self) -> None:

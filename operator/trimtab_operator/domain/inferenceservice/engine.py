@@ -41,6 +41,8 @@ CPU_ENVIRONMENT: Final = {"TORCHDYNAMO_DISABLE": "1"}
 # Half an hour for large weights from a cold disk; an engine that hangs for as long is started anew.
 HUNG_PERIOD_SECONDS: Final = 20
 HUNG_TRIES: Final = 90
+# The routing table and the gateways learn of a new engine within moments; an old one stays until then.
+JOINED_SECONDS: Final = 2
 # Begun answers may finish for this long; then the pod still has a moment to end.
 FINISH_SECONDS: Final = 300
 GRACE_SECONDS: Final = FINISH_SECONDS + 30
@@ -85,6 +87,7 @@ def deployment(plan: EnginePlan, present: Manifest | None) -> Manifest:
             "replicas": replicas(service),
             "selector": {"matchLabels": children.selector(service, names.ENGINE)},
             "strategy": strategy(service.spec.engine, replicas(service)),
+            "minReadySeconds": JOINED_SECONDS,
             "progressDeadlineSeconds": HUNG_PERIOD_SECONDS * HUNG_TRIES,
             "revisionHistoryLimit": 2,
             "template": template,
@@ -143,12 +146,17 @@ def supported_rank(rank: int) -> int:
 
 
 def _inputs(plan: EnginePlan) -> str:
+    """A hash of what would have to change for engines to start anew.
+
+    Defaults are left out: a field that a later release adds must not make another hash of a spec
+    that says nothing about it.
+    """
     spec = plan.service.spec
     parts = (spec.engine, spec.pod, plan.release)
     return short_hash(
         spec.base_model.name,
         plan.base.digest,
-        *(p.model_dump_json(exclude_none=True) for p in parts),
+        *(p.model_dump_json(exclude_defaults=True) for p in parts),
         length=16,
     )
 

@@ -1,7 +1,7 @@
 """How engines and gateways are, from their Deployments and pods, in the cluster's own words."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ SANDBOX_EXPECTED_WITHIN: Final = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class Part:
-    """One Deployment and its pods. `noun` names one replica; `volumes` what its pods mount."""
+    """One Deployment and its pods. `noun` names one replica; `told` is what a pod says of itself."""
 
     noun: str
     ready_reason: str
@@ -25,6 +25,7 @@ class Part:
     deployment: Manifest | None
     pods: tuple[Manifest, ...]
     mounted_secret: str | None = None
+    told: Mapping[str, Finding] = field(default_factory=dict)
 
 
 def is_ready(pod: Manifest) -> bool:
@@ -43,7 +44,7 @@ def health(part: Part, now: datetime) -> Answer:
             False, ServiceReason.SCALED_TO_ZERO, f"no {part.noun} is wanted: replicas is 0"
         )
     status = get(part.deployment, "status", default={})
-    ready = int(status.get("availableReplicas", 0))
+    ready = int(status.get("readyReplicas", 0))
     count = f"{ready} of {part.wanted} {part.noun}s are ready"
     if part.deployment is not None and _is_rolled_out(part, status):
         return Answer(True, part.ready_reason, count)
@@ -69,7 +70,7 @@ def trouble(part: Part, now: datetime) -> Finding | None:
 def _is_rolled_out(part: Part, status: Manifest) -> bool:
     seen = int(status.get("observedGeneration", 0))
     generation = int(get(part.deployment, "metadata", "generation", default=0))
-    counts = [int(status.get(f, 0)) for f in ("replicas", "updatedReplicas", "availableReplicas")]
+    counts = [int(status.get(f, 0)) for f in ("replicas", "updatedReplicas", "readyReplicas")]
     return seen >= generation and counts == [part.wanted] * 3
 
 
@@ -77,7 +78,8 @@ def _pod_trouble(pod: Manifest, part: Part, now: datetime) -> Finding | None:
     # Of a node that does not answer, nothing else is known.
     if lost_node(pod) is not None:
         return _obstacle(pod, now)
-    return _crash(pod) or _obstacle(pod, now) or _volumes_missing(pod, part, now)
+    found = _crash(pod) or _obstacle(pod, now) or _volumes_missing(pod, part, now)
+    return found or part.told.get(name_of(pod))
 
 
 def _obstacle(pod: Manifest, now: datetime) -> Finding | None:

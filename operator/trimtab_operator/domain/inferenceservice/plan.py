@@ -15,7 +15,7 @@ from trimtab_api.routing import AgentReport, ProbeAnswer
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.inferenceservice import FrozenRelease, InferenceServiceStatus
 from trimtab_operator.domain.conditions import find, moment_of
-from trimtab_operator.domain.finding import Answer
+from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.inferenceservice import children, engine, gateway, network
 from trimtab_operator.domain.inferenceservice.base import BasePlan, Preparation, resolve
 from trimtab_operator.domain.inferenceservice.health import (
@@ -25,7 +25,7 @@ from trimtab_operator.domain.inferenceservice.health import (
     is_ready,
     waits_for_sandbox,
 )
-from trimtab_operator.domain.inferenceservice.routing import EnginePod, Routing, route
+from trimtab_operator.domain.inferenceservice.routing import FAILED, EnginePod, Routing, route
 from trimtab_operator.domain.inferenceservice.status import (
     Facts,
     Parts,
@@ -80,6 +80,7 @@ class Plan:
     delete: tuple[Manifest, ...] = ()
     routing: Routing | None = None
     release: FrozenRelease | None = None
+    unloadable: Mapping[str, Finding] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         delete=leftovers,
         routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
+        unloadable=unloadable(observed.pods.engines, observed.reports),
     )
 
 
@@ -138,6 +140,23 @@ def engine_pods(
     """The ready engines and what their agents say."""
     ready = [(name_of(p), agent_address(p)) for p in pods if is_ready(p)]
     return [EnginePod(name, address, reports.get(address)) for name, address in ready if address]
+
+
+def unloadable(
+    pods: tuple[Manifest, ...], reports: Mapping[str, AgentReport | None]
+) -> dict[str, Finding]:
+    """What a new engine cannot load, by its pod: it does not join while others can answer."""
+    found = {}
+    for pod in pods:
+        report = reports.get(agent_address(pod) or "")
+        states = report.adapters if report and not is_ready(pod) else []
+        failed = next((s for s in states if s.state == FAILED), None)
+        if failed is not None:
+            reason = failed.reason or ServiceReason.LOAD_FAILED
+            why = failed.message or "no cause given"
+            message = f"{failed.version} cannot be loaded on {name_of(pod)}: {why}"
+            found[name_of(pod)] = Finding(reason, message)
+    return found
 
 
 def agent_address(pod: Manifest) -> str | None:
@@ -160,6 +179,7 @@ def observe_parts(service: InferenceService, todo: Plan, pods: Pods, now: dateti
                 engine.replicas(service),
                 pods.engine_deployment,
                 pods.engines,
+                told=todo.unloadable,
             ),
             now,
         ),
