@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import pytest
 from tests.servingkit import eventually
 
 from trimtab_operator.adapters.api import Api
