@@ -172,8 +172,8 @@ class Operator:
             for queue in parts.queues.values():
                 tasks.create_task(queue.run())
             seconds = self._settings.resync_seconds
-            everything = [*listers, *self._leftovers(parts.api)]
-            await Resync(everything, dispatcher, seconds=seconds).run()
+            leftovers = self._leftovers(parts.api)
+            await Resync(listers, leftovers, dispatcher, seconds=seconds).run()
 
     def _leadership(self, api: Api) -> Leadership:
         wanted = self._settings.leader_election

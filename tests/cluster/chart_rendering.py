@@ -130,6 +130,7 @@ def test_the_operator_can_read_its_settings() -> None:
             "lease": "trimtab-operator",
         },
         "resyncSeconds": 600,
+        "profiling": False,
         "watchNamespaces": [],
     }
 

@@ -17,32 +17,42 @@ SPREAD: Final = 0.2
 
 
 class Resync:
-    """Lists everything now and then, sooner after a list that failed, and then looks at everything."""
+    """Lists everything now and then, and looks at everything afterwards.
+
+    What no reflector follows it lists at its start, too.
+    """
 
     def __init__(
         self,
-        listers: Sequence[Lister],
+        followed: Sequence[Lister],
+        unfollowed: Sequence[Lister],
         dispatcher: Dispatcher,
         *,
         seconds: float,
         again_after_seconds: float = TRIED_AGAIN_AFTER_SECONDS,
     ) -> None:
-        self._listers = listers
+        self._followed = followed
+        self._unfollowed = unfollowed
         self._dispatcher = dispatcher
         self._seconds = seconds
         self._again_after_seconds = again_after_seconds
 
     async def run(self) -> None:
         """Until cancelled."""
-        pause = self._seconds
+        await self._list(self._unfollowed)
         while True:
-            await asyncio.sleep(pause)
-            pause = self._seconds
+            await asyncio.sleep(self._seconds)
+            await self._list([*self._followed, *self._unfollowed])
+            self._dispatcher.all_again(timedelta(seconds=self._seconds * SPREAD))
+
+    async def _list(self, listers: Sequence[Lister]) -> None:
+        """However often it takes: what failed now is not put off until the next time."""
+        while True:
             try:
-                for lister in self._listers:
+                for lister in listers:
                     await lister.list()
             except ClusterError as error:
                 log.warning("resync put off", extra={"error": str(error)})
-                pause = min(self._seconds, self._again_after_seconds)
+                await asyncio.sleep(self._again_after_seconds)
             else:
-                self._dispatcher.all_again(timedelta(seconds=self._seconds * SPREAD))
+                return
