@@ -1,0 +1,94 @@
+"""Events beside the reconciles: warnings come first, the others in their own time, and none twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from tests.servingkit import eventually
+
+from trimtab_operator.adapters import recorder
+from trimtab_operator.adapters.api import Api
+from trimtab_operator.adapters.clock import SystemClock
+from trimtab_operator.adapters.recorder import Recorder
+from trimtab_operator.domain.errors import ClusterUnreachable
+from trimtab_operator.domain.events import WARNING, Event
+from trimtab_operator.domain.manifests import Manifest
+
+
+class Listening(Api):
+    """Takes every Event, but for the first few."""
+
+    def __init__(self, failing: int = 0) -> None:
+        self.failing = failing
+        self.heard: list[str] = []
+
+    async def request(self, method: str, path: str, **request: Any) -> Manifest:
+        if self.failing:
+            self.failing -= 1
+            raise ClusterUnreachable("away")
+        self.heard.append(request["body"]["reason"])
+        return {}
+
+
+def an_event(reason: str, **changes: str) -> Event:
+    return Event("FineTuneJob", "team", "tune", "u", 1, reason, "said", **changes)
+
+
+def recording(api: Api) -> Recorder:
+    return Recorder(api, SystemClock(), lambda: None)
+
+
+@asynccontextmanager
+async def running(events: Recorder) -> AsyncIterator[None]:
+    task = asyncio.create_task(events.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_warning_is_written_before_the_reconcile_goes_on() -> None:
+    api = Listening()
+    events = recording(api)
+    await events.record(an_event("Pending"))
+    await events.record(an_event("OutOfMemory", type=WARNING))
+    assert api.heard == ["OutOfMemory"]
+
+
+async def test_the_others_are_written_in_order_when_there_is_time() -> None:
+    api = Listening()
+    events = recording(api)
+    async with running(events):
+        for reason in ("Preparing", "Pending", "Pending", "Succeeded"):
+            await events.record(an_event(reason))
+        await eventually(lambda: len(api.heard) == 3)
+    assert api.heard == ["Preparing", "Pending", "Succeeded"]
+
+
+async def test_a_crowd_is_written_no_faster_than_readers_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "AT_ONCE", 3)
+    monkeypatch.setattr(recorder, "PER_SECOND", 0.1)
+    api = Listening()
+    events = recording(api)
+    async with running(events):
+        for number in range(9):
+            await events.record(an_event(f"Reason{number}"))
+        await eventually(lambda: len(api.heard) >= 3)
+        await asyncio.sleep(0.1)
+    assert len(api.heard) == 3
+
+
+async def test_what_could_not_be_said_is_said_when_it_is_true_again() -> None:
+    api = Listening(failing=1)
+    events = recording(api)
+    warning = an_event("OutOfMemory", type=WARNING)
+    await events.record(warning)
+    await events.record(warning)
+    await events.record(warning)
+    assert api.heard == ["OutOfMemory"]
