@@ -332,3 +332,14 @@ async def test_an_engine_that_has_joined_stays_whatever_fails_later(tmp_path: Pa
             api.put(table_of({"bot": [red], "other": [blue]}, ANOTHER))
             await eventually(lambda: pod.state("blue-1") == "Failed")
             assert pod.agent.keeper.unready is None
+
+
+async def test_an_engine_that_was_there_before_the_table_has_not_joined_yet(tmp_path: Path) -> None:
+    engine = FakeEngine(refuses="out of memory")
+    async with FakeApiServer().running() as api, FakeRegistry().running() as registry:
+        red = await publish(registry, tmp_path / "source", "red")
+        async with engine_pod(tmp_path / "pod", api, engine) as pod:
+            await eventually(lambda: pod.agent.board.report.engine_ready)
+            api.put(table_of({"bot": [red]}, ANOTHER))
+            await eventually(lambda: pod.state("red-1") == "Failed")
+            assert (pod.agent.keeper.unready or "").startswith("red-1 is not loaded")

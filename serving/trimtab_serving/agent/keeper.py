@@ -307,7 +307,9 @@ class Keeper:
         states = self._states()
         self._metrics.set_adapters(dict(Counter(state.state for state in states)))
         ready = self._engine_ready and not self._draining
-        self._has_joined = self._has_joined or (ready and self._lacking() is None)
+        # Without a table nobody knows yet what it must have.
+        knows = ready and self._table is not None
+        self._has_joined = self._has_joined or (knows and self._lacking() is None)
         self._board.publish(states, ready=ready, message=None if ready else self.unready)
 
     def _states(self) -> list[AdapterState]:
