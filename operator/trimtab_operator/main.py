@@ -56,9 +56,6 @@ RECONCILERS: Final[dict[str, Reconciler]] = {
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 # What is on its way when SIGTERM comes has this long to be answered.
 DRAIN_SECONDS: Final = 5.0
-# JSON has no cycles, and a page of it has tens of thousands of dictionaries: by its own measure the
-# collector would look through them all several times while they are being made.
-COLLECTED_AFTER: Final = (50_000, 20, 20)
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,6 @@ class Operator:
         parts = await self._open()
         self._lead = self._leadership(parts.api)
         self._telemetry.ready_when(lambda: self._ready and self._lead.has_looked)
-        gc.set_threshold(*COLLECTED_AFTER)
         self._work = asyncio.create_task(self._stand_by_and_lead(parts))
         self._work.add_done_callback(lambda _: self._over.set())
 

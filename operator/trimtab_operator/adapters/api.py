@@ -5,6 +5,7 @@ dictionaries, because turning each into typed objects and back costs more than t
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
@@ -33,6 +34,7 @@ JSON: Final = "application/json"
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 REQUEST_SECONDS: Final = 30.0
+LARGE_BYTES: Final = 100_000
 # Longer than bookmarks are apart where they come; for a kind without changes they may stay away.
 WATCH_SILENCE_SECONDS: Final = 100.0
 
@@ -119,8 +121,7 @@ class Api:
                 answer = await self._wire.ask(method, _target(path, query), headers, sent)
             if answer.status >= 300:
                 raise _error(method, path, answer, answer.body)
-            content: Manifest = orjson.loads(answer.body)
-            return content
+            return _content(answer.body)
         except (Broken, TimeoutError, ValueError) as error:
             message = f"{method} {path}: {str(error) or 'no answer in time'}"
             raise ClusterUnreachable(message) from error
@@ -153,6 +154,21 @@ class Api:
         if token:
             headers["Authorization"] = token.strip()
         return headers
+
+
+def _content(text: bytes) -> Manifest:
+    content: Manifest
+    if len(text) < LARGE_BYTES:
+        content = orjson.loads(text)
+        return content
+    # A page of a list is tens of thousands of dictionaries and not one cycle: the collector would
+    # look through all of them again and again while they are being made.
+    gc.disable()
+    try:
+        content = orjson.loads(text)
+    finally:
+        gc.enable()
+    return content
 
 
 def _target(path: str, query: Mapping[str, str] | None) -> str:
