@@ -51,7 +51,9 @@ class Known:
     def of(cls, kind: str, manifest: Manifest) -> "Known":
         """What is kept of this object."""
         view = View.of(kind, manifest) if kind in REFERRING else None
-        return cls(version_of(manifest), owner_of(manifest), view, orjson.dumps(manifest))
+        # A copy, since orjson's own bytes keep the room that they grew into: several times the text.
+        text = bytes(memoryview(orjson.dumps(manifest)))
+        return cls(version_of(manifest), owner_of(manifest), view, text)
 
     @property
     def references(self) -> frozenset[Target]:
