@@ -1,7 +1,7 @@
 """The base of every type in the contract."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
@@ -66,6 +66,10 @@ class ApiModel(BaseModel):
         if cls.rules:
             handler.resolve_ref_schema(schema)[VALIDATIONS] = [r.to_schema() for r in cls.rules]
         return schema
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: pydantic copies every default that is a model, and nobody can change one."""
+        return self
 
     def to_wire(self) -> dict[str, object]:
         """The JSON form, without unset optional fields."""

@@ -201,7 +201,7 @@ class WorkQueue:
         began = asyncio.get_running_loop().time()
         outcome = await self._outcome(key)
         self._durations.observe(asyncio.get_running_loop().time() - began)
-        self._telemetry.reconciles.labels(self.kind, type(outcome).__name__).inc()
+        self._telemetry.visited(self.kind, type(outcome).__name__)
         delay = next_visit(outcome, self._failures.get(key, 0))
         if isinstance(outcome, Retry):
             self._failures[key] = self._failures.get(key, 0) + 1

@@ -82,8 +82,9 @@ class Lister:
         return version
 
     def put(self, manifest: Manifest) -> None:
-        """Into the store."""
-        self._store.put(self.kind.name, trimmed(self.kind.name, manifest))
+        """Into the store; most of what a watch says is the echo of our own writes."""
+        if self._store.is_news(self.kind.name, manifest):
+            self._store.put(self.kind.name, trimmed(self.kind.name, manifest))
 
     def remove(self, manifest: Manifest) -> None:
         """Out of the store."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 from trimtab_api import names
@@ -24,6 +25,7 @@ def fitted(name: str, length: int = NAME_LENGTH) -> str:
     return f"{name[: length - _HASH_LENGTH - 1].rstrip('-.')}-{short_hash(name)}"
 
 
+@lru_cache(maxsize=1024)  # one look at an object asks for each of its few names several times
 def child_name(owner: str, component: str, *inputs: str) -> str:
     """Name of a child whose content follows from `inputs`; without inputs it is a stable name.
 

@@ -4,11 +4,13 @@ A target is (kind, namespace, name). `Model` is no kind of the API: it stands fo
 this model".
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
-from trimtab_operator.domain.sameness import fingerprint
 
 Target = tuple[str, str, str]
 
@@ -64,15 +66,18 @@ class View:
     target: Target
     references: frozenset[Target]
     # Equal as long as nothing has changed that others decide by.
-    standing: str
+    standing: bytes
     is_deleting: bool
+    # Whether its status is about an earlier spec, or about none yet.
+    is_behind: bool
 
     @classmethod
     def of(cls, kind: str, manifest: Manifest) -> "View":
         """The view of an object as the API server hands it out."""
         target = (kind, get(manifest, "metadata", "namespace", default=""), name_of(manifest))
         known = references(kind, manifest)
-        return cls(target, known, _standing(kind, manifest, known), is_deleting(manifest))
+        standing = _standing(kind, manifest, known)
+        return cls(target, known, standing, is_deleting(manifest), _is_behind(manifest))
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,13 @@ def wake_ups(before: View | None, after: View | None) -> WakeUps:
     return WakeUps(objects=myself | objects, reverse=myself | models)
 
 
-def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> str:
-    """The part of an object that others decide by, as a short text."""
+def _is_behind(manifest: Manifest) -> bool:
+    observed = get(manifest, "status", "observedGeneration", default=0)
+    return bool(observed != get(manifest, "metadata", "generation", default=0))
+
+
+def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> bytes:
+    """The part of an object that others decide by, as a few bytes."""
     metadata = manifest.get("metadata", {})
     parts = [metadata.get(part) for part in ("uid", "generation", "deletionTimestamp")]
     if kind == VERSION:
@@ -109,4 +119,5 @@ def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> str:
     else:
         conditions = get(manifest, "status", "conditions", default=[])
         parts += [sorted(known), [(c.get("type"), c.get("status")) for c in conditions]]
-    return fingerprint(parts)
+    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=16).digest()

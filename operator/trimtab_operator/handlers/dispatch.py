@@ -33,9 +33,13 @@ class Dispatcher:
                 self.wake(owner, (namespace, name))
 
     def all_again(self, spread: timedelta) -> None:
-        """Every object once, over a while: the net under everything that could be missed."""
+        """Every object once, over a while: the net under everything that could be missed.
+
+        Those go first of which something is known to be due: after a start they have waited longest.
+        """
         for kind, queue in self._queues.items():
-            keys = self._store.keys(kind)
+            behind = self._store.those_behind(kind)
+            keys = sorted(self._store.keys(kind), key=lambda key: key not in behind)
             for index, key in enumerate(keys):
                 queue.add_after(key, spread * (index / max(len(keys), 1)))
 
