@@ -15,7 +15,7 @@ from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shru
 from tests.faults.scenario import push_models
 from tests.ociserver import registry_in_thread
 
-pytestmark = pytest.mark.timeout(1800)  # a run that fails is run again to find the shortest plan
+pytestmark = pytest.mark.timeout(3600)  # a run that fails is run again to find the shortest plan
 
 SEED = 1
 SOAK = pytest.mark.skipif("TRIMTAB_SOAK" not in os.environ, reason="an hour: make soak")
@@ -49,7 +49,9 @@ def bench(folder: Path) -> Iterator[Bench]:
     with registry_in_thread() as registry, control_plane(folder / "plane") as plane:
         (folder / "models").mkdir()
         models = asyncio.run(push_models(f"{registry.address}/trimtab", folder / "models"))
-        yield Bench(plane, registry.address, models, rendered_chart(registry.address))
+        made = Bench(plane, registry.address, models, rendered_chart(registry.address))
+        yield made
+        print(made)  # noqa: T201 - the figures of a session
 
 
 @pytest.fixture(scope="module")
