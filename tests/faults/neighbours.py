@@ -34,7 +34,7 @@ BENT: Final[Mapping[str, Manifest]] = {
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"nobody": "has"}}}},
     "Role": {"rules": []},
     "RoleBinding": {"subjects": []},
-    "Service": {"spec": {"selector": {"nobody": "has"}}},
+    "Service": {"spec": {"selector": {"nobody": "has"}}},  # one more: a merge keeps the others
     "ServiceAccount": {"automountServiceAccountToken": True},
 }
 UNLABELLED: Final = {"metadata": {"labels": {names.LABEL_MANAGED_BY: None}}}
@@ -149,9 +149,9 @@ class Neighbours:
         return self.mirror.find(VERSION, f"{self.token}-{part}")
 
     def is_one(self, each: Manifest) -> bool:
-        """Whether an object of the lane is a neighbour."""
-        _, _, part = each["metadata"]["name"].partition("-")
-        return each["kind"] == VERSION and part in self.contents
+        """Whether an object of the lane is a neighbour, or a child of one."""
+        _, part, *_ = [*each["metadata"]["name"].split("-"), ""]
+        return part in self.contents
 
     def world(self, shared: World, owner: Manifest | None) -> World:
         """What the spec can refer to now; what was resolved once stays what it is."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.faults.bench import Bench, Outcome, rendered_chart
 from tests.faults.controlplane import control_plane
-from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shrunk
+from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shrunk, storm
 from tests.faults.scenario import push_models
 from tests.ociserver import registry_in_thread
 
@@ -126,6 +126,12 @@ def test_soak_answers_that_come_after_nobody_waits_any_more(holds: Check) -> Non
 @pytest.mark.parametrize("seed", range(1000, 1020))
 def test_soak_a_mixture_of_faults(seed: int, holds: Check) -> None:
     holds(mixed(seed))
+
+
+@SOAK
+@pytest.mark.parametrize("seed", range(2000, 2030))
+def test_soak_a_storm_leaves_no_trace(seed: int, holds: Check) -> None:
+    holds(storm(seed))
 
 
 # --- over all of them: these stay the last tests of this file ---

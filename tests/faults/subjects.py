@@ -103,7 +103,7 @@ def _with_neighbours(
             start={**job.start, "baseModel": own},
             neighbours=base_alone,
             is_held=True,
-            deeds=(*_breaking(NEAR_BASE), "take Job/train", "take ConfigMap"),
+            deeds=(*_breaking(NEAR_BASE), "take Job/train"),
         ),
         replace(
             job,

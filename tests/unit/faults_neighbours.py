@@ -121,6 +121,13 @@ def test_a_version_that_nobody_uses_has_to_go() -> None:
     assert neighbours.faults(WORLD, a_service()) == ["b: nobody uses it, and it does not go"]
 
 
+def test_children_of_neighbours_are_theirs() -> None:
+    neighbours = Neighbours(Silent(), "here", Seen(), "q1", {"base": [ADAPTER]})
+    called = ("q1-base", "q1-base-evaluate-0123abcd", "q1-routing", "q1")
+    found = [n for n in called if neighbours.is_one({"metadata": {"name": n}})]
+    assert found == ["q1-base", "q1-base-evaluate-0123abcd"]
+
+
 def test_only_what_is_ready_and_stays_can_be_referred_to() -> None:
     ready = a_version("q1-a", ("Ready", "True"))
     leaving = a_version("q1-b", ("Ready", "True"), deletionTimestamp="2026-01-01T00:00:00Z")

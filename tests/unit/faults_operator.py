@@ -141,12 +141,14 @@ async def test_a_key_came_back_before_retry_after_because_something_had_changed(
 
 
 @asynccontextmanager
-async def refusing(folder: Path, **details: Any) -> AsyncIterator[Api]:
-    """An API server that answers 409 to everything."""
+async def refusing(
+    folder: Path, status: int = 409, retry_after: str = "", **details: Any
+) -> AsyncIterator[Api]:
+    """An API server that answers so to everything."""
     body = {"reason": "Conflict", "message": "the object has been modified", "details": details}
 
     async def refuse(_: web.Request) -> web.Response:
-        return web.json_response(body, status=409)
+        return web.json_response(body, status=status, headers={"Retry-After": retry_after})
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", refuse)
@@ -184,6 +186,16 @@ async def test_a_new_child_was_called_somebody_elses_after_any_conflict(
         with pytest.raises(error) as raised:
             await cluster.apply(child, owner)
     assert raised.type is error
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("9999", 300), ("", None), ("soon", None)])
+async def test_a_server_says_how_long_it_wants_to_be_left_alone(
+    told: str, seconds: int | None, tmp_path: Path
+) -> None:
+    async with refusing(tmp_path, 429, told) as api:
+        with pytest.raises(ClusterUnreachable) as raised:
+            await api.request("GET", "/version")
+    assert raised.value.after == (timedelta(seconds=seconds) if seconds else None)
 
 
 @dataclass
@@ -246,6 +258,15 @@ def test_amounts_in_units_that_only_the_server_writes_were_applied_again_and_aga
     asked: str, kept: str
 ) -> None:
     assert includes({"memory": kept}, {"memory": asked})
+
+
+@pytest.mark.parametrize("name", ["selector", "podSelector", "labelSelector"])
+def test_a_label_that_somebody_had_added_to_a_selector_stayed_and_it_found_nobody(
+    name: str,
+) -> None:
+    wanted = {"spec": {name: {"app": "chat"}}}
+    assert includes(wanted, wanted)
+    assert not includes({"spec": {name: {"app": "chat", "nobody": "has"}}}, wanted)
 
 
 async def test_conditions_of_a_finished_job_spoke_of_the_spec_before() -> None:
