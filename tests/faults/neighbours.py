@@ -150,8 +150,8 @@ class Neighbours:
 
     def is_one(self, each: Manifest) -> bool:
         """Whether an object of the lane is a neighbour, or a child of one."""
-        _, part, *_ = [*each["metadata"]["name"].split("-"), ""]
-        return part in self.contents
+        name: str = each["metadata"]["name"]
+        return name.removeprefix(f"{self.token}-").partition("-")[0] in self.contents
 
     def world(self, shared: World, owner: Manifest | None) -> World:
         """What the spec can refer to now; what was resolved once stays what it is."""

@@ -159,7 +159,7 @@ class Reflector:
 
 
 def _backoff(failures: int) -> float:
-    delay = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
+    delay: float = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
     return delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
 
 
