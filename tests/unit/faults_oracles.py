@@ -6,7 +6,7 @@ import pytest
 from tests import builders
 from tests.builders import Manifest
 from tests.faults import oracles
-from tests.faults.plans import ALONE, Fault, Plan, grouped, mixed, shrunk
+from tests.faults.plans import ALONE, Fault, Plan, grouped, mixed, shrunk, storm
 from tests.faults.proxy import Call
 
 UID = "12345678-1234-1234-1234-123456789abc"
@@ -34,6 +34,7 @@ def test_groups_hold_each_kind_once_and_a_mixture_is_its_seeds() -> None:
     assert sorted(kinds) == sorted(fault.kind for fault in ALONE)
     assert mixed(5) == mixed(5)
     assert mixed(5) != mixed(6)
+    assert all(9 <= len({f.kind for f in storm(n).faults}) <= 12 for n in range(20))
 
 
 def test_a_plan_shrinks_to_what_fails() -> None:
