@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.builders import Manifest
-from tests.faults.mirror import Answering, answering
+from tests.faults.mirror import Answering, answering, digest_routed
 from tests.faults.podexpectations import amount, pod_faults, resource_faults, unlike
 
 PRIORITIES: Final = ("", "system-cluster-critical", "system-node-critical")
@@ -24,6 +24,7 @@ class World:
     ranks: Mapping[str, int]  # of the adapters that are Ready, on that base
     latest: Mapping[str, str]  # by model
     artifacts: Sequence[Mapping[str, Any]] = ()  # those that the registry has
+    digests: Mapping[str, str] = field(default_factory=dict)  # by version, where they may change
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,9 @@ def _routing(family: Family, world: World, *, is_stuck: bool) -> list[str]:
         wanted = fulfilled(model, spec, world)
         if wanted and table.get(model["name"]) != wanted:
             found.append(f"{model['name']} is answered by {table.get(model['name'])}, not {wanted}")
+        elif wanted and wanted in world.digests:
+            behind = digest_routed(config_map, model["name"])
+            found += unlike(f"the digest of {wanted}", behind, world.digests[wanted])
     return found
 
 

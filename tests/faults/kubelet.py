@@ -36,7 +36,7 @@ from trimtab_api.v1alpha1.finetunejob import Progress, RecordCounts
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, MetricValue
 from trimtab_oci import RegistryClient
 from trimtab_operator.adapters.api import MERGE, Api
-from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.errors import ClusterError, Gone
 
 PORTS = {
     names.TRAIN: names.PORT_TRAINER,
@@ -94,11 +94,11 @@ class Kubelet:
     async def _follow(self, plural: str, tell: Callable[[Manifest, bool], None]) -> None:
         path = f"/api/v1/namespaces/{self._namespace}/{plural}"
         while True:
-            listed = await self._api.request("GET", path)
-            for item in listed["items"]:
-                tell(item, False)
-            version = listed["metadata"]["resourceVersion"]
             with suppress(ClusterError):
+                listed = await self._api.request("GET", path)
+                for item in listed["items"]:
+                    tell(item, False)
+                version = listed["metadata"]["resourceVersion"]
                 async for event in self._api.watch(path, {"resourceVersion": version}):
                     if event["type"] != "BOOKMARK":
                         tell(event["object"], event["type"] == "DELETED")
@@ -119,10 +119,19 @@ class Kubelet:
             self._tables[name] = RoutingTable.model_validate_json(text)
 
     async def _live(self, pod: Manifest) -> None:
+        """Until it is deleted; what a busy API server did not answer is done again."""
+        while True:
+            try:
+                return await self._live_once(pod)
+            except Gone:
+                return None
+            except ClusterError:
+                await asyncio.sleep(LOOKED_EVERY_SECONDS)
+
+    async def _live_once(self, pod: Manifest) -> None:
         component = pod["metadata"]["labels"][names.LABEL_COMPONENT]
         if component in _STAGES:
-            with suppress(ClusterError):  # it was deleted in the meantime
-                await self._stage(pod, component)
+            await self._stage(pod, component)
             return
         async with self._listening(pod, component) as address:
             await self._say(pod, "Running", {"running": {"startedAt": _now()}}, address)

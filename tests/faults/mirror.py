@@ -111,3 +111,10 @@ def answering(routing: Manifest) -> Answering:
         model["name"]: next((v["version"] for v in model["versions"] if v["weight"]), None)
         for model in table["models"]
     }
+
+
+def digest_routed(routing: Manifest, model: str) -> str | None:
+    """The artifact that has the requests for this name."""
+    table = json.loads(routing["data"][names.ROUTING_TABLE_KEY])
+    entries = (m for m in table["models"] if m["name"] == model)
+    return next((v["digest"] for m in entries for v in m["versions"] if v["weight"]), None)

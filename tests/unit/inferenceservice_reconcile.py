@@ -100,6 +100,20 @@ async def test_a_new_version_is_loaded_then_served_while_the_old_one_answers() -
     assert "bot is answered by bot-2 instead of bot-1" in said
 
 
+async def test_a_way_back_is_not_ready_before_it_has_answered() -> None:
+    fake = await serving(a_ready_version("bot-2"))
+    for version in ("bot-2", "bot-1"):
+        wanted = [{"name": "bot", "version": {"name": version}}]
+        fake.cluster.edit("InferenceService", KEY, {"spec": {"models": wanted}})
+        loaded(fake, "bot-1", "bot-2")
+        answers(fake, bot="bot-2")  # in the end the gateway has not seen the new table yet
+        await reconcile(KEY, fake.world)
+        await reconcile(KEY, fake.world)
+    assert weights(fake) == {"bot-1": 100, "bot-2": 0}
+    assert told(fake) == ("Unknown", "Probing")
+    assert seen(fake).status.observed_generation == seen(fake).metadata.generation
+
+
 async def test_latest_of_follows_the_newest_ready_version() -> None:
     fake = await serving(models={"bot": {"latestOf": "bot"}})
     fake.cluster.add(a_ready_version("bot-2", creationTimestamp="2026-06-01T00:00:00Z"))

@@ -12,7 +12,7 @@ from trimtab_operator.adapters.api import Api, Expired
 from trimtab_operator.adapters.kinds import Kind
 from trimtab_operator.adapters.store import Key, Store, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable
 from trimtab_operator.domain.manifests import Manifest, get
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,9 @@ class Reflector:
             except Expired:
                 self._restarted("expired")
                 self._version = ""
+                failures += 1
+                # The first time it is what happens to every watch that was away for long.
+                await asyncio.sleep(_backoff(failures) if failures > 1 else 0)
             except ClusterError as error:
                 self._restarted("error")
                 # The server is away, but we are not stuck: being started anew would not help.
@@ -130,10 +133,8 @@ class Reflector:
                 failures += 1
                 if failures % FAILURES_BEFORE_LIST == 0:
                     self._version = ""
-                delay = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
-                delay *= random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
                 log.warning("watch lost", extra={"watch": self._name, "error": str(error)})
-                await asyncio.sleep(delay)
+                await asyncio.sleep(max(_backoff(failures), _asked_to_wait(error)))
 
     async def _follow(self) -> None:
         # Watches of one process should not all end in the same second.
@@ -156,3 +157,14 @@ class Reflector:
 
     def _restarted(self, cause: str) -> None:
         self._telemetry.watch_restarts.labels(self._lister.kind.name, cause).inc()
+
+
+def _backoff(failures: int) -> float:
+    delay: float = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
+    return delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
+
+
+def _asked_to_wait(error: ClusterError) -> float:
+    """Seconds that the server has asked for."""
+    after = error.after if isinstance(error, ClusterUnreachable) else None
+    return after.total_seconds() if after else 0.0
