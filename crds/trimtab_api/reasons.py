@@ -77,6 +77,9 @@ class JobReason(StrEnum):
     NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
     BASE_MODEL_NOT_READY = "BaseModelNotReady"  # the base's ModelVersion is missing or not Ready
     BASE_MODEL_UNSUITABLE = "BaseModelUnsuitable"  # the base's ModelVersion is no full model
+    BASE_MODEL_RETIRED = (
+        "BaseModelRetired"  # the base's ModelVersion was retired before the job was created
+    )
     UNSCHEDULABLE = (
         "Unschedulable"  # no node has room for the pod; the message quotes the scheduler
     )

@@ -235,9 +235,7 @@ class Ruling(ApiModel):
     reason: Annotated[Why, Field(description="Why.")]
     time: Annotated[
         str,
-        Field(
-            max_length=32, description="When it was created.", json_schema_extra=TIMESTAMP
-        ),
+        Field(max_length=32, description="When it was created.", json_schema_extra=TIMESTAMP),
     ]
 
 

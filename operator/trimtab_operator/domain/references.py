@@ -15,6 +15,7 @@ Target = tuple[str, str, str]
 JOB: Final = "FineTuneJob"
 VERSION: Final = "ModelVersion"
 SERVICE: Final = "InferenceService"
+DECISION: Final = "Decision"
 MODEL: Final = "Model"
 
 
@@ -53,7 +54,16 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
-_REFERENCES: Final = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+def _of_decision(decision: Manifest) -> list[tuple[str, Any]]:
+    return [(VERSION, get(decision, "spec", "target", "name"))]
+
+
+_REFERENCES: Final = {
+    JOB: _of_job,
+    VERSION: _of_version,
+    SERVICE: _of_service,
+    DECISION: _of_decision,
+}
 REFERRING: Final = frozenset(_REFERENCES)
 
 

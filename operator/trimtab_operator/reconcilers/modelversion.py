@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trimtab_api.documents import EvaluationReport, EvaluationResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
 from trimtab_operator.domain.errors import (
     ArtifactError,
@@ -68,6 +68,8 @@ def _seen(version: ModelVersion, world: World) -> Observed:
             cluster.referrers(ModelVersion, target),
         ),
         producers=tuple(usage.producers(name, jobs)),
+        decisions=tuple(cluster.referrers(Decision, target)),
+        policy=cluster.policy(namespace),
     )
 
 

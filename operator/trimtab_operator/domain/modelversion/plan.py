@@ -15,12 +15,13 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.documents import EvaluationResult
 from trimtab_api.reasons import RETRYABLE, FailureReason, VersionReason
-from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_api.v1alpha1 import Decision, ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
 from trimtab_operator.domain import images
-from trimtab_operator.domain.conditions import condition, find, moment_of, with_conditions
+from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
+from trimtab_operator.domain.decision.standing import standing
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.images import Image
@@ -50,9 +51,14 @@ from trimtab_operator.domain.observation import (
     settles_in,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
+from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 from trimtab_operator.settings import Settings
 
 KIND: Final = "ModelVersion"
+# What every version begins with.
+UNTOUCHED: Final = frozenset(
+    {VersionReason.NOT_IN_USE, VersionReason.NOT_APPROVED, VersionReason.NOT_RETIRED}
+)
 LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
@@ -83,6 +89,8 @@ class Observed:
     result_fault: Finding | None = None
     users: tuple[usage.Use, ...] = ()
     producers: tuple[Producer, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    policy: NamespacePolicy = NO_RULES
 
 
 @dataclass(frozen=True)
@@ -260,11 +268,14 @@ def _status(
 ) -> ModelVersionStatus:
     version, verdict = observed.version, judgement.verdict
     known = base if isinstance(base, ResolvedBase) else None
+    stands = standing(version, observed.decisions, observed.policy)
     answers = {
         "ArtifactVerified": verdict.verified,
         "Evaluated": verdict.evaluated,
         "Ready": readiness(version, verdict),
         "InUse": _in_use(observed),
+        "Approved": stands.approved,
+        "Retired": stands.retired,
     }
     conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
     before, image = version.status, _image(observed, judgement, settings)
@@ -272,6 +283,7 @@ def _status(
         observed_generation=version.metadata.generation,
         conditions=with_conditions(before.conditions, conditions),
         producers=usage.merged(before.producers, list(observed.producers)),
+        decisions=list(stands.rulings),
         evaluation=judged(version, verdict.evaluation),
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
@@ -291,9 +303,9 @@ def _image(seen: Observed, judgement: _Judgement, settings: Settings) -> Image:
 
 
 def _events(version: ModelVersion, status: ModelVersionStatus) -> tuple[Event, ...]:
-    """Transitions; that a new version is not used yet is none."""
-    is_new = find(version.status.conditions, "InUse") is None
-    told = [c for c in status.conditions if not (is_new and c.reason == VersionReason.NOT_IN_USE)]
+    """Transitions; what a new version is not yet is none."""
+    known = {c.type for c in version.status.conditions}
+    told = [c for c in status.conditions if c.type in known or c.reason not in UNTOUCHED]
     return tuple(transitions(KIND, version, told, warnings=WORRYING))
 
 

@@ -6,6 +6,7 @@ While somebody does, the version carries a finalizer: deleting it waits and says
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from trimtab_api import names
 from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_api.v1alpha1.modelversion import Producer
@@ -50,7 +51,14 @@ def producers(version: str, jobs: Iterable[FineTuneJob]) -> list[Producer]:
     """The jobs that made this artifact, oldest first."""
     made = (j for j in jobs if j.status.model_version == version)
     ordered = sorted(made, key=lambda j: (j.metadata.creation_timestamp or "", j.metadata.name))
-    return [Producer(fine_tune_job=j.metadata.name, uid=j.metadata.uid) for j in ordered]
+    return [
+        Producer(
+            fine_tune_job=j.metadata.name,
+            uid=j.metadata.uid,
+            author=j.metadata.annotations.get(names.ANNOTATION_AUTHOR),
+        )
+        for j in ordered
+    ]
 
 
 def merged(known: list[Producer], seen: list[Producer]) -> list[Producer]:
