@@ -34,6 +34,7 @@ FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 EVALUATE: Final = "evaluate"
+DELETE: Final = "delete"
 ENGINE: Final = "engine"
 GATEWAY: Final = "gateway"
 

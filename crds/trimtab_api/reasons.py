@@ -116,6 +116,10 @@ class VersionReason(StrEnum):
     NOT_APPROVED = "NotApproved"  # nobody has approved it, or nobody who may
     REVOKED = "Revoked"  # its approval was taken back; the message says by whom and why
     RETIRED = "Retired"  # it cannot be newly referenced; the message says who retired it and why
+    DELETION_DUE = "DeletionDue"  # its artifact will be deleted; the message says when
+    STILL_REFERENCED = "StillReferenced"  # its artifact is kept; the message says by whom
+    DELETING_ARTIFACT = "DeletingArtifact"  # its artifact is being deleted; there is no way back
+    ARTIFACT_DELETED = "ArtifactDeleted"  # its artifact is gone; the version stays as a record
     NOT_RETIRED = "NotRetired"  # nobody has retired it, or it was approved after that
 
 

@@ -95,6 +95,10 @@ REFUSED = {
         ["--set", "networkPolicy.apiServerPorts={70000}"],
         "/networkPolicy/apiServerPorts/0",
     ),
+    "a time before the retirement": (
+        ["--set", "retention.deleteRetiredAfterSeconds=-1"],
+        "/retention/deleteRetiredAfterSeconds",
+    ),
     "no replica": (["--set", "operator.replicas=0"], "/operator/replicas"),
     "a resync all the time": (["--set", "operator.resyncSeconds=0"], "/operator/resyncSeconds"),
     "an unknown log level": (["--set", "operator.logLevel=LOUD"], "/operator/logLevel"),
@@ -135,6 +139,7 @@ def test_the_operator_can_read_its_settings() -> None:
             "namespace": "trimtab-system",
             "lease": "trimtab-operator",
         },
+        "retention": {"deleteRetiredAfterSeconds": 0},
         "resyncSeconds": 600,
         "profiling": False,
         "watchNamespaces": [],

@@ -8,7 +8,7 @@ A verdict that is final is kept in status and never asked for again: artifacts h
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,12 +21,12 @@ from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
 from trimtab_operator.domain import images
 from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
-from trimtab_operator.domain.decision.standing import standing
+from trimtab_operator.domain.decision.standing import Standing, standing
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.images import Image
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.modelversion import evaluation, retention, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.verdict import (
     Verdict,
@@ -90,6 +90,9 @@ class Observed:
     users: tuple[usage.Use, ...] = ()
     producers: tuple[Producer, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    deletions: tuple[Manifest, ...] = ()
+    # Who refers to the same content by its digest.
+    others: tuple[str, ...] = ()
     policy: NamespacePolicy = NO_RULES
 
 
@@ -98,6 +101,8 @@ class Plan:
     """What to write, in this order."""
 
     finalizers: tuple[str, ...]
+    # What the decision tells; afterwards it would be news no more.
+    announced: tuple[Event, ...]
     decision: ModelVersionStatus | None
     create: tuple[Manifest, ...]
     delete: tuple[Manifest, ...]
@@ -119,7 +124,7 @@ class _Judgement:
 def needs_registry(version: ModelVersion) -> bool:
     """Whether the registry is to be asked about a given report now."""
     return bool(version.spec.evaluation.report) and not (
-        remembered(version) or version.metadata.deletion_timestamp
+        remembered(version) or version.metadata.deletion_timestamp or retention.has_begun(version)
     )
 
 
@@ -128,7 +133,9 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     version = observed.version
     base = resolved(version, observed.base)
     judgement = _judgement(observed, base, settings, now)
-    status = _status(observed, base, judgement, settings, now)
+    stands = standing(version, observed.decisions, observed.policy)
+    end = _deletion(observed, stands, judgement, settings, now)
+    status = _status(observed, base, judgement, stands, end, settings, now)
     decision = None
     if judgement.create:
         decision = version.status.model_copy(
@@ -139,26 +146,34 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
                 "base_digest": status.base_digest,
             }
         )
+    told = _events(version, status)
+    if end.create:
+        decision = version.status.model_copy(update={"conditions": status.conditions})
+    after = soonest(judgement.again_after, end.again_after)
     return Plan(
         finalizers=_finalizers(observed),
+        announced=told if end.create else (),
         decision=decision,
-        create=judgement.create,
-        delete=judgement.delete,
-        events=_events(version, status),
+        create=(*judgement.create, *end.create),
+        delete=(*judgement.delete, *end.delete),
+        events=() if end.create else told,
         status=status,
-        outcome=_outcome(judgement),
+        outcome=_outcome(replace(judgement, again_after=after)),
     )
 
 
 def blocked(
     status: ModelVersionStatus, message: str, version: ModelVersion, now: datetime
 ) -> ModelVersionStatus:
-    """The status when the cluster refuses the evaluation's Job."""
-    answer = Answer(None, VersionReason.JOB_REFUSED, f"the evaluation cannot be started: {message}")
-    told = [
-        _condition(kind, answer, version, now)
-        for kind in ("ArtifactVerified", "Evaluated", "Ready")
-    ]
+    """The status when the cluster refuses a Job."""
+    is_deletion = retention.has_begun(version)
+    what = "deletion" if is_deletion else "evaluation"
+    concerned = (
+        (retention.CONDITION,) if is_deletion else ("ArtifactVerified", "Evaluated", "Ready")
+    )
+    text = f"the {what} cannot be started: {message}"
+    answer = Answer(None, VersionReason.JOB_REFUSED, text)
+    told = [_condition(kind, answer, version, now) for kind in concerned]
     return status.model_copy(update={"conditions": with_conditions(status.conditions, told)})
 
 
@@ -168,6 +183,9 @@ def _judgement(
     version = observed.version
     if known := remembered(version):
         return _tidied(observed, known, now)
+    if retention.has_begun(version):
+        nothing = unknown(VersionReason.ARTIFACT_DELETED, "there is no artifact to look at")
+        return _tidied(observed, remembered_failure(version) or nothing, now)
     if version.metadata.deletion_timestamp:
         return _Judgement(unknown(VersionReason.DELETING, "the version is being deleted"))
     if isinstance(base, Finding):
@@ -263,19 +281,19 @@ def _status(
     observed: Observed,
     base: ResolvedBase | Finding | None,
     judgement: _Judgement,
+    stands: Standing,
+    end: retention.Deletion,
     settings: Settings,
     now: datetime,
 ) -> ModelVersionStatus:
     version, verdict = observed.version, judgement.verdict
     known = base if isinstance(base, ResolvedBase) else None
-    stands = standing(version, observed.decisions, observed.policy)
     answers = {
         "ArtifactVerified": verdict.verified,
         "Evaluated": verdict.evaluated,
         "Ready": readiness(version, verdict),
         "InUse": _in_use(observed),
-        "Approved": stands.approved,
-        "Retired": stands.retired,
+        **_decided(stands, end),
     }
     conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
     before, image = version.status, _image(observed, judgement, settings)
@@ -291,6 +309,34 @@ def _status(
         image=image.reference or None,
         image_digest=image.digest,
     )
+
+
+def _deletion(
+    observed: Observed, stands: Standing, judgement: _Judgement, settings: Settings, now: datetime
+) -> retention.Deletion:
+    """An artifact that is still being looked at is needed for that."""
+    is_evaluated = not judgement.create and all(JobState(j).is_finished for j in observed.jobs)
+    needed_by = (
+        *(str(user) for user in observed.users),
+        *observed.others,
+        *(() if is_evaluated else ("its evaluation",)),
+    )
+    return retention.deletion(
+        observed.version, stands, needed_by, observed.deletions, observed.pods, settings, now
+    )
+
+
+def _decided(stands: Standing, end: retention.Deletion) -> dict[str, Answer]:
+    """What people have decided, and what has become of the artifact because of it."""
+    answers = {"Approved": stands.approved, "Retired": stands.retired}
+    if end.answer is None:
+        return answers
+    answers[retention.CONDITION] = end.answer
+    if end.answer.reason not in retention.REVERSIBLE:
+        is_gone = bool(end.answer.holds)
+        reason = VersionReason.ARTIFACT_DELETED if is_gone else VersionReason.DELETING_ARTIFACT
+        answers["Ready"] = Answer(False, reason, end.answer.message)
+    return answers
 
 
 def _image(seen: Observed, judgement: _Judgement, settings: Settings) -> Image:

@@ -100,7 +100,7 @@ def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
 
 def _by_job(version: str, job: FineTuneJob) -> bool:
     base = job.spec.base_model.model_version
-    return bool(base and base.name == version) and not _is_over(job)
+    return bool(base and base.name == version) and not is_over(job)
 
 
 def _by_version(version: str, other: ModelVersion) -> bool:
@@ -113,6 +113,6 @@ def _by_version(version: str, other: ModelVersion) -> bool:
     )
 
 
-def _is_over(job: AnyResource) -> bool:
+def is_over(job: AnyResource) -> bool:
     conditions = job.status.conditions
     return is_true(conditions, "Complete") or is_true(conditions, "Failed")
