@@ -8,7 +8,14 @@ from tests import builders
 from tests.fakes import Crash, FakeWorld, settle
 from tests.jobworld import trained
 from tests.jobworld import world as job_world
-from tests.servingbuilders import NAMESPACE, a_decision, a_job, a_ready_version, a_version
+from tests.servingbuilders import (
+    NAMESPACE,
+    a_decision,
+    a_job,
+    a_ready_version,
+    a_service,
+    a_version,
+)
 from tests.versionworld import KEY, seen, told, world_of
 
 from trimtab_api.v1alpha1 import Decision, FineTuneJob
@@ -131,6 +138,33 @@ async def test_every_producer_is_noted_with_its_author() -> None:
     fake = world_of(a_ready_version(), job.model_copy(update={"metadata": annotated}))
     await settle(modelversion.reconcile, KEY, fake)
     assert [p.author for p in seen(fake).status.producers] == ["carol"]
+
+
+# --- where a version comes from and where it is, from the API alone --------------------------------
+
+
+async def test_who_needs_a_version_can_be_read_by_programs() -> None:
+    fake = world_of(
+        a_ready_version(),
+        a_service(models={"bot": {"name": "bot-1"}}),
+        a_job("next", base="bot-1"),
+    )
+    await settle(modelversion.reconcile, KEY, fake)
+    assert [(u.kind, u.name, u.role) for u in seen(fake).status.used_by] == [
+        ("FineTuneJob", "next", "base"),
+        ("InferenceService", "chat", "named for bot"),
+    ]
+    fake.cluster.take_away("InferenceService", (NAMESPACE, "chat"))
+    fake.cluster.take_away("FineTuneJob", (NAMESPACE, "next"))
+    await settle(modelversion.reconcile, KEY, fake)
+    assert seen(fake).status.used_by == []
+
+
+async def test_of_very_many_the_first_are_listed() -> None:
+    services = [a_service(f"s-{n:03}", models={"bot": {"name": "bot-1"}}) for n in range(70)]
+    fake = world_of(a_ready_version(), *services)
+    await settle(modelversion.reconcile, KEY, fake)
+    assert len(seen(fake).status.used_by) == 64
 
 
 # --- a base that was retired ----------------------------------------------------------------------

@@ -225,6 +225,22 @@ class Producer(ApiModel):
     author: Annotated[UserName | None, Field(description="Who created the job.")] = None
 
 
+class VersionUser(ApiModel):
+    """An object that needs the version."""
+
+    kind: Annotated[
+        str, Field(max_length=63, description="InferenceService, FineTuneJob or ModelVersion.")
+    ]
+    name: Annotated[str, Field(max_length=253, description="Its name.")]
+    role: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="base; or active, candidate or named, and for which public name.",
+        ),
+    ]
+
+
 class Ruling(ApiModel):
     """A Decision, as the version remembers it: deleting the Decision undoes nothing."""
 
@@ -289,6 +305,12 @@ class ModelVersionStatus(ApiModel):
     ] = Field(default_factory=list)
     producers: Annotated[
         list[Producer], Field(max_length=64, description="Jobs that made this artifact.")
+    ] = Field(default_factory=list)
+    used_by: Annotated[
+        list[VersionUser],
+        Field(
+            max_length=64, description="Who needs it; the first 64. InUse says the same in words."
+        ),
     ] = Field(default_factory=list)
     decisions: Annotated[
         list[Ruling],

@@ -301,6 +301,7 @@ def _status(
         observed_generation=version.metadata.generation,
         conditions=with_conditions(before.conditions, conditions),
         producers=usage.merged(before.producers, list(observed.producers)),
+        used_by=usage.listed(observed.users),
         decisions=list(stands.rulings),
         evaluation=judged(version, verdict.evaluation),
         base_digest=known.digest if known else before.base_digest,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from trimtab_api import names
 from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.common import AnyResource
-from trimtab_api.v1alpha1.modelversion import Producer
+from trimtab_api.v1alpha1.modelversion import Producer, VersionUser
 from trimtab_operator.domain.conditions import is_true
 
 NAMED_AT_MOST = 3
 PRODUCERS_AT_MOST = 64  # as in the CRD
+USERS_AT_MOST = 64  # the same
 
 
 @dataclass(frozen=True, order=True)
@@ -73,6 +74,11 @@ def awaits(version: ModelVersion, job: FineTuneJob) -> bool:
     is_noted = any(p.uid == job.metadata.uid for p in known)
     is_leaving = version.metadata.deletion_timestamp is not None
     return not (is_noted or is_leaving or len(known) >= PRODUCERS_AT_MOST)
+
+
+def listed(users: tuple[Use, ...]) -> list[VersionUser]:
+    """The users for programs."""
+    return [VersionUser(kind=u.kind, name=u.name, role=u.role) for u in users[:USERS_AT_MOST]]
 
 
 def told(users: tuple[Use, ...]) -> str:
