@@ -163,7 +163,6 @@ KEEPERS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(("keeper", "named"), KEEPERS.values(), ids=KEEPERS)
 async def test_it_is_kept_by(keeper: Any, named: str) -> None:
     fake = a_world(keeper)
-    await visit_until_retired(fake)
     outcome = await visit(fake)
     assert told(fake, "ArtifactDeleted") == ("False", "StillReferenced")
     assert named in message(fake)
@@ -187,7 +186,6 @@ FREE: dict[str, Any] = {
 @pytest.mark.parametrize("bystander", FREE.values(), ids=FREE)
 async def test_it_is_not_kept_by(bystander: Any) -> None:
     fake = a_world(bystander)
-    await visit_until_retired(fake)
     await visit(fake)
     assert len(deletions(fake)) == 1
 

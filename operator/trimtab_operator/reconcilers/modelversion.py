@@ -9,7 +9,6 @@ from trimtab_api.documents import EvaluationReport, EvaluationResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
-from trimtab_operator.domain.conditions import is_true
 from trimtab_operator.domain.errors import (
     ArtifactError,
     ArtifactForbidden,
@@ -78,9 +77,11 @@ def _seen(version: ModelVersion, world: World) -> Observed:
 
 
 def _others(version: ModelVersion, world: World) -> tuple[str, ...]:
-    """Who else refers to the same content; of interest only where that could go."""
-    is_kept = not world.settings.retention.delete_retired_after_seconds
-    if is_kept or not is_true(version.status.conditions, "Retired"):
+    """Who else refers to the same content; of interest only where that could go.
+
+    Whether it is retired is decided later, perhaps in this very reconcile.
+    """
+    if not world.settings.retention.delete_retired_after_seconds:
         return ()
     target = artifact(version.spec.artifact.digest)
     return retention.others(
