@@ -117,7 +117,6 @@ def on(version: str, **more: Any) -> ModelVersion:
 
 OUT_OF_USE = ready_status(conditions=[condition("Retired"), condition("InUse", "False")])
 RETIRED_AND_USED = ready_status(conditions=[condition("Retired"), condition("InUse")])
-SAME = {"artifact": {"uri": uri_of("bot-1"), "kind": "Adapter", "rank": 8}}
 
 
 def twin(namespace: str = NAMESPACE, **more: Any) -> ModelVersion:

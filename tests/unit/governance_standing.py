@@ -14,7 +14,9 @@ from trimtab_operator.domain.policy import NamespacePolicy
 FREE = NamespacePolicy()
 SEPARATED = NamespacePolicy(separates_duties=True)
 AUTHOR = "trimtab.dev/author"
-OTHER_CONTENT = {"target": {"kind": "ModelVersion", "name": "bot-1", "digest": digest_of("else")}}
+OTHER_CONTENT: dict[str, Any] = {
+    "target": {"kind": "ModelVersion", "name": "bot-1", "digest": digest_of("else")}
+}
 
 
 def made_by(author: str | None, *producers: str | None) -> ModelVersion:
