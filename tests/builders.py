@@ -112,6 +112,17 @@ def inference_service(name: str = "chat", namespace: str = "default", **changes:
     return manifest("InferenceService", name, namespace, spec, changes)
 
 
+def decision(name: str = "approved", namespace: str = "default", **changes: Any) -> Manifest:
+    """An approval of `model_version()`."""
+    spec = {
+        "action": "Approve",
+        "target": {"kind": "ModelVersion", "name": "support-bot-aaaaaaaa", "digest": DIGEST},
+        "by": "alice",
+        "reason": "read 40 answers",
+    }
+    return manifest("Decision", name, namespace, spec, changes)
+
+
 def condition(
     kind: str, status: str = "True", reason: str = "Tested", message: str = "", generation: int = 1
 ) -> Manifest:

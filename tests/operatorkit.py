@@ -35,6 +35,7 @@ PLURALS = {
     "FineTuneJob": "finetunejobs",
     "ModelVersion": "modelversions",
     "InferenceService": "inferenceservices",
+    "Decision": "decisions",
 }
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONPATH = os.pathsep.join(str(ROOT / part) for part in ("crds", "operator"))

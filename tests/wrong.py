@@ -6,6 +6,7 @@ from tests.builders import (
     DIGEST,
     REGISTRY,
     Manifest,
+    decision,
     fine_tune_job,
     full_version,
     inference_service,
@@ -342,4 +343,28 @@ SERVICES: Wrong = {
     ),
 }
 
-REFUSED: Wrong = {**JOBS, **VERSIONS, **SERVICES}
+TARGET = {"kind": "ModelVersion", "name": "a-1", "digest": DIGEST}
+
+DECISIONS: Wrong = {
+    "a decision of an unknown kind": (
+        decision(action="Promote"),
+        ("spec.action", "supported values", "Approve", "Retire"),
+    ),
+    "a decision about something else": (
+        decision(target={**TARGET, "kind": "InferenceService"}),
+        ("spec.target.kind", "supported values", "ModelVersion"),
+    ),
+    "a decision about no content": (
+        decision(target={"kind": "ModelVersion", "name": "a-1"}),
+        ("spec.target.digest", "Required value"),
+    ),
+    "a decision about a tag": (
+        decision(target={**TARGET, "digest": "latest"}),
+        ("spec.target.digest", "sha256:"),
+    ),
+    "a decision by nobody": (decision(by=None), ("spec.by", "Required value")),
+    "a decision without a reason": (decision(reason=""), ("spec.reason", "at least 1 chars")),
+    "a decision with a novel": (decision(reason="a" * 1025), ("spec.reason", "1024")),
+}
+
+REFUSED: Wrong = {**JOBS, **VERSIONS, **SERVICES, **DECISIONS}

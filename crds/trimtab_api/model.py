@@ -18,6 +18,10 @@ MAP_BY_TYPE: Final[dict[str, Any]] = {
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["type"],
 }
+MAP_BY_ACTION: Final[dict[str, Any]] = {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["action"],
+}
 TIMESTAMP: Final[dict[str, Any]] = {"format": "date-time"}
 
 

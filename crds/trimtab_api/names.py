@@ -21,6 +21,12 @@ LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 # Annotations that a user sets to ask for something that is no part of the wanted state.
 ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_ENGINE_RELEASE: Final = f"{GROUP}/engine-release"
+# Who created an object: set at admission, never changed.
+ANNOTATION_AUTHOR: Final = f"{GROUP}/author"
+
+# What a namespace asks for, as labels of it: "true", or as if they were not there.
+LABEL_REQUIRE_APPROVAL: Final = f"{GROUP}/require-approval"
+LABEL_SEPARATION_OF_DUTIES: Final = f"{GROUP}/separation-of-duties"
 
 FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 
@@ -28,6 +34,7 @@ FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 EVALUATE: Final = "evaluate"
+DELETE: Final = "delete"
 ENGINE: Final = "engine"
 GATEWAY: Final = "gateway"
 

@@ -77,6 +77,9 @@ class JobReason(StrEnum):
     NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
     BASE_MODEL_NOT_READY = "BaseModelNotReady"  # the base's ModelVersion is missing or not Ready
     BASE_MODEL_UNSUITABLE = "BaseModelUnsuitable"  # the base's ModelVersion is no full model
+    BASE_MODEL_RETIRED = (
+        "BaseModelRetired"  # the base's ModelVersion was retired before the job was created
+    )
     UNSCHEDULABLE = (
         "Unschedulable"  # no node has room for the pod; the message quotes the scheduler
     )
@@ -109,6 +112,26 @@ class VersionReason(StrEnum):
     NOT_IN_USE = "NotInUse"  # nobody does
     DELETION_WAITS = "DeletionWaits"  # it is being deleted and somebody still uses it
     DELETING = "Deleting"  # it is being deleted
+    APPROVED = "Approved"  # somebody has approved it; the message says who and why
+    NOT_APPROVED = "NotApproved"  # nobody has approved it, or nobody who may
+    REVOKED = "Revoked"  # its approval was taken back; the message says by whom and why
+    RETIRED = "Retired"  # it cannot be newly referenced; the message says who retired it and why
+    DELETION_DUE = "DeletionDue"  # its artifact will be deleted; the message says when
+    STILL_REFERENCED = "StillReferenced"  # its artifact is kept; the message says by whom
+    DELETING_ARTIFACT = "DeletingArtifact"  # its artifact is being deleted; there is no way back
+    ARTIFACT_DELETED = "ArtifactDeleted"  # its artifact is gone; the version stays as a record
+    NOT_RETIRED = "NotRetired"  # nobody has retired it, or it was approved after that
+
+
+class DecisionReason(StrEnum):
+    """Reasons of a Decision's condition Effective."""
+
+    IN_FORCE = "InForce"  # the version's conditions rest on it
+    SUPERSEDED = "Superseded"  # a later decision has the say
+    TARGET_MISSING = "TargetMissing"  # there is no such version; it counts as soon as there is
+    DIGEST_MISMATCH = "DigestMismatch"  # the version's artifact is not the one that was decided on
+    AUTHOR_APPROVES = "AuthorApproves"  # its author has made the version; duties are separated here
+    AUTHOR_UNKNOWN = "AuthorUnknown"  # duties are separated here, and nobody knows who made it
 
 
 class ServiceReason(StrEnum):
@@ -132,6 +155,8 @@ class ServiceReason(StrEnum):
     NO_READY_VERSION = "NoReadyVersion"  # latestOf: no version of the model is Ready
     VERSION_NOT_READY = "VersionNotReady"  # the version is not Ready
     VERSION_DELETED = "VersionDeleted"  # the version is being deleted
+    VERSION_NOT_APPROVED = "VersionNotApproved"  # the namespace asks for an approval that it lacks
+    VERSION_RETIRED = "VersionRetired"  # the version is retired and was not served here before
     NOT_AN_ADAPTER = "NotAnAdapter"  # a full model needs engines of its own
     RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank
     NO_ENGINE_READY = "NoEngineReady"  # no engine could load it yet

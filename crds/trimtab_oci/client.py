@@ -41,7 +41,7 @@ from trimtab_oci.format import (
 )
 from trimtab_oci.layers import FileLayer, Staging, directory_layers, unpack
 from trimtab_oci.reference import Reference
-from trimtab_oci.transport import PULL, PUSH, Body, Retries, Transport
+from trimtab_oci.transport import DELETE, PULL, PUSH, Body, Retries, Transport
 
 MANIFEST_BYTES = 4 << 20
 DOCUMENT_BYTES = 64 << 20
@@ -212,10 +212,11 @@ class RegistryClient:
         return await self._push_manifest(reference, raw, tag)
 
     async def delete(self, reference: Reference) -> None:
-        """Delete a manifest by digest; what is not there is no error."""
+        """Delete a manifest by digest, and its list of referrers; what is not there is no error."""
+        await referrers.unlist(self._transport, reference)
         url = self._transport.url(reference, f"manifests/{reference.digest}")
         try:
-            async with self._transport.request("DELETE", url, reference, "pull,push,delete"):
+            async with self._transport.request("DELETE", url, reference, DELETE):
                 pass
         except NotFound:
             return

@@ -17,6 +17,7 @@ STAGES = {
     "fetch": "trimtab_pipelines.fetch",
     "train": "trimtab_pipelines.training",
     "evaluate": "trimtab_pipelines.evaluate",
+    "delete": "trimtab_pipelines.deletion",
 }
 
 

@@ -13,14 +13,21 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client, config
-from tests.builders import Manifest, fine_tune_job, inference_service, inline_dataset, model_version
+from tests.builders import (
+    Manifest,
+    decision,
+    fine_tune_job,
+    inference_service,
+    inline_dataset,
+    model_version,
+)
 from tests.wrong import REFUSED
 
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_local.layout import layout_from
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = (FineTuneJob, ModelVersion, InferenceService)
+KINDS = (FineTuneJob, ModelVersion, InferenceService, Decision)
 PLURALS = {kind.definition.kind: kind.definition.plural for kind in KINDS}
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 # Helm takes over what carries its marks and its field manager; else a later install of the chart would refuse the CRDs.
@@ -44,6 +51,8 @@ class Server:
         self.core = client.CoreV1Api(self._api)
         self.definitions = client.ApiextensionsV1Api(self._api)
         self.namespace = f"crds-{uuid.uuid4().hex[:6]}"
+        asked = client.AuthenticationV1Api(self._api).create_self_subject_review({})
+        self.user = str(asked.status.user_info.username)
 
     def refusal(self, wanted: Manifest, *, keep: bool = False) -> str | None:
         """What the server says against a manifest; None when it takes it."""
@@ -152,6 +161,9 @@ def test_an_unknown_field_is_named(server: Server) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_accepted(server: Server, path: Path) -> None:
     for manifest in yaml.safe_load_all(path.read_text()):
+        if manifest["kind"] == "Decision":
+            # An installed chart lets everybody decide in their own name alone.
+            manifest["spec"]["by"] = server.user
         if manifest["kind"] in PLURALS:
             assert server.refusal(manifest) is None
 
@@ -216,6 +228,14 @@ def test_a_service_changes_but_for_its_base(server: Server) -> None:
     assert server.refusal_of_change({**service, "spec": {"replicas": 3, "models": []}}) is None
 
 
+def test_a_decision_cannot_be_changed(server: Server) -> None:
+    made = decision("unchangeable", by=server.user)
+    assert server.refusal(made, keep=True) is None
+    said = server.refusal_of_change({**made, "spec": {"action": "Retire"}})
+    assert said is not None
+    assert "spec of a Decision cannot be changed; create another Decision" in said
+
+
 @pytest.mark.parametrize("plural", PLURALS.values())
 def test_kubectl_explains_every_field(server: Server, plural: str) -> None:
     text = _kubectl(server, "explain", "--recursive", "--output=plaintext-openapiv2", plural)
@@ -231,7 +251,7 @@ def test_short_names_the_category_and_scale_work(server: Server) -> None:
     assert "unchangeable" in _kubectl(
         server, "get", "trimtab", "-n", server.namespace, "-o", "name"
     )
-    for short in ("ftj", "mv", "tis"):
+    for short in ("ftj", "mv", "tis", "tdc"):
         assert "unchangeable" in _kubectl(server, "get", short, "-n", server.namespace)
     _kubectl(server, "scale", "tis", "unchangeable", "--replicas=2", "-n", server.namespace)
     replicas = _kubectl(

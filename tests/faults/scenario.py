@@ -21,6 +21,7 @@ from trimtab_api import names
 from trimtab_oci import RegistryClient
 
 JOB, VERSION, SERVICE = "FineTuneJob", "ModelVersion", "InferenceService"
+DECISION = "Decision"
 BASE, BOT = "tiny-base", "bot"
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
 PATIENCE_SECONDS = 240.0  # a busy machine is no fault
@@ -112,6 +113,7 @@ class User:
         self._server.create(self._adapter(2))
         self._server.change(SERVICE, "chat", {"spec": {"replicas": 2}})
         self._says(SERVICE, "chat", _is_answered_by_the_second)
+        self._decide()
         retried = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
         self._kubelet.hopeless.discard("hopeless")
         self._server.change(JOB, "hopeless", retried)
@@ -124,6 +126,15 @@ class User:
         self._is_gone(VERSION, "bot-1")
         if held:
             self._lets_go(held)
+
+    def _decide(self) -> None:
+        """Where nobody asks for approval, decisions are told and change nothing else."""
+        self._server.create(self._decision("Approve"))
+        self._waits(VERSION, f"{BOT}-2", "Approved")
+        self._waits(DECISION, "approve", "Effective")
+        self._server.create(self._decision("Retire"))
+        self._waits(VERSION, f"{BOT}-2", "Retired")
+        self._waits(DECISION, "retire", "Effective")
 
     # --- what they apply ---
 
@@ -144,6 +155,11 @@ class User:
     def _job(self, name: str, **changes: Any) -> Manifest:
         made: Manifest = {"baseModel": {"modelVersion": {"name": BASE}}, "output": {"model": name}}
         return builders.fine_tune_job(name, **made, **changes)
+
+    def _decision(self, action: str) -> Manifest:
+        uri, _ = self._models.adapters[1]
+        target = {"kind": VERSION, "name": f"{BOT}-2", "digest": uri.rpartition("@")[2]}
+        return builders.decision(action.lower(), action=action, target=target)
 
     def _service(self, name: str = "chat", **changes: Any) -> Manifest:
         spec: Manifest = {

@@ -13,8 +13,17 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   resources: [inferenceservices]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
+  resources: [decisions]
+  verbs: [list, watch]
+- apiGroups: [trimtab.dev]
+  resources: [decisions/status]
+  verbs: [patch]
+- apiGroups: [trimtab.dev]
   resources: [finetunejobs/status, modelversions/status, inferenceservices/status]
   verbs: [patch]
+{{- if not .Values.watchNamespaces }}
+{{ include "trimtab.namespaceRules" . }}
+{{- end }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch]
@@ -62,6 +71,16 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   resources: [routes/custom-host]
   verbs: [create, update]
 {{- end }}
+{{- end -}}
+
+{{/* Namespaces are read for what their labels ask for: all, or the watched ones by name, which takes a cluster-wide binding. */}}
+{{- define "trimtab.namespaceRules" -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  {{- with .Values.watchNamespaces }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [list, watch]
 {{- end -}}
 
 {{- define "trimtab.exposureVerbs" -}}

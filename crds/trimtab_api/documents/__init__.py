@@ -6,11 +6,14 @@ in the registry. Neither side reads the other's flags or logs.
 """
 
 from trimtab_api.documents.common import Output, Owner, RunFailure
+from trimtab_api.documents.deletion import DeletionResult, DeletionRun
 from trimtab_api.documents.evaluation import EvaluationReport, EvaluationResult, EvaluationRun
 from trimtab_api.documents.preparation import PrepareResult, PrepareRun
 from trimtab_api.documents.training import ProgressReport, TrainingResult, TrainingRun
 
 __all__ = [
+    "DeletionResult",
+    "DeletionRun",
     "EvaluationReport",
     "EvaluationResult",
     "EvaluationRun",

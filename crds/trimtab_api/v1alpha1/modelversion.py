@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from trimtab_api.definition import AGE, Column, Definition, message_of, reason_of, status_of
-from trimtab_api.model import MAP_BY_TYPE, ApiModel, Rule
+from trimtab_api.model import MAP_BY_ACTION, MAP_BY_TYPE, TIMESTAMP, ApiModel, Rule
 from trimtab_api.rules import LABEL_LENGTH, exactly_one, short_name
 from trimtab_api.v1alpha1.common import (
     OCI_DIGEST_URI_PATTERN,
@@ -23,6 +23,7 @@ from trimtab_api.v1alpha1.common import (
     Resource,
     Uri,
 )
+from trimtab_api.v1alpha1.decision import Action, UserName, Why
 
 
 class ArtifactKind(StrEnum):
@@ -221,6 +222,37 @@ class Producer(ApiModel):
 
     fine_tune_job: Annotated[str, Field(max_length=253, description="Name of the job.")]
     uid: Annotated[str, Field(max_length=64, description="Its uid.")]
+    author: Annotated[UserName | None, Field(description="Who created the job.")] = None
+
+
+class VersionUser(ApiModel):
+    """An object that needs the version."""
+
+    kind: Annotated[
+        str, Field(max_length=63, description="InferenceService, FineTuneJob or ModelVersion.")
+    ]
+    name: Annotated[str, Field(max_length=253, description="Its name.")]
+    role: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="base; or active, candidate or named, and for which public name.",
+        ),
+    ]
+
+
+class Ruling(ApiModel):
+    """A Decision, as the version remembers it: deleting the Decision undoes nothing."""
+
+    action: Annotated[Action, Field(description="What was decided.")]
+    decision: Annotated[str, Field(max_length=253, description="Name of the Decision.")]
+    uid: Annotated[str, Field(max_length=64, description="Its uid.")]
+    by: Annotated[UserName, Field(description="Who decided.")]
+    reason: Annotated[Why, Field(description="Why.")]
+    time: Annotated[
+        str,
+        Field(max_length=32, description="When it was created.", json_schema_extra=TIMESTAMP),
+    ]
 
 
 class MetricValue(ApiModel):
@@ -267,12 +299,26 @@ class ModelVersionStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="ArtifactVerified, Evaluated, Ready, InUse.",
+            description="ArtifactVerified, Evaluated, Ready, InUse, Approved, Retired.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
     producers: Annotated[
         list[Producer], Field(max_length=64, description="Jobs that made this artifact.")
+    ] = Field(default_factory=list)
+    used_by: Annotated[
+        list[VersionUser],
+        Field(
+            max_length=64, description="Who needs it; the first 64. InUse says the same in words."
+        ),
+    ] = Field(default_factory=list)
+    decisions: Annotated[
+        list[Ruling],
+        Field(
+            max_length=8,
+            description="The last Decision of each action that counts, whether or not it is still there.",
+            json_schema_extra=MAP_BY_ACTION,
+        ),
     ] = Field(default_factory=list)
     evaluation: Annotated[EvaluationStatus | None, Field(description="The newest evaluation.")] = (
         None
@@ -312,6 +358,10 @@ class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):
             ),
             Column("Evaluated", status_of("Evaluated"), description="Whether it was measured."),
             Column("Ready", status_of("Ready"), description="Whether it may be served."),
+            Column(
+                "Approved", status_of("Approved"), description="Whether somebody has approved it."
+            ),
+            Column("Retired", status_of("Retired"), description="Whether it is out of use."),
             Column("In-Use", status_of("InUse"), description="Whether something needs it."),
             AGE,
             Column("Reason", reason_of("Ready"), priority=1, description="Why it is Ready or not."),

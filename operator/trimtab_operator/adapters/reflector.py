@@ -9,7 +9,7 @@ import random
 from typing import Final
 
 from trimtab_operator.adapters.api import Api, Expired
-from trimtab_operator.adapters.kinds import Kind
+from trimtab_operator.adapters.kinds import NAMESPACE, Kind
 from trimtab_operator.adapters.store import Key, Store, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable
@@ -34,6 +34,9 @@ def trimmed(kind: str, manifest: Manifest) -> Manifest:
             k: v for k, v in metadata["annotations"].items() if k != _KUBECTL
         }
     result = {**manifest, "kind": kind, "metadata": metadata}
+    if kind == NAMESPACE.name:
+        kept = {k: metadata.get(k) for k in ("name", "labels", "resourceVersion")}
+        return {"kind": kind, "metadata": kept}
     if kind == "Pod":
         result.pop("spec", None)
     elif kind == "Job" and "spec" in result:
@@ -56,6 +59,7 @@ class Lister:
     ) -> None:
         self.kind = kind
         self.path = kind.path(scope)
+        self.name = self.path
         self._api = api
         self._store = store
         self._scope = scope
@@ -77,9 +81,13 @@ class Lister:
             query["continue"] = metadata["continue"]
         version = str(metadata.get("resourceVersion", "0"))
         for key in self._store.keys(self.kind.name):
-            if key not in seen and self._scope in {None, key[0]}:
+            if key not in seen and self.covers(key):
                 self._store.remove(self.kind.name, key, int(version))
         return version
+
+    def covers(self, key: Key) -> bool:
+        """Whether the list would show this object."""
+        return self._scope in {None, key[0]}
 
     def put(self, manifest: Manifest) -> None:
         """Into the store; most of what a watch says is the echo of our own writes."""
@@ -99,7 +107,7 @@ class Reflector:
         self._api = api
         self._lister = lister
         self._telemetry = telemetry
-        self._name = lister.path
+        self._name = lister.name
         self._version = ""
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ import orjson
 from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.naming import ANNOTATION_OWNER
+from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.domain.references import REFERRING, Target, View
 
 Key = tuple[str, str]
@@ -208,6 +209,12 @@ class StoreReader:
             if what == kind.__name__
         )
         return [each for each in found if each is not None]
+
+    def policy(self, namespace: str) -> NamespacePolicy:
+        """What a namespace asks for."""
+        known = self.store.find("Namespace", ("", namespace))
+        labels = None if known is None else get(known, "metadata", "labels", default={})
+        return NamespacePolicy.of(labels)
 
     def children(self, owner: AnyResource, kind: str) -> Sequence[Manifest]:
         """Children of this very owner; pods belong to a child of it, and go by the annotation."""

@@ -81,6 +81,13 @@ class JobState:
         return str(found.get("reason", "")), str(found.get("message", ""))
 
     @property
+    def ended_at(self) -> str | None:
+        """When the Job controller said its last word."""
+        return (self._condition("Complete") or self._condition("Failed") or {}).get(
+            "lastTransitionTime"
+        )
+
+    @property
     def failed_at(self) -> str | None:
         """When the Job controller gave up."""
         return (self._condition("Failed") or {}).get("lastTransitionTime")

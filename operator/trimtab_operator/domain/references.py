@@ -1,7 +1,8 @@
 """Who refers to whom: one description, from which wake-ups and reverse look-ups both follow.
 
 A target is (kind, namespace, name). `Model` is no kind of the API: it stands for "any version of
-this model".
+this model". Nor is `Artifact`: it stands for content by its digest, in whatever namespace somebody
+refers to it.
 """
 
 import hashlib
@@ -17,20 +18,38 @@ Target = tuple[str, str, str]
 JOB: Final = "FineTuneJob"
 VERSION: Final = "ModelVersion"
 SERVICE: Final = "InferenceService"
+DECISION: Final = "Decision"
 MODEL: Final = "Model"
+ARTIFACT: Final = "Artifact"
 
 
 def references(kind: str, manifest: Manifest) -> frozenset[Target]:
     """Everything that the object refers to, in spec and in status."""
     namespace = get(manifest, "metadata", "namespace", default="")
     found = _REFERENCES[kind](manifest) if kind in _REFERENCES else []
-    return frozenset((what, namespace, str(name)) for what, name in found if name)
+    return frozenset(
+        artifact(str(name)) if what == ARTIFACT else (what, namespace, str(name))
+        for what, name in found
+        if name
+    )
+
+
+def artifact(digest: str) -> Target:
+    """Content is the same in every namespace."""
+    return (ARTIFACT, "", digest)
+
+
+def _digest(uri: str | None) -> str:
+    """The digest in an address; empty where it names none."""
+    return (uri or "").partition("@")[2]
 
 
 def _of_job(job: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(job, "spec", "baseModel", "modelVersion", "name")),
         (VERSION, get(job, "status", "modelVersion")),
+        (ARTIFACT, _digest(get(job, "spec", "baseModel", "uri"))),
+        (ARTIFACT, get(job, "status", "resolved", "baseModelDigest")),
     ]
 
 
@@ -38,12 +57,17 @@ def _of_version(version: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(version, "spec", "baseModel", "modelVersion", "name")),
         (MODEL, get(version, "spec", "model")),
+        (ARTIFACT, _digest(get(version, "spec", "artifact", "uri"))),
+        (ARTIFACT, _digest(get(version, "spec", "baseModel", "uri"))),
+        (ARTIFACT, get(version, "status", "baseDigest")),
     ]
 
 
 def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = [
         (VERSION, get(service, "spec", "baseModel", "modelVersion", "name")),
+        (ARTIFACT, _digest(get(service, "spec", "baseModel", "uri"))),
+        (ARTIFACT, get(service, "status", "baseDigest")),
     ]
     for model in get(service, "spec", "models", default=[]):
         found += [
@@ -55,7 +79,16 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
-_REFERENCES: Final = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+def _of_decision(decision: Manifest) -> list[tuple[str, Any]]:
+    return [(VERSION, get(decision, "spec", "target", "name"))]
+
+
+_REFERENCES: Final = {
+    JOB: _of_job,
+    VERSION: _of_version,
+    SERVICE: _of_service,
+    DECISION: _of_decision,
+}
 REFERRING: Final = frozenset(_REFERENCES)
 
 
@@ -99,7 +132,7 @@ def wake_ups(before: View | None, after: View | None) -> WakeUps:
     if before is not None and after is not None and before.standing == after.standing:
         return WakeUps(objects=myself)
     known = frozenset[Target]().union(*(view.references for view in views))
-    objects = frozenset(t for t in known if t[0] != MODEL)
+    objects = frozenset(t for t in known if t[0] not in {MODEL, ARTIFACT})
     is_version = any(kind == VERSION for kind, _, _ in myself)
     models = frozenset(t for t in known if t[0] == MODEL and is_version)
     return WakeUps(objects=myself | objects, reverse=myself | models)

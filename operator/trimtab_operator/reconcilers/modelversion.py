@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trimtab_api.documents import EvaluationReport, EvaluationResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
 from trimtab_operator.domain.errors import (
     ArtifactError,
@@ -21,7 +21,7 @@ from trimtab_operator.domain.errors import (
 )
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.modelversion import evaluation, retention, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.plan import (
     Given,
@@ -35,7 +35,7 @@ from trimtab_operator.domain.modelversion.verdict import remembered
 from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Claim
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
-from trimtab_operator.domain.references import VERSION
+from trimtab_operator.domain.references import VERSION, artifact
 from trimtab_operator.reconcilers.ports import Key, Registry, World
 
 
@@ -56,10 +56,13 @@ def _seen(version: ModelVersion, world: World) -> Observed:
     jobs = cluster.referrers(FineTuneJob, target)
     base = version.spec.base_model
     named = base.model_version.name if base and base.model_version else None
+    made = tuple(cluster.children(version, "Job"))
     return Observed(
         version=version,
         base=cluster.get(ModelVersion, (namespace, named)) if named else None,
-        jobs=tuple(cluster.children(version, "Job")),
+        jobs=tuple(j for j in made if not retention.is_deletion(j)),
+        deletions=tuple(j for j in made if retention.is_deletion(j)),
+        others=_others(version, world),
         pods=tuple(cluster.children(version, "Pod")),
         users=usage.uses(
             name,
@@ -68,6 +71,24 @@ def _seen(version: ModelVersion, world: World) -> Observed:
             cluster.referrers(ModelVersion, target),
         ),
         producers=tuple(usage.producers(name, jobs)),
+        decisions=tuple(cluster.referrers(Decision, target)),
+        policy=cluster.policy(namespace),
+    )
+
+
+def _others(version: ModelVersion, world: World) -> tuple[str, ...]:
+    """Who else refers to the same content; of interest only where that could go.
+
+    Whether it is retired is decided later, perhaps in this very reconcile.
+    """
+    if not world.settings.retention.delete_retired_after_seconds:
+        return ()
+    target = artifact(version.spec.artifact.digest)
+    return retention.others(
+        version,
+        world.cluster.referrers(ModelVersion, target),
+        world.cluster.referrers(InferenceService, target),
+        world.cluster.referrers(FineTuneJob, target),
     )
 
 
@@ -157,6 +178,7 @@ def _fault(error: ArtifactError) -> Finding:
 async def _act(todo: Plan, version: ModelVersion, world: World) -> Outcome:
     cluster = world.cluster
     version = await cluster.write_finalizers(version, todo.finalizers)
+    await asyncio.gather(*(cluster.emit(e) for e in todo.announced))
     if todo.decision is not None:
         version = await cluster.write_status(version, todo.decision)
     try:

@@ -8,6 +8,7 @@ from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import JobReason
 from trimtab_api.v1alpha1 import FineTuneJob, ModelVersion
 from trimtab_api.v1alpha1.common import DIGEST_PATTERN
+from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.conditions import find, is_true
@@ -36,7 +37,7 @@ def known_base(job: FineTuneJob, version: ModelVersion | None) -> Base | Finding
     if source.scratch is not None:
         return Base()
     if source.model_version is not None:
-        return _of_version(source.model_version.name, version)
+        return _of_version(job, source.model_version.name, version)
     uri = source.uri or ""
     digest = uri.rpartition("@")[2]
     if uri.startswith("oci://") and _DIGEST.match(digest):
@@ -44,7 +45,7 @@ def known_base(job: FineTuneJob, version: ModelVersion | None) -> Base | Finding
     return None
 
 
-def _of_version(name: str, version: ModelVersion | None) -> Base | Finding:
+def _of_version(job: FineTuneJob, name: str, version: ModelVersion | None) -> Base | Finding:
     if version is None:
         return Finding.unknown(
             BASE_NOT_READY, f"the base model's ModelVersion {name} does not exist in this namespace"
@@ -54,6 +55,12 @@ def _of_version(name: str, version: ModelVersion | None) -> Base | Finding:
             BASE_UNSUITABLE,
             f"ModelVersion {name} is an adapter; baseModel.modelVersion must name a full version",
         )
+    if _is_retired_before(job, version):
+        return Finding(
+            JobReason.BASE_MODEL_RETIRED,
+            f"the base model's ModelVersion {name} was retired before this job was created; "
+            "create a job with another base, or ask for a Decision with action Approve",
+        )
     if not is_true(version.status.conditions, "Ready"):
         ready = find(version.status.conditions, "Ready")
         told = f": {ready.message}" if ready is not None and ready.message else ""
@@ -61,6 +68,17 @@ def _of_version(name: str, version: ModelVersion | None) -> Base | Finding:
             BASE_NOT_READY, f"the base model's ModelVersion {name} is not Ready{told}"
         )
     return Base(version.spec.artifact.uri, version.spec.artifact.digest)
+
+
+def _is_retired_before(job: FineTuneJob, version: ModelVersion) -> bool:
+    """A job that was there before the retirement is existing use, which goes on."""
+    retired = find(version.status.conditions, "Retired")
+    if retired is None or not is_true([retired], "Retired"):
+        return False
+    decided = max(
+        (d.time for d in version.status.decisions if d.action is Action.RETIRE), default=""
+    )
+    return (job.metadata.creation_timestamp or "") > decided
 
 
 def frozen(base: Base | None, result: PrepareResult, image: Image) -> ResolvedInputs | None:

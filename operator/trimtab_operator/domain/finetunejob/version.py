@@ -38,6 +38,7 @@ def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
             "name": version_name(job.spec.output.model, made.digest),
             "namespace": job.metadata.namespace,
             "labels": {names.LABEL_MODEL: job.spec.output.model, **_queue(job)},
+            **_author(job),
         },
         "spec": spec.to_wire(),
     }
@@ -105,6 +106,12 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
 def _evaluation_resources(job: FineTuneJob) -> EvaluationResources:
     """A model that takes a GPU to be trained takes one to be judged, under the same quota."""
     return EvaluationResources.model_validate(job.spec.resources.to_wire())
+
+
+def _author(job: FineTuneJob) -> Manifest:
+    """Who asked for the job has made the version, too."""
+    author = job.metadata.annotations.get(names.ANNOTATION_AUTHOR)
+    return {"annotations": {names.ANNOTATION_AUTHOR: author}} if author else {}
 
 
 def _queue(job: FineTuneJob) -> dict[str, str]:

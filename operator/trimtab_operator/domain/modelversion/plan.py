@@ -8,24 +8,25 @@ A verdict that is final is kept in status and never asked for again: artifacts h
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from trimtab_api import names
 from trimtab_api.documents import EvaluationResult
 from trimtab_api.reasons import RETRYABLE, FailureReason, VersionReason
-from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_api.v1alpha1 import Decision, ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
 from trimtab_operator.domain import images
-from trimtab_operator.domain.conditions import condition, find, moment_of, with_conditions
+from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
+from trimtab_operator.domain.decision.standing import Standing, standing
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.images import Image
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.modelversion import evaluation, retention, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.verdict import (
     Verdict,
@@ -50,9 +51,14 @@ from trimtab_operator.domain.observation import (
     settles_in,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
+from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 from trimtab_operator.settings import Settings
 
 KIND: Final = "ModelVersion"
+# What every version begins with.
+UNTOUCHED: Final = frozenset(
+    {VersionReason.NOT_IN_USE, VersionReason.NOT_APPROVED, VersionReason.NOT_RETIRED}
+)
 LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
@@ -83,6 +89,11 @@ class Observed:
     result_fault: Finding | None = None
     users: tuple[usage.Use, ...] = ()
     producers: tuple[Producer, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    deletions: tuple[Manifest, ...] = ()
+    # Who refers to the same content by its digest.
+    others: tuple[str, ...] = ()
+    policy: NamespacePolicy = NO_RULES
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,8 @@ class Plan:
     """What to write, in this order."""
 
     finalizers: tuple[str, ...]
+    # What the decision tells; afterwards it would be news no more.
+    announced: tuple[Event, ...]
     decision: ModelVersionStatus | None
     create: tuple[Manifest, ...]
     delete: tuple[Manifest, ...]
@@ -111,7 +124,7 @@ class _Judgement:
 def needs_registry(version: ModelVersion) -> bool:
     """Whether the registry is to be asked about a given report now."""
     return bool(version.spec.evaluation.report) and not (
-        remembered(version) or version.metadata.deletion_timestamp
+        remembered(version) or version.metadata.deletion_timestamp or retention.has_begun(version)
     )
 
 
@@ -120,7 +133,9 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     version = observed.version
     base = resolved(version, observed.base)
     judgement = _judgement(observed, base, settings, now)
-    status = _status(observed, base, judgement, settings, now)
+    stands = standing(version, observed.decisions, observed.policy)
+    end = _deletion(observed, stands, judgement, settings, now)
+    status = _status(observed, base, judgement, stands, end, settings, now)
     decision = None
     if judgement.create:
         decision = version.status.model_copy(
@@ -131,26 +146,34 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
                 "base_digest": status.base_digest,
             }
         )
+    told = _events(version, status)
+    if end.create:
+        decision = version.status.model_copy(update={"conditions": status.conditions})
+    after = soonest(judgement.again_after, end.again_after)
     return Plan(
         finalizers=_finalizers(observed),
+        announced=told if end.create else (),
         decision=decision,
-        create=judgement.create,
-        delete=judgement.delete,
-        events=_events(version, status),
+        create=(*judgement.create, *end.create),
+        delete=(*judgement.delete, *end.delete),
+        events=() if end.create else told,
         status=status,
-        outcome=_outcome(judgement),
+        outcome=_outcome(replace(judgement, again_after=after)),
     )
 
 
 def blocked(
     status: ModelVersionStatus, message: str, version: ModelVersion, now: datetime
 ) -> ModelVersionStatus:
-    """The status when the cluster refuses the evaluation's Job."""
-    answer = Answer(None, VersionReason.JOB_REFUSED, f"the evaluation cannot be started: {message}")
-    told = [
-        _condition(kind, answer, version, now)
-        for kind in ("ArtifactVerified", "Evaluated", "Ready")
-    ]
+    """The status when the cluster refuses a Job."""
+    is_deletion = retention.has_begun(version)
+    what = "deletion" if is_deletion else "evaluation"
+    concerned = (
+        (retention.CONDITION,) if is_deletion else ("ArtifactVerified", "Evaluated", "Ready")
+    )
+    text = f"the {what} cannot be started: {message}"
+    answer = Answer(None, VersionReason.JOB_REFUSED, text)
+    told = [_condition(kind, answer, version, now) for kind in concerned]
     return status.model_copy(update={"conditions": with_conditions(status.conditions, told)})
 
 
@@ -160,6 +183,9 @@ def _judgement(
     version = observed.version
     if known := remembered(version):
         return _tidied(observed, known, now)
+    if retention.has_begun(version):
+        nothing = unknown(VersionReason.ARTIFACT_DELETED, "there is no artifact to look at")
+        return _tidied(observed, remembered_failure(version) or nothing, now)
     if version.metadata.deletion_timestamp:
         return _Judgement(unknown(VersionReason.DELETING, "the version is being deleted"))
     if isinstance(base, Finding):
@@ -255,6 +281,8 @@ def _status(
     observed: Observed,
     base: ResolvedBase | Finding | None,
     judgement: _Judgement,
+    stands: Standing,
+    end: retention.Deletion,
     settings: Settings,
     now: datetime,
 ) -> ModelVersionStatus:
@@ -265,6 +293,7 @@ def _status(
         "Evaluated": verdict.evaluated,
         "Ready": readiness(version, verdict),
         "InUse": _in_use(observed),
+        **_decided(stands, end),
     }
     conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
     before, image = version.status, _image(observed, judgement, settings)
@@ -272,6 +301,8 @@ def _status(
         observed_generation=version.metadata.generation,
         conditions=with_conditions(before.conditions, conditions),
         producers=usage.merged(before.producers, list(observed.producers)),
+        used_by=usage.listed(observed.users),
+        decisions=list(stands.rulings),
         evaluation=judged(version, verdict.evaluation),
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
@@ -279,6 +310,34 @@ def _status(
         image=image.reference or None,
         image_digest=image.digest,
     )
+
+
+def _deletion(
+    observed: Observed, stands: Standing, judgement: _Judgement, settings: Settings, now: datetime
+) -> retention.Deletion:
+    """An artifact that is still being looked at is needed for that."""
+    is_evaluated = not judgement.create and all(JobState(j).is_finished for j in observed.jobs)
+    needed_by = (
+        *(str(user) for user in observed.users),
+        *observed.others,
+        *(() if is_evaluated else ("its evaluation",)),
+    )
+    return retention.deletion(
+        observed.version, stands, needed_by, observed.deletions, observed.pods, settings, now
+    )
+
+
+def _decided(stands: Standing, end: retention.Deletion) -> dict[str, Answer]:
+    """What people have decided, and what has become of the artifact because of it."""
+    answers = {"Approved": stands.approved, "Retired": stands.retired}
+    if end.answer is None:
+        return answers
+    answers[retention.CONDITION] = end.answer
+    if end.answer.reason not in retention.REVERSIBLE:
+        is_gone = bool(end.answer.holds)
+        reason = VersionReason.ARTIFACT_DELETED if is_gone else VersionReason.DELETING_ARTIFACT
+        answers["Ready"] = Answer(False, reason, end.answer.message)
+    return answers
 
 
 def _image(seen: Observed, judgement: _Judgement, settings: Settings) -> Image:
@@ -291,9 +350,9 @@ def _image(seen: Observed, judgement: _Judgement, settings: Settings) -> Image:
 
 
 def _events(version: ModelVersion, status: ModelVersionStatus) -> tuple[Event, ...]:
-    """Transitions; that a new version is not used yet is none."""
-    is_new = find(version.status.conditions, "InUse") is None
-    told = [c for c in status.conditions if not (is_new and c.reason == VersionReason.NOT_IN_USE)]
+    """Transitions; what a new version is not yet is none."""
+    known = {c.type for c in version.status.conditions}
+    told = [c for c in status.conditions if c.type in known or c.reason not in UNTOUCHED]
     return tuple(transitions(KIND, version, told, warnings=WORRYING))
 
 
