@@ -17,7 +17,7 @@ from trimtab_api.documents import Output, PrepareResult, PrepareRun
 from trimtab_api.documents.common import Owner
 from trimtab_api.documents.preparation import BaseOrigin, DataOrigin
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1.common import InlineDataset
+from trimtab_api.v1alpha1.data import InlineDataset
 from trimtab_oci import Manifest, Reference, RegistryClient
 from trimtab_pipelines.runtime import Stage, execute
 

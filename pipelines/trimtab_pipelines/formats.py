@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import SourceFormat
+from trimtab_api.v1alpha1.data import SourceFormat
 from trimtab_pipelines.runtime import RunError
 
 _ENDINGS = {

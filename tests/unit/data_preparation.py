@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.pods import CONVERSATION, Pod, jsonl, pairs
 
-from trimtab_api.v1alpha1.common import Source
+from trimtab_api.v1alpha1.data import Source
 from trimtab_pipelines.preparation import data
 from trimtab_pipelines.preparation.splitting import bucket_of
 from trimtab_pipelines.sources import Access, Listed, Secret

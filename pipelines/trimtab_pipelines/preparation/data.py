@@ -8,8 +8,7 @@ from pathlib import Path
 
 from trimtab_api.documents.preparation import DataOrigin, PreparedArtifact
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import InlineDataset, Source
-from trimtab_api.v1alpha1.finetunejob import RecordCounts
+from trimtab_api.v1alpha1.data import DataDescription, PreparedRecords, Source
 from trimtab_pipelines import paths
 from trimtab_pipelines.formats import Row, format_of, rows
 from trimtab_pipelines.preparation.publishing import push_directory
@@ -26,7 +25,7 @@ _FEWEST_RECORDS = 2
 
 def prepare_data(
     origin: DataOrigin, workspace: Path
-) -> tuple[PreparedArtifact, RecordCounts, list[str]]:
+) -> tuple[PreparedArtifact, PreparedRecords, list[str]]:
     """Read, check, divide and push; with the counts and what the user should know."""
     directory = workspace / "prepared"
     warnings: list[str] = []
@@ -60,7 +59,7 @@ def access_of(source: Source, index: int, origin: DataOrigin, workspace: Path) -
 def _read_source(
     access: Access,
     source: Source,
-    dataset: InlineDataset,
+    dataset: DataDescription,
     writer: SplitWriter,
     warn: Callable[[str], None],
 ) -> None:
@@ -90,7 +89,7 @@ def _files(reader: Reader, source: Source, access: Access) -> Iterator[tuple[str
             path.unlink()
 
 
-def _check_counts(counts: RecordCounts) -> None:
+def _check_counts(counts: PreparedRecords) -> None:
     if counts.read >= _FEWEST_RECORDS and counts.kept == 1:
         raise RunError(
             FailureReason.ONLY_DUPLICATES,
@@ -110,7 +109,7 @@ def _check_counts(counts: RecordCounts) -> None:
         )
 
 
-def _findings(counts: RecordCounts, dataset: InlineDataset) -> list[str]:
+def _findings(counts: PreparedRecords, dataset: DataDescription) -> list[str]:
     found = []
     if counts.read > counts.kept:
         found.append(

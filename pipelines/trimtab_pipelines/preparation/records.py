@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import Columns, DatasetTask, SplitBy
+from trimtab_api.v1alpha1.data import Columns, DatasetTask, SplitBy
 from trimtab_pipelines.formats import Row, malformed
 from trimtab_pipelines.prompts import Record, answer_of, messages_of
 from trimtab_pipelines.runtime import RunError

@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from trimtab_api.v1alpha1.common import InlineDataset, Split
-from trimtab_api.v1alpha1.finetunejob import RecordCounts
+from trimtab_api.v1alpha1.data import DataDescription, PreparedRecords, Split
 from trimtab_pipelines.preparation.records import canonical, split_value
 from trimtab_pipelines.prompts import Record
 from trimtab_pipelines.sources.artifact import DATASET_DOCUMENT
@@ -42,7 +41,7 @@ class SplitWriter:
     """
 
     directory: Path
-    dataset: InlineDataset
+    dataset: DataDescription
     read: int = 0
     _kept: Counter[str] = field(default_factory=Counter)
     _seen: set[bytes] = field(default_factory=set)
@@ -80,8 +79,8 @@ class SplitWriter:
         return self._files[name]
 
     @property
-    def counts(self) -> RecordCounts:
-        return RecordCounts(
+    def counts(self) -> PreparedRecords:
+        return PreparedRecords(
             read=self.read,
             kept=self._kept.total(),
             train=self._kept["train"],

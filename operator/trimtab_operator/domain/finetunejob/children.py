@@ -155,11 +155,11 @@ def _prepare_run(job: FineTuneJob, settings: Settings, *, with_base: bool) -> Pr
             revision=source.revision,
             output=_output(job, names.PREPARE, base_repository(prefix, source.uri), settings),
         )
-    repository = data_repository(prefix, job.metadata.namespace)
-    data = DataOrigin(
-        dataset=job.spec.dataset.inline,
-        output=_output(job, names.PREPARE, repository, settings),
-    )
+    data = None
+    if job.spec.dataset.inline is not None:
+        repository = data_repository(prefix, job.metadata.namespace)
+        output = _output(job, names.PREPARE, repository, settings)
+        data = DataOrigin(dataset=job.spec.dataset.inline, output=output)
     return PrepareRun(owner=_owner(job), base=base, data=data)
 
 
@@ -227,14 +227,16 @@ def _claim(job: FineTuneJob) -> Manifest:
 def _sources(job: FineTuneJob, *, with_base: bool) -> list[pods.Mount]:
     """Secrets, claims and ConfigMaps that the spec names, where `prepare` looks for them."""
     mounts: list[pods.Mount] = []
-    uris = [source.uri for source in job.spec.dataset.inline.sources]
+    inline = job.spec.dataset.inline
+    sources = inline.sources if inline is not None else []
+    uris = [source.uri for source in sources]
     base = job.spec.base_model
     if with_base and base.uri:
         uris.append(base.uri)
         if base.credentials:
             path = f"{names.CREDENTIALS_PATH}/base"
             mounts.append(pods.secret("base-credentials", path, base.credentials.secret_name))
-    for index, source in enumerate(job.spec.dataset.inline.sources):
+    for index, source in enumerate(sources):
         if source.credentials:
             path = f"{names.CREDENTIALS_PATH}/source-{index}"
             volume = f"source-{index}-credentials"

@@ -13,6 +13,7 @@ from trimtab_api.names import ANNOTATION_RETRY
 from trimtab_api.reasons import FailureReason, JobReason
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_api.v1alpha1.common import Condition
+from trimtab_api.v1alpha1.data import PreparedRecords
 from trimtab_api.v1alpha1.finetunejob import (
     Failure,
     FineTuneJobStatus,
@@ -126,7 +127,7 @@ class Scribe:
         self, status: FineTuneJobStatus, inputs: ResolvedInputs, result: PrepareResult
     ) -> FineTuneJobStatus:
         """The inputs, from now on."""
-        return status.model_copy(update={"resolved": inputs, "records": result.records})
+        return status.model_copy(update={"resolved": inputs, "records": counted(result.records)})
 
     def completed(
         self, status: FineTuneJobStatus, version: str, result: TrainingResult
@@ -138,7 +139,7 @@ class Scribe:
             "completion_time": timestamp(self._now),
             "start_time": status.start_time or timestamp(self._now),
             "progress": result.progress or status.progress,
-            "records": _counted(status.records, result),
+            "records": _learned(status.records, result),
             "failure": None,
         }
         return self._with(
@@ -195,7 +196,14 @@ class Scribe:
         return status.model_copy(update=changes)
 
 
-def _counted(records: RecordCounts | None, result: TrainingResult) -> RecordCounts | None:
+def counted(records: PreparedRecords | None) -> RecordCounts | None:
+    """The counts of prepared data, as a job shows them."""
+    if records is None:
+        return None
+    return RecordCounts.model_validate(records.model_dump(exclude={"dropped"}))
+
+
+def _learned(records: RecordCounts | None, result: TrainingResult) -> RecordCounts | None:
     if records is None:
         return None
     return records.model_copy(update={"cut": result.cut, "dropped": result.dropped})
