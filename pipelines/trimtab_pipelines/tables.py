@@ -95,7 +95,7 @@ def _check_sizes(file: Any, leaves: list[str], size: int, name: str) -> None:
 
 def _fitting(batch: Any, name: str, before: int) -> Iterator[Any]:
     """The batch in parts that are small when they are unfolded."""
-    sizes = np.sum([_sizes(column) for column in batch.columns], axis=0, dtype=np.int64)
+    sizes: Any = np.sum([_sizes(column) for column in batch.columns], axis=0, dtype=np.int64)
     start = 0
     unfolded = 0
     for row, size in enumerate(sizes.tolist()):

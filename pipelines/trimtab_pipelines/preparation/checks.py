@@ -73,7 +73,7 @@ def remarks(
     for name, what in _ACTIONS.items():
         found += _said(name, what, tally.steps[name])
     found += _empty_splits(records, dataset)
-    found += _one_class(labels, dataset)
+    found += _one_class(labels)
     return found
 
 
@@ -136,12 +136,11 @@ def _empty_splits(records: PreparedRecords, dataset: DataDescription) -> list[st
     ]
 
 
-def _one_class(labels: Mapping[str, Mapping[str, int]], dataset: DataDescription) -> list[str]:
-    said = []
-    if dataset.columns.label is None:
-        return said
+def _one_class(labels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    said: list[str] = []
     for name, counts in labels.items():
-        if len(counts) == 1 and (only := next(iter(counts))) is not None:
+        if len(counts) == 1:
+            only = next(iter(counts))
             said.append(
                 f'all {counts[only]} records of the {name} split have the label "{only[:60]}": '
                 "nothing can be told about others"

@@ -5,7 +5,6 @@ share of it. Cut into bands, signatures tell which pairs are worth comparing wor
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,26 +20,11 @@ _RUN = 3  # words in a row
 _SEED = 42
 # How surely a pair that is just alike enough shares a band.
 _RECALL = 0.99
-_REMEMBERED_WORDS = 1 << 19
 # Odd constants of splitmix64's finaliser, and one for each place in a run.
 _PLACES = tuple(
     np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
 )
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-
-
-class _WordHashes(dict[str, int]):
-    """Hashes of words; the same in every process, unlike Python's own."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _REMEMBERED_WORDS:
-            self.clear()
-        value = int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little")
-        self[word] = value
-        return value
-
-
-_word_hashes = _WordHashes()
 
 
 def runs(text: str) -> Hashes:
@@ -97,7 +81,7 @@ def _flat_runs(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.uint64]]:
     """The runs of all texts behind one another, and where each text begins and ends."""
     found = [words(text) or [text] for text in texts]
     padded = [word for part in found for word in _padded(part)]
-    hashes = np.fromiter(map(_word_hashes.__getitem__, padded), np.uint64, len(padded))
+    hashes = np.array(RMinHash.hash_token_sets([padded])[0], dtype=np.uint64)
     value = sum(
         (
             hashes[place : len(hashes) - _RUN + 1 + place] * factor

@@ -15,8 +15,14 @@ _WORD = re.compile(f"[^\\W{_UNSPACED}]+|[{_UNSPACED}]")
 _TOKEN = re.compile(f"[^\\W{_UNSPACED}]+|[{_UNSPACED}]|[^\\w\\s]")
 
 
+# For ASCII the same as the pattern, many times as fast.
+_BLANKED = {n: " " for n in range(128) if not (chr(n).isalnum() or chr(n) == "_")}
+
+
 def words(text: str) -> list[str]:
     """The words in small letters."""
+    if text.isascii():
+        return text.lower().translate(_BLANKED).split()
     return _WORD.findall(text.casefold())
 
 

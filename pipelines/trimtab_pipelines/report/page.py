@@ -103,7 +103,7 @@ def _step_details(step: Document) -> str:
     )
     listed = f'<ul class="kinds">{kinds}</ul>' if kinds else ""
     examples = "".join(map(_example, step["examples"]))
-    name = _STEPS.get(step["step"], step["step"])
+    name = str(_STEPS.get(step["step"], step["step"]))
     return (
         f"<details><summary>{escape(name)}: {', '.join(told)}</summary>{listed}{examples}</details>"
     )

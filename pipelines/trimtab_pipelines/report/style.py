@@ -18,7 +18,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 .tiles b{display:block;font-size:1.25rem;font-variant-numeric:tabular-nums}.tiles span{color:var(--soft);font-size:.85rem}
 .warnings{background:var(--warnpaper);border-color:var(--warn)}.warnings ul{margin:0;padding-left:1.2rem}
 .row{display:grid;grid-template-columns:minmax(6.5rem,38%) 1fr auto;gap:.6rem;align-items:center;padding:.15rem 0;font-size:.9rem}
-.long .row{grid-template-columns:1fr auto}.long .name{grid-column:1/-1}
+.long .row{grid-template-columns:1fr auto;gap:.05rem .6rem;padding:.25rem 0}.long .name{grid-column:1/-1}
 .name{overflow-wrap:anywhere}.told{min-width:3.6rem;text-align:right;color:var(--soft);font-variant-numeric:tabular-nums;white-space:nowrap}
 .bar{width:100%;height:10px;background:var(--line);border-radius:5px;overflow:hidden}
 .whole{width:100%;height:18px;border-radius:9px;display:block}
