@@ -94,7 +94,7 @@ def _score(result: Any, recognizer: Any, text: str) -> float:
     is_told = any(
         re.search(rf"\b{re.escape(word.lower())}\b", before) for word in recognizer.context
     )
-    return score + _CONTEXT_ADDS if is_told else score
+    return max(score + _CONTEXT_ADDS, _LEAST_SCORE) if is_told else score
 
 
 @contextmanager
