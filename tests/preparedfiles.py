@@ -10,7 +10,6 @@ from tests.pods import Pod
 
 from trimtab_api.documents import PrepareResult
 
-
 _numbers = count()
 
 
