@@ -41,7 +41,7 @@ def everything(
         _print(f"The report about {dataset['metadata']['name']}: {page}")
     _print(f"The loss curve: {picture}")
     _print(
-        f"KUBECONFIG={kube.kubeconfig} {kube.tools / 'kubectl'} -n {kube.namespace} port-forward "
+        f"KUBECONFIG={kube.kubeconfig} {kube.tool('kubectl')} -n {kube.namespace} port-forward "
         f"service/{service['metadata']['name']} 8000:80 &\n"
         "curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' "
         f'-d \'{{"model": "{names[-1]}", "temperature": 0, "max_tokens": 48, '
