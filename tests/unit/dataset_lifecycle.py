@@ -120,9 +120,13 @@ async def test_what_the_earlier_generation_failed_of_says_nothing_of_the_next() 
     batchjobs.fails(fake.cluster, "prepare", code=42, result=failing("ColumnMissing"))
     await visit(fake)
     assert said(fake) == ("False", "ColumnMissing")
+    asks_again(fake, "1")
+    await visit(fake)
+    assert dataset(fake).status.attempt == 1
     changes_spec(fake, columns={"prompt": "question"})
     await prepared(fake)
     assert said(fake) == ("True", "Ready")
+    assert dataset(fake).status.attempt == 0
 
 
 async def test_a_failure_is_final_until_somebody_asks_again() -> None:

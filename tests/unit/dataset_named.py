@@ -7,7 +7,7 @@ import pytest
 from tests import batchjobs, builders
 from tests import datasetworld as data
 from tests.fakes import Crash, FakeWorld
-from tests.jobworld import TRAINED, job, said, visit, world
+from tests.jobworld import KEY, TRAINED, job, said, visit, world
 
 from trimtab_api import names
 from trimtab_api.documents import TrainingRun
@@ -120,6 +120,16 @@ async def test_only_a_base_from_outside_needs_a_pod_then() -> None:
     document = fake.cluster.objects["ConfigMap", ("default", name)]["data"]["run.json"]
     assert '"data"' not in document
     assert '"base"' in document
+
+
+async def test_a_base_on_its_way_is_held_back_too_while_the_job_is_suspended() -> None:
+    base = {"uri": "hf://org/name", "revision": builders.COMMIT}
+    fake = await with_data(world(named(baseModel=base)))
+    await visit(fake)
+    data.changes_spec(fake, task="Chat")
+    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": True}})
+    await visit(fake)
+    assert batchjobs.job_of(fake.cluster, "prepare")["spec"]["suspend"] is True
 
 
 NOTHING_TESTED = PreparedRecords(read=9, kept=9, train=9)

@@ -147,10 +147,12 @@ def _again(
 def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
     base = inputs.known_base(job, seen.base)
     data = inputs.known_data(job, seen.dataset)
+    stage = seen.job(children.job_name(job, names.PREPARE, job.status.attempt))
+    if stage is not None and job.spec.suspend and not stage.is_finished:
+        return _watching(job, stage, seen, settings, now)
     if isinstance(base, Finding) or isinstance(data, Finding):
         return _without(job, [f for f in (base, data) if isinstance(f, Finding)], now)
     scribe = Scribe(job, now)
-    stage = seen.job(children.job_name(job, names.PREPARE, job.status.attempt))
     if stage is not None and seen.prepared is not None:
         base, data = (
             base or inputs.found_base(seen.prepared),
