@@ -270,6 +270,14 @@ async def test_each_transition_is_an_event_once() -> None:
     ]
 
 
+async def test_what_somebody_has_asked_for_again_is_told_again() -> None:
+    fake = await prepared(world())
+    asks_again(fake, "1")
+    await prepared(fake)
+    told = sorted(e.reason for e in fake.cluster.events.values())
+    assert told == ["Preparing", "Preparing", "Ready", "Ready"]
+
+
 async def test_one_that_is_being_deleted_is_left_alone() -> None:
     fake = world(
         builders.with_metadata(
