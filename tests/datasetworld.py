@@ -6,7 +6,7 @@ from tests import batchjobs, builders
 from tests.fakes import FakeWorld, settle
 
 from trimtab_api import names
-from trimtab_api.documents import PrepareResult
+from trimtab_api.documents import PrepareResult, PrepareRun
 from trimtab_api.documents.preparation import PreparedArtifact
 from trimtab_api.v1alpha1 import Dataset
 from trimtab_api.v1alpha1.common import Condition
@@ -71,6 +71,13 @@ async def prepared(fake: FakeWorld, digest: str = DATA, **changes: Any) -> FakeW
     batchjobs.succeeds(fake.cluster, "prepare", result(digest, **changes))
     await visit(fake)
     return fake
+
+
+def task(fake: FakeWorld) -> PrepareRun:
+    """What the last pod was told to do."""
+    name = batchjobs.job_of(fake.cluster, "prepare")["metadata"]["name"]
+    document = fake.cluster.objects["ConfigMap", ("default", name)]["data"]["run.json"]
+    return PrepareRun.model_validate_json(document)
 
 
 def asks_again(fake: FakeWorld, request: str, kind: str = "Dataset", key: Any = KEY) -> None:
