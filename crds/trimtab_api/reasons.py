@@ -101,7 +101,7 @@ class JobReason(StrEnum):
 
 
 class DatasetReason(StrEnum):
-    """Reasons of a Dataset's condition, beside those of `FailureReason`."""
+    """Reasons of a Dataset's condition, beside those of `FailureReason` and of Jobs and pods in `JobReason`."""
 
     READY = "Ready"  # the data is prepared, as the spec says now
     PREPARING = "Preparing"  # a pod reads, cleans and divides the data

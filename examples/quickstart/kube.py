@@ -24,21 +24,19 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True)
 class Kube:
-    """One cluster and one namespace of it."""
+    """One cluster and one namespace of it; kubectl and helm are those in `tools`, else those on PATH."""
 
     kubeconfig: Path
     namespace: str
-    tools: Path
+    tools: Path | None = None
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl in the namespace; return what it printed."""
-        return run(
-            [self._tool("kubectl"), "-n", self.namespace, *arguments], self.environment, text
-        )
+        return run([self.tool("kubectl"), "-n", self.namespace, *arguments], self.environment, text)
 
     def helm(self, *arguments: str) -> str:
         """Run helm."""
-        return run([self._tool("helm"), *arguments], self.environment)
+        return run([self.tool("helm"), *arguments], self.environment)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -78,7 +76,7 @@ class Kube:
         local = local or free_port()
         process = subprocess.Popen(
             [
-                self._tool("kubectl"),
+                self.tool("kubectl"),
                 "-n",
                 self.namespace,
                 "port-forward",
@@ -97,9 +95,10 @@ class Kube:
             process.terminate()
             process.wait()
 
-    def _tool(self, name: str) -> str:
-        bundled = self.tools / name
-        return str(bundled) if bundled.exists() else name
+    def tool(self, name: str) -> str:
+        """How the program is called here."""
+        bundled = self.tools / name if self.tools else None
+        return str(bundled) if bundled and bundled.exists() else name
 
 
 def run(

@@ -8,9 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from examples.quickstart import kind
 from examples.quickstart.kube import CommandFailed, Kube
 from examples.quickstart.progress import Step, step
 
+from trimtab_api.names import GROUP
 from trimtab_local import base_image
 from trimtab_local.images import chosen as chosen_images
 from trimtab_local.images import inputs_digest
@@ -18,7 +20,10 @@ from trimtab_local.layout import REGISTRY_NAME, REGISTRY_PORT, layout_from
 
 ROOT = Path(__file__).parents[2]
 RELEASE, RELEASE_NAMESPACE = "trimtab", "trimtab-system"
-IMAGES = ("operator", "pipelines", "serving", "engine-cpu")
+CPU_ENGINE = "engine-cpu"
+IMAGES = ("operator", "pipelines", "serving", CPU_ENGINE)
+# Engines on GPUs are upstream's; of the version that the CPU engine has.
+GPU_ENGINE_IMAGE = "docker.io/vllm/vllm-openai:v0.32.0"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Target:
     plain_http: bool
     image_prefix: str
     gpus: int = 0
+    engine_image: str = ""  # the chart's own, for CPUs, where it is empty
 
 
 def chosen(namespace: str, log: Path) -> Target:
@@ -62,28 +68,49 @@ def local(namespace: str, log: Path) -> Target:
 
 
 def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
-    """A cluster of the user's own, with images pushed to IMAGE_REGISTRY."""
-    registry = os.environ.get("IMAGE_REGISTRY", "").rstrip("/")
-    if not registry:
-        raise CommandFailed(
-            "KUBECONFIG names a cluster of your own: set IMAGE_REGISTRY=host/path to a registry "
-            "that its nodes and pods can reach, or unset KUBECONFIG to use a cluster on this machine"
-        )
-    # A registry inside of the cluster's network, as beside kind, has another address out here.
-    here = os.environ.get("IMAGE_REGISTRY_HERE", "").rstrip("/") or registry
-    plain_http = os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1"
+    """A cluster of the user's own, with images in a registry of the user's, or beside kind's nodes."""
+    kube = Kube(kubeconfig, namespace)
+    gpus = _gpus()
+    registry, here, plain_http = _registry(kube)
     flags = ["--plain-http"] if plain_http else []
     with step(f"Container images to {here}") as shown:
         push = [sys.executable, "-m", "trimtab_local", "images", "push", *flags, here]
-        _logged([*push, *IMAGES], log, shown)
+        _logged(
+            [*push, *(name for name in IMAGES if not (gpus and name == CPU_ENGINE))], log, shown
+        )
     return Target(
-        kube=Kube(kubeconfig, namespace, Path("/nonexistent")),
+        kube=kube,
         registry=registry,
         registry_from_here=here,
         plain_http=plain_http,
         image_prefix=registry,
-        gpus=int(os.environ.get("GPUS", "0")),
+        gpus=gpus,
+        engine_image=os.environ.get("ENGINE_IMAGE", GPU_ENGINE_IMAGE if gpus else ""),
     )
+
+
+def _gpus() -> int:
+    asked = os.environ.get("GPUS", "") or "0"
+    if not asked.isdecimal():
+        raise CommandFailed(f"GPUS={asked} is no number; set it to the GPUs per pod, 0 or 1")
+    return int(asked)
+
+
+def _registry(kube: Kube) -> tuple[str, str, bool]:
+    """The registry as pods and nodes say it, as this machine does, and whether it speaks no TLS."""
+    registry = os.environ.get("IMAGE_REGISTRY", "").rstrip("/")
+    if registry:
+        # One inside of the cluster's network has another address out here.
+        here = os.environ.get("IMAGE_REGISTRY_HERE", "").rstrip("/") or registry
+        return registry, here, os.environ.get("REGISTRY_PLAIN_HTTP", "") == "1"
+    cluster = kind.found(kube.kubectl)
+    if cluster is None:
+        raise CommandFailed(
+            "KUBECONFIG names a cluster of your own: set IMAGE_REGISTRY=host/path to a registry "
+            "that its nodes and pods can reach, or unset KUBECONFIG to use a cluster on this machine"
+        )
+    with step("Registry beside kind's nodes"):
+        return f"{kind.ADDRESS}/trimtab", f"{cluster.registry_from_here()}/trimtab", True
 
 
 def install(target: Target) -> None:
@@ -92,6 +119,7 @@ def install(target: Target) -> None:
         settings = {
             "images.repository": target.image_prefix,
             "images.tag": "dev",
+            "images.engine": target.engine_image,
             "registry.prefix": target.registry,
             "registry.plainHttp": str(target.plain_http).lower(),
         }
@@ -124,7 +152,7 @@ def remove(namespace: str, output: Path) -> None:
     """Take everything of the demo away: the cluster on this machine, or what was put into the user's own."""
     kubeconfig = os.environ.get("KUBECONFIG")
     if kubeconfig:
-        kube = Kube(Path(kubeconfig), namespace, Path("/nonexistent"))
+        kube = Kube(Path(kubeconfig), namespace)
         with step("Namespace and chart removed"):
             empty(kube)
             kube.helm(
@@ -136,6 +164,9 @@ def remove(namespace: str, output: Path) -> None:
                 "--wait",
             )
             kube.kubectl("delete", "namespace", RELEASE_NAMESPACE, "--ignore-not-found")
+            _remove_kinds(kube)
+            if not os.environ.get("IMAGE_REGISTRY") and (cluster := kind.found(kube.kubectl)):
+                cluster.remove_registry()
     else:
         with step("Cluster removed") as shown:
             _logged([sys.executable, "-m", "trimtab_local", "reset"], output / "demo.log", shown)
@@ -148,13 +179,21 @@ def empty(kube: Kube) -> None:
     Users of versions go before the versions, and all of them before the namespace: a namespace
     waits for half the grace period of the pods that it finds, and engines have a long one.
     """
-    for kinds in ("inferenceservices,finetunejobs", "modelversions"):
+    for kinds in ("inferenceservices,finetunejobs", "modelversions,datasets"):
         kube.kubectl("delete", kinds, "--all", "--ignore-not-found", "--timeout=120s")
     with contextlib.suppress(
         CommandFailed
     ):  # there is no pod, or one takes longer: the namespace waits for it
         kube.kubectl("wait", "--for=delete", "pod", "--all", "--timeout=120s")
     kube.kubectl("delete", "namespace", kube.namespace, "--ignore-not-found", "--wait")
+
+
+def _remove_kinds(kube: Kube) -> None:
+    """Delete the CRDs that the chart keeps, unless somebody else's objects would go with them."""
+    names = kube.kubectl("get", "crd", "-o", "name").split()
+    kinds = [n.partition("/")[2] for n in names if n.endswith(f".{GROUP}")]
+    if kinds and not kube.kubectl("get", ",".join(kinds), "--all-namespaces", "-o", "name").strip():
+        kube.kubectl("delete", "crd", *kinds)
 
 
 def _logged(command: list[str], log: Path, shown: Step) -> None:

@@ -31,6 +31,7 @@ _UNCOMPARED: Final = frozenset(
         "uid",
         "generation",
         "observedGeneration",
+        "preparedGeneration",
         "clusterIP",
         "clusterIPs",
         "revision",

@@ -59,8 +59,7 @@ class PreparedArtifact(ApiModel):
 class PrepareResult(ApiModel):
     """What a `prepare` pod found out; either a failure or everything that was asked.
 
-    `report` is the address of the report about the data, by digest. A failure may come with the
-    records, so that one sees which step has dropped them.
+    `report` is the address of the report about the data, by digest.
     """
 
     base: PreparedArtifact | None = None

@@ -12,6 +12,7 @@ from trimtab_operator.domain.sameness import fingerprint
 
 Target = tuple[str, str, str]
 
+DATASET: Final = "Dataset"
 JOB: Final = "FineTuneJob"
 VERSION: Final = "ModelVersion"
 SERVICE: Final = "InferenceService"
@@ -29,7 +30,13 @@ def _of_job(job: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(job, "spec", "baseModel", "modelVersion", "name")),
         (VERSION, get(job, "status", "modelVersion")),
+        (DATASET, get(job, "spec", "dataset", "name")),
     ]
+
+
+def _of_dataset(dataset: Manifest) -> list[tuple[str, Any]]:
+    against = get(dataset, "spec", "leakage", "against", default=[])
+    return [(DATASET, get(each, "dataset", "name")) for each in against]
 
 
 def _of_version(version: Manifest) -> list[tuple[str, Any]]:
@@ -53,7 +60,12 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
-_REFERENCES: Final = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+_REFERENCES: Final = {
+    DATASET: _of_dataset,
+    JOB: _of_job,
+    VERSION: _of_version,
+    SERVICE: _of_service,
+}
 REFERRING: Final = frozenset(_REFERENCES)
 
 
@@ -104,7 +116,7 @@ def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> str:
     """The part of an object that others decide by, as a short text."""
     metadata = manifest.get("metadata", {})
     parts = [metadata.get(part) for part in ("uid", "generation", "deletionTimestamp")]
-    if kind == VERSION:
+    if kind in {VERSION, DATASET}:
         parts.append(manifest.get("status"))
     else:
         conditions = get(manifest, "status", "conditions", default=[])

@@ -28,7 +28,7 @@ class Cluster(Protocol):
     """The API server, seen through a local store."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
-        """One of our objects, or None; `kind` is FineTuneJob, ModelVersion or InferenceService."""
+        """One of our objects, or None; `kind` is its type."""
 
     def referrers(self, kind: type[R], target: Target) -> Sequence[R]:
         """Objects of a kind that refer to the target (see `domain.references`)."""
