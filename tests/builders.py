@@ -41,6 +41,12 @@ def inline_dataset(**changes: Any) -> Manifest:
     return {"inline": {field: value for field, value in inline.items() if value is not None}}
 
 
+def dataset(name: str = "tickets", namespace: str = "default", **changes: Any) -> Manifest:
+    """Questions and answers in a ConfigMap."""
+    spec = {"sources": [{"uri": "configmap://pairs/train.jsonl"}]}
+    return manifest("Dataset", name, namespace, spec, changes)
+
+
 def fine_tune_job(name: str = "tune", namespace: str = "default", **changes: Any) -> Manifest:
     """LoRA on the CPU over a base in the registry."""
     spec = {

@@ -32,6 +32,7 @@ NOWHERE = {"trimtab.dev/nowhere": "true"}
 # What the node says of an image that was loaded into it.
 IMAGE_ID = "sha256:" + "f" * 64
 PLURALS = {
+    "Dataset": "datasets",
     "FineTuneJob": "finetunejobs",
     "ModelVersion": "modelversions",
     "InferenceService": "inferenceservices",

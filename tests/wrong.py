@@ -14,13 +14,11 @@ from tests.builders import (
     model_version,
     pretraining_job,
 )
+from tests.wrongdata import DATASETS, Wrong
 
 BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
 SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "contextLength": 128}
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
-
-# What stands before the colon says what is wrong; then the manifest, and words of the answer.
-Wrong = dict[str, tuple[Manifest, tuple[str, ...]]]
 
 
 def _source(**changes: str | dict[str, str]) -> Manifest:
@@ -122,8 +120,23 @@ JOBS: Wrong = {
         ("dataset.inline.task to Instruction or Chat",),
     ),
     "an unknown task": (
+        fine_tune_job(dataset=inline_dataset(task="Ranking")),
+        (
+            "spec.dataset.inline.task",
+            'supported values: "Instruction", "Chat", "Preference", "Text"',
+        ),
+    ),
+    "supervised training on pairs of answers": (
         fine_tune_job(dataset=inline_dataset(task="Preference")),
-        ("spec.dataset.inline.task", 'supported values: "Instruction", "Chat", "Text"'),
+        ("dataset.inline.task to Instruction or Chat",),
+    ),
+    "a job without data": (
+        fine_tune_job(dataset={}),
+        ("dataset needs exactly one of inline and name", "remove the other"),
+    ),
+    "a job with data of its own and a Dataset": (
+        fine_tune_job(dataset={**inline_dataset(), "name": "tickets"}),
+        ("dataset needs exactly one of inline and name", "remove the other"),
     ),
     "no sources": (
         fine_tune_job(dataset=inline_dataset(sources=[])),
@@ -367,4 +380,4 @@ DECISIONS: Wrong = {
     "a decision with a novel": (decision(reason="a" * 1025), ("spec.reason", "1024")),
 }
 
-REFUSED: Wrong = {**JOBS, **VERSIONS, **SERVICES, **DECISIONS}
+REFUSED: Wrong = {**DATASETS, **JOBS, **VERSIONS, **SERVICES, **DECISIONS}

@@ -12,10 +12,14 @@ FIELD_MANAGER: Final = "trimtab"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "trimtab"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_DATASET: Final = f"{GROUP}/dataset"
 LABEL_JOB: Final = f"{GROUP}/finetunejob"
 LABEL_MODEL_VERSION: Final = f"{GROUP}/modelversion"
 LABEL_SERVICE: Final = f"{GROUP}/inferenceservice"
 LABEL_MODEL: Final = f"{GROUP}/model"
+# On a ModelVersion, for search: the first 12 hex digits of what it was trained on and from.
+LABEL_DATASET_DIGEST: Final = f"{GROUP}/dataset-digest"
+LABEL_BASE_DIGEST: Final = f"{GROUP}/base-digest"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 # Annotations that a user sets to ask for something that is no part of the wanted state.

@@ -16,6 +16,14 @@ class FailureReason(StrEnum):
     COLUMN_MISSING = "ColumnMissing"  # a mapped column does not exist; the message lists the others
     TOO_FEW_RECORDS = "TooFewRecords"  # a split that is needed would be empty
     ONLY_DUPLICATES = "OnlyDuplicates"  # all records are equal
+    NOTHING_LEFT = "NothingLeft"  # cleaning dropped every record; the message says which step
+    LEAKAGE_FOUND = "LeakageFound"  # held-out records of other data are in the training split
+    LINE_TOO_LONG = (
+        "LineTooLong"  # one line or record is too large to be read; the message names it
+    )
+    UNPACKS_TOO_LARGE = "UnpacksTooLarge"  # a compressed file is out of all proportion unpacked
+    SOURCE_CHANGED = "SourceChanged"  # a file changed while it was read; tried again
+    SETTING_UNKNOWN = "SettingUnknown"  # a language or a kind of personal data is not known
     RECORD_TOO_LONG = "RecordTooLong"  # no record fits into the context
     SOURCE_NOT_FOUND = "SourceNotFound"  # a file, key, object or claim does not exist
     SOURCE_FORBIDDEN = "SourceForbidden"  # credentials are missing or not accepted
@@ -41,6 +49,7 @@ class FailureReason(StrEnum):
 RETRYABLE = frozenset(
     {
         FailureReason.SOURCE_UNREACHABLE,
+        FailureReason.SOURCE_CHANGED,
         FailureReason.REGISTRY_UNREACHABLE,
         FailureReason.INTERNAL_ERROR,
     }
@@ -77,9 +86,14 @@ class JobReason(StrEnum):
     NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
     BASE_MODEL_NOT_READY = "BaseModelNotReady"  # the base's ModelVersion is missing or not Ready
     BASE_MODEL_UNSUITABLE = "BaseModelUnsuitable"  # the base's ModelVersion is no full model
+<<<<<<< HEAD
     BASE_MODEL_RETIRED = (
         "BaseModelRetired"  # the base's ModelVersion was retired before the job was created
     )
+=======
+    DATASET_NOT_READY = "DatasetNotReady"  # the Dataset is missing or not Ready
+    DATASET_UNSUITABLE = "DatasetUnsuitable"  # the Dataset's task or splits do not fit the job
+>>>>>>> preparation
     UNSCHEDULABLE = (
         "Unschedulable"  # no node has room for the pod; the message quotes the scheduler
     )
@@ -90,6 +104,19 @@ class JobReason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # activeDeadlineSeconds have passed
     CONTAINER_FAILED = "ContainerFailed"  # a container ended with an error and told no reason
     JOB_FAILED = "JobFailed"  # a batch Job failed and its pods are gone
+
+
+class DatasetReason(StrEnum):
+    """Reasons of a Dataset's condition, beside those of `FailureReason` and of Jobs and pods in `JobReason`."""
+
+    READY = "Ready"  # the data is prepared, as the spec says now
+    PREPARING = "Preparing"  # a pod reads, cleans and divides the data
+    HELD_OUT_NOT_READY = "HeldOutNotReady"  # a Dataset of leakage.against is missing or not Ready
+    DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data
+    RESULT_MISSING = "ResultMissing"  # the pod ended without a result that could be read
+    REFUSED = "Refused"  # the API server does not accept a child; the message quotes it
+    NOT_ALLOWED = "NotAllowed"  # a quota, a policy or missing rights forbid a child
+    NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
 
 
 class VersionReason(StrEnum):

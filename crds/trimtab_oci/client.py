@@ -1,7 +1,8 @@
 """The registry client: resolve, pull, push, and documents attached to artifacts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -192,18 +193,26 @@ class RegistryClient:
     ) -> Reference:
         """Push one document, attached to its subject (in the same repository) if there is one."""
         target = _repository(repository)
-        attached = None
-        if subject is not None:
-            if subject.name != target.name:
-                raise RegistryError(
-                    f"a document in {target.name} cannot be attached to {subject}: another repository"
-                )
-            attached = (await self.manifest(subject)).descriptor
         blob = await self._push_bytes(target, media_type, document)
-        await self._push_bytes(target, EMPTY, EMPTY_BYTES)
-        return await self._push_manifest(
-            target, document_manifest(artifact_type, blob, attached, annotations or {}), tag
+        return await self._push_attached(
+            target, artifact_type, [blob], subject, tag, annotations or {}
         )
+
+    async def push_documents(
+        self,
+        repository: Reference | str,
+        documents: Mapping[str, tuple[str, bytes]],
+        *,
+        artifact_type: str,
+        subject: Reference | None = None,
+    ) -> Reference:
+        """Push several documents as one artifact: file names with media type and content."""
+        target = _repository(repository)
+        blobs = []
+        for name, (media_type, document) in documents.items():
+            blob = await self._push_bytes(target, media_type, document)
+            blobs.append(replace(blob, annotations={ANNOTATION_TITLE: name}))
+        return await self._push_attached(target, artifact_type, blobs, subject, None, {})
 
     async def tag(self, reference: Reference, tag: str) -> Reference:
         """Give an existing artifact a further tag; the answer names tag and digest."""
@@ -220,6 +229,27 @@ class RegistryClient:
                 pass
         except NotFound:
             return
+
+    async def _push_attached(
+        self,
+        target: Reference,
+        artifact_type: str,
+        blobs: Sequence[Descriptor],
+        subject: Reference | None,
+        tag: str | None,
+        annotations: Mapping[str, str],
+    ) -> Reference:
+        attached = None
+        if subject is not None:
+            if subject.name != target.name:
+                raise RegistryError(
+                    f"a document in {target.name} cannot be attached to {subject}: another repository"
+                )
+            attached = (await self.manifest(subject)).descriptor
+        await self._push_bytes(target, EMPTY, EMPTY_BYTES)
+        return await self._push_manifest(
+            target, document_manifest(artifact_type, blobs, attached, annotations), tag
+        )
 
     async def _push_manifest(self, target: Reference, raw: bytes, tag: str | None) -> Reference:
         manifest = Manifest.parse(raw)

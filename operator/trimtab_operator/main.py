@@ -41,7 +41,11 @@ from trimtab_operator.domain.outcome import Outcome
 from trimtab_operator.handlers import process
 from trimtab_operator.handlers.dispatch import Dispatcher
 from trimtab_operator.handlers.resync import Resync
+<<<<<<< HEAD
 from trimtab_operator.reconcilers import decision, finetunejob, inferenceservice, modelversion
+=======
+from trimtab_operator.reconcilers import dataset, finetunejob, inferenceservice, modelversion
+>>>>>>> preparation
 from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Settings
 from trimtab_operator.workqueue import WorkQueue
@@ -50,6 +54,7 @@ log = logging.getLogger(__name__)
 Reconciler = Callable[[Key, World], Awaitable[Outcome]]
 
 RECONCILERS: Final[dict[str, Reconciler]] = {
+    "Dataset": dataset.reconcile,
     "FineTuneJob": finetunejob.reconcile,
     "ModelVersion": modelversion.reconcile,
     "InferenceService": inferenceservice.reconcile,

@@ -15,7 +15,11 @@ import yaml
 from kubernetes import client, config
 from tests.builders import (
     Manifest,
+<<<<<<< HEAD
     decision,
+=======
+    dataset,
+>>>>>>> preparation
     fine_tune_job,
     inference_service,
     inline_dataset,
@@ -23,11 +27,19 @@ from tests.builders import (
 )
 from tests.wrong import REFUSED
 
+<<<<<<< HEAD
 from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_local.layout import layout_from
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (FineTuneJob, ModelVersion, InferenceService, Decision)
+=======
+from trimtab_api.v1alpha1 import Dataset, FineTuneJob, InferenceService, ModelVersion
+from trimtab_local.layout import layout_from
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = (Dataset, FineTuneJob, ModelVersion, InferenceService)
+>>>>>>> preparation
 PLURALS = {kind.definition.kind: kind.definition.plural for kind in KINDS}
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 # Helm takes over what carries its marks and its field manager; else a later install of the chart would refuse the CRDs.
@@ -219,6 +231,38 @@ def test_a_version_cannot_be_changed(server: Server) -> None:
     assert "spec of a ModelVersion cannot be changed; create a new ModelVersion" in said
 
 
+FULL_DATASET = {
+    "documents": {"tokens": 256, "overlap": 16},
+    "task": "Text",
+    "sources": [{"uri": "s3://bucket/**/*.html", "format": "HTML"}],
+    "clean": {
+        "characters": {"min": 8, "max": 20000},
+        "languages": {"allow": ["en", "de"], "atLeast": 0.7},
+        "wordLists": [{"configMap": {"name": "words", "key": "toxic.txt"}, "action": "Report"}],
+        "secrets": {"action": "Drop"},
+        "pii": {"action": "Redact", "entities": ["EMAIL_ADDRESS"]},
+        "deduplicate": {"method": "MinHash", "threshold": 0.9},
+    },
+    "leakage": {"against": [{"dataset": {"name": "exam"}}], "action": "Drop"},
+    "resources": {"cpu": "2", "memory": "2Gi"},
+    "storage": {"size": "40Gi", "className": "fast"},
+    "activeDeadlineSeconds": 3600,
+}
+
+
+def test_a_dataset_changes_in_every_part(server: Server) -> None:
+    made = dataset("changeable")
+    assert server.refusal(made, keep=True) is None
+    assert server.refusal_of_change({**made, "spec": FULL_DATASET}) is None
+
+
+def test_what_is_not_stated_is_what_the_reference_says(server: Server) -> None:
+    assert server.refusal(dataset("defaults"), keep=True) is None
+    path = "jsonpath={.spec.task} {.spec.clean} {.spec.split.by} {.spec.storage.size}"
+    said = _kubectl(server, "get", "tds", "defaults", "-n", server.namespace, "-o", path)
+    assert said == 'Instruction {"deduplicate":{"method":"Exact"}} Completion 10Gi'
+
+
 def test_a_service_changes_but_for_its_base(server: Server) -> None:
     service = inference_service("unchangeable")
     assert server.refusal(service, keep=True) is None
@@ -248,10 +292,19 @@ def test_kubectl_explains_every_field(server: Server, plural: str) -> None:
 
 
 def test_short_names_the_category_and_scale_work(server: Server) -> None:
+<<<<<<< HEAD
     assert "unchangeable" in _kubectl(
         server, "get", "trimtab", "-n", server.namespace, "-o", "name"
     )
     for short in ("ftj", "mv", "tis", "tdc"):
+=======
+    assert server.refusal(dataset("unchangeable"), keep=True) is None
+    listed = _kubectl(server, "get", "trimtab", "-n", server.namespace, "-o", "name")
+    assert {
+        f"{plural.removesuffix('s')}.trimtab.dev/unchangeable" for plural in PLURALS.values()
+    } <= set(listed.split())
+    for short in ("tds", "ftj", "mv", "tis"):
+>>>>>>> preparation
         assert "unchangeable" in _kubectl(server, "get", short, "-n", server.namespace)
     _kubectl(server, "scale", "tis", "unchangeable", "--replicas=2", "-n", server.namespace)
     replicas = _kubectl(

@@ -247,7 +247,8 @@ def _unended(
         said = verdicts["Suspended"][0]
         return [] if said == "True" else [f"Suspended is {said}, but spec.suspend is true"]
     named = spec["baseModel"].get("modelVersion", {}).get("name", world.base)
-    if named != world.base or spec["pod"].get("priorityClassName", "") not in PRIORITIES:
+    is_short = named != world.base or "name" in spec.get("dataset", {})  # no Dataset is there
+    if is_short or spec["pod"].get("priorityClassName", "") not in PRIORITIES:
         return [] if status != "True" else ["Started is True, but what it needs is not there"]
     is_excused = is_odd(spec["pod"]) or _is_odd_claim(spec["storage"])
     if reason == "Refused" and is_excused:

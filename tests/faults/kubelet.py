@@ -32,7 +32,8 @@ from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.model import ApiModel
 from trimtab_api.routing import AdapterState, AgentReport, ProbeAnswer, RoutingTable
 from trimtab_api.v1alpha1.common import Metric
-from trimtab_api.v1alpha1.finetunejob import Progress, RecordCounts
+from trimtab_api.v1alpha1.data import PreparedRecords
+from trimtab_api.v1alpha1.finetunejob import Progress
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, MetricValue
 from trimtab_oci import RegistryClient
 from trimtab_operator.adapters.api import MERGE, Api
@@ -269,7 +270,7 @@ def _prepare(run: PrepareRun) -> PrepareResult:
         base = _prepared(run.base.output.repository, run.owner.name, "base")
     if run.data:
         data = _prepared(run.data.output.repository, run.owner.name, "data")
-        records = RecordCounts(read=10, kept=10, train=8, validation=1, test=1)
+        records = PreparedRecords(read=10, kept=10, train=8, validation=1, test=1)
     return PrepareResult(base=base, data=data, records=records)
 
 

@@ -32,6 +32,7 @@ _UNCOMPARED: Final = frozenset(
         "uid",
         "generation",
         "observedGeneration",
+        "preparedGeneration",
         "clusterIP",
         "clusterIPs",
         "revision",

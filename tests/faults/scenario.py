@@ -20,8 +20,12 @@ from tests.servingbuilders import a_report
 from trimtab_api import names
 from trimtab_oci import RegistryClient
 
+<<<<<<< HEAD
 JOB, VERSION, SERVICE = "FineTuneJob", "ModelVersion", "InferenceService"
 DECISION = "Decision"
+=======
+DATASET, JOB, VERSION, SERVICE = "Dataset", "FineTuneJob", "ModelVersion", "InferenceService"
+>>>>>>> preparation
 BASE, BOT = "tiny-base", "bot"
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
 PATIENCE_SECONDS = 240.0  # a busy machine is no fault
@@ -89,7 +93,11 @@ class User:
         self._kubelet.held |= {"paused", "dropped"}
         self._kubelet.hopeless |= {"hopeless"}
         self._server.create(self._base())
-        for name in ("tuned", "paused", "dropped", "hopeless"):
+        # It waits for the data that it names.
+        self._server.create(self._job("tuned", dataset={"name": "tickets"}))
+        self._server.create(builders.dataset(leakage={"against": [{"dataset": {"name": "exam"}}]}))
+        self._server.create(builders.dataset("exam"))
+        for name in ("paused", "dropped", "hopeless"):
             self._server.create(self._job(name))
         self._server.create(self._job("brief", ttlSecondsAfterFinished=3))
         self._server.create(self._adapter(1))
@@ -112,6 +120,7 @@ class User:
     def _change_and_delete(self, *, with_foreign_finalizers: bool) -> None:
         self._server.create(self._adapter(2))
         self._server.change(SERVICE, "chat", {"spec": {"replicas": 2}})
+        self._server.change(DATASET, "tickets", {"spec": {"split": {"seed": 1}}})
         self._says(SERVICE, "chat", _is_answered_by_the_second)
         self._decide()
         retried = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
@@ -122,6 +131,8 @@ class User:
         self._server.delete(SERVICE, "other")
         self._server.delete(VERSION, "bot-1")
         self._waits(JOB, "hopeless", "Complete")
+        self._says(DATASET, "tickets", _is_prepared_anew)
+        self._server.delete(DATASET, "exam")
         self._waits(JOB, "paused", "Complete")
         self._is_gone(VERSION, "bot-1")
         if held:
@@ -217,6 +228,10 @@ class User:
         kept = [f for f in there.metadata.finalizers or [] if f != FOREIGN]
         body = [{"op": "replace", "path": "/metadata/finalizers", "value": kept}]
         self._server.batch.patch_namespaced_job(job, self._server.namespace, body)
+
+
+def _is_prepared_anew(dataset: Manifest) -> bool:
+    return bool(dataset["status"].get("preparedGeneration") == dataset["metadata"]["generation"])
 
 
 def _is_answered_by_the_second(service: Manifest) -> bool:

@@ -48,6 +48,11 @@ FROM_OUTSIDE: dict[str, Any] = {
     "activeDeadlineSeconds": 86400,
 }
 
+NAMED: dict[str, Any] = {
+    "baseModel": {"uri": "hf://Org/Model", "revision": builders.COMMIT},
+    "dataset": {"name": "tickets"},
+}
+
 
 def job(manifest: builders.Manifest, *, resolved: bool) -> FineTuneJob:
     labels = {names.LABEL_KUEUE_QUEUE: "gpus"}
@@ -63,6 +68,7 @@ def job(manifest: builders.Manifest, *, resolved: bool) -> FineTuneJob:
         ("plain", builders.fine_tune_job(namespace="team")),
         ("from-outside", builders.fine_tune_job(namespace="team", **FROM_OUTSIDE)),
         ("pretraining", builders.pretraining_job(namespace="team")),
+        ("named", builders.fine_tune_job(namespace="team", **NAMED)),
     ],
 )
 def test_children(name: str, manifest: builders.Manifest) -> None:

@@ -1,15 +1,17 @@
 """The figures of a report: what each is a mean of, and what it is held against."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 import sacrebleu
+from tests.pods import pairs
 
 from trimtab_api.v1alpha1.common import Metric
+from trimtab_api.v1alpha1.data import DatasetTask
 from trimtab_pipelines.evaluation.examples import chosen_records
 from trimtab_pipelines.evaluation.report import Said, metric_values
+from trimtab_pipelines.prepared import write_split
 
 REFERENCES = ["the name of the file", "a list of all the lines in the file", "it is"]
 OWN = Said([(6.0, 1), (1.0, 9), (3.0, 10)], ["the name of a file", "a list of lines", "it is"])
@@ -42,8 +44,7 @@ def test_a_full_version_is_held_against_nothing() -> None:
 
 
 def a_split(folder: Path, count: int) -> Path:
-    lines = (json.dumps({"prompt": f"Q{n}?", "completion": f"A{n}."}) for n in range(count))
-    (folder / "test.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    write_split(folder, "test", DatasetTask.INSTRUCTION, pairs(count))
     return folder
 
 

@@ -18,8 +18,10 @@ from trimtab_api import names
 from trimtab_api.documents import RunFailure, TrainingResult, TrainingRun
 from trimtab_api.documents.preparation import PrepareResult
 from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.data import DatasetTask
 from trimtab_oci import DigestMismatch, NotFound, Reference, RegistryForbidden, RegistryUnreachable
 from trimtab_pipelines.__main__ import main
+from trimtab_pipelines.prepared import read_split, write_split
 from trimtab_pipelines.push import push
 from trimtab_pipelines.registry import open_registry
 from trimtab_pipelines.runtime import Interrupted, RunError, Stage, Stop, execute, failure_of
@@ -241,7 +243,7 @@ def test_what_cannot_be_served_is_not_pushed(
 def data_on(registry: FakeRegistry, tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "prepared"
     folder.mkdir()
-    (folder / "train.jsonl").write_text('{"text": "a"}\n')
+    write_split(folder, "train", DatasetTask.TEXT, [{"text": "a"}])
 
     async def put() -> Reference:
         async with open_registry(plain_http=True) as client:
@@ -256,7 +258,7 @@ def data_on(registry: FakeRegistry, tmp_path: Path) -> dict[str, str]:
 def test_data_is_fetched_once(root: Path, registry: FakeRegistry) -> None:
     training_run(root, data=data_on(registry, root))
     assert main(["fetch"]) == 0
-    assert (root / "volume/data/train.jsonl").read_text() == '{"text": "a"}\n'
+    assert list(read_split(root / "volume/data", "train")) == [{"text": "a"}]
     asked = len(registry.requests)
     assert main(["fetch"]) == 0
     assert len(registry.requests) == asked

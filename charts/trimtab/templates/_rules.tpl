@@ -10,9 +10,10 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   resources: [modelversions]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [trimtab.dev]
-  resources: [inferenceservices]
+  resources: [datasets, inferenceservices]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
+<<<<<<< HEAD
   resources: [decisions]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
@@ -20,6 +21,9 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   verbs: [patch]
 - apiGroups: [trimtab.dev]
   resources: [finetunejobs/status, modelversions/status, inferenceservices/status]
+=======
+  resources: [datasets/status, finetunejobs/status, modelversions/status, inferenceservices/status]
+>>>>>>> preparation
   verbs: [patch]
 {{- if not .Values.watchNamespaces }}
 {{ include "trimtab.namespaceRules" . }}
@@ -91,7 +95,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{/* What it takes to let objects go when the operator is gone. */}}
 {{- define "trimtab.releaseRules" -}}
 - apiGroups: [trimtab.dev]
-  resources: [finetunejobs, modelversions, inferenceservices]
+  resources: [datasets, finetunejobs, modelversions, inferenceservices]
   verbs: [list, patch]
 {{- end -}}
 

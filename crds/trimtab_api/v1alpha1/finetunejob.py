@@ -8,19 +8,21 @@ from trimtab_api.definition import AGE, Column, Definition, message_of, reason_o
 from trimtab_api.model import MAP_BY_TYPE, TIMESTAMP, ApiModel, Rule
 from trimtab_api.rules import OWNER_NAME_LENGTH, exactly_one, immutable, model_address, short_name
 from trimtab_api.v1alpha1.common import (
+    LONGEST_SPAN,
     ONE_GPU,
     Condition,
     Gate,
     ImageDigest,
-    InlineDataset,
     ModelName,
     NamedReference,
+    ObjectName,
     PodOverrides,
     Quantity,
     Resource,
     SecretReference,
     Uri,
 )
+from trimtab_api.v1alpha1.data import InlineDataset
 from trimtab_api.v1alpha1.training import (
     Architecture,
     EarlyStopping,
@@ -105,9 +107,20 @@ class BaseModelSource(ApiModel):
 
 
 class DatasetReference(ApiModel):
-    """The data of the run."""
+    """The data of the run; exactly one of inline and name."""
 
-    inline: Annotated[InlineDataset, Field(description="Data described in place.")]
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one("inline", "name", what="dataset", remedy="keep one and remove the other"),
+    )
+
+    inline: Annotated[InlineDataset | None, Field(description="Data described in place.")] = None
+    name: Annotated[
+        ObjectName | None,
+        Field(
+            description="A Dataset of this namespace. The job waits until it is Ready and keeps the data that it "
+            "has then, whatever becomes of the Dataset."
+        ),
+    ] = None
 
 
 class JobEvaluation(ApiModel):
@@ -153,10 +166,9 @@ class Storage(ApiModel):
     ] = None
 
 
-# Seconds; 68 years. A Job counts its deadline in nanoseconds, in 64 bits: one of 300 years has passed already.
-LONGEST_SPAN = 2**31 - 1
-
 _NEEDS_SCRATCH = "!has(self.baseModel.scratch) || "
+# What a named Dataset holds is known only once it is Ready; the operator asks the same of it then.
+_IS_NAMED = "!has(self.dataset.inline) || "
 _SPEC_RULES = (
     Rule(
         _NEEDS_SCRATCH + "self.objective == 'Pretraining'",
@@ -174,27 +186,29 @@ _SPEC_RULES = (
         at=".hyperparameters.maxLength",
     ),
     Rule(
-        "self.objective != 'Pretraining' || self.dataset.inline.task == 'Text'",
+        _IS_NAMED + "self.objective != 'Pretraining' || self.dataset.inline.task == 'Text'",
         "objective Pretraining learns from plain text; set dataset.inline.task: Text, or objective: Supervised",
         at=".dataset.inline.task",
     ),
     Rule(
-        "self.objective != 'Supervised' || self.dataset.inline.task in ['Instruction', 'Chat']",
+        _IS_NAMED
+        + "self.objective != 'Supervised' || self.dataset.inline.task in ['Instruction', 'Chat']",
         "objective Supervised learns answers; set dataset.inline.task to Instruction or Chat, or objective: Pretraining",
         at=".dataset.inline.task",
     ),
     Rule(
-        "!has(self.earlyStopping) || self.dataset.inline.split.validation > 0",
+        _IS_NAMED + "!has(self.earlyStopping) || self.dataset.inline.split.validation > 0",
         "earlyStopping watches the validation split; set dataset.inline.split.validation above 0, or remove earlyStopping",
         at=".earlyStopping",
     ),
     Rule(
-        "!has(self.evaluation.gates) || self.evaluation.gates.size() == 0 || self.dataset.inline.split.test > 0",
+        _IS_NAMED
+        + "!has(self.evaluation.gates) || self.evaluation.gates.size() == 0 || self.dataset.inline.split.test > 0",
         "evaluation.gates judge the test split; set dataset.inline.split.test above 0, or remove the gates",
         at=".evaluation.gates",
     ),
     Rule(
-        "self.dataset.inline.task != 'Text' || !has(self.evaluation.gates) || "
+        _IS_NAMED + "self.dataset.inline.task != 'Text' || !has(self.evaluation.gates) || "
         "self.evaluation.gates.all(g, g.metric in ['Loss', 'Perplexity'])",
         "evaluation.gates of task Text can only be on Loss and Perplexity, because there are no answers to compare; "
         "change the metric",
@@ -282,6 +296,10 @@ class ResolvedInputs(ApiModel):
     ] = None
     dataset_digest: Annotated[
         str | None, Field(max_length=71, description="Digest of the prepared data.")
+    ] = None
+    dataset_report: Annotated[
+        str | None,
+        Field(max_length=1024, description="The report about the data in the registry."),
     ] = None
     image: Annotated[
         str | None,

@@ -18,6 +18,7 @@ from trimtab_api.v1alpha1.common import (
     Metric,
     ModelName,
     NamedReference,
+    ObjectName,
     PodOverrides,
     Quantity,
     Resource,
@@ -87,6 +88,10 @@ class AdapterBase(ApiModel):
 class LineageDataset(ApiModel):
     """The data that a version was trained on."""
 
+    name: Annotated[
+        ObjectName | None,
+        Field(description="The Dataset that it came from; none where a job described its own."),
+    ] = None
     uri: Annotated[Uri | None, Field(description="The prepared data in the registry.")] = None
     digest: Annotated[Digest, Field(description="Its digest.")]
 

@@ -27,6 +27,7 @@ class Kind:
 
 
 OURS: Final = (
+    Kind("Dataset", names.API_VERSION, "datasets"),
     Kind("FineTuneJob", names.API_VERSION, "finetunejobs"),
     Kind("ModelVersion", names.API_VERSION, "modelversions"),
     Kind("InferenceService", names.API_VERSION, "inferenceservices"),

@@ -11,6 +11,7 @@ ANNOTATION_OWNER: Final = f"{names.GROUP}/owner"
 ANNOTATION_APPLIED: Final = f"{names.GROUP}/applied"
 NAME_LENGTH: Final = 63  # Jobs put their name into a label; Services are DNS labels
 _HASH_LENGTH: Final = 8
+_DIGEST_LABEL_LENGTH: Final = 12
 
 
 def short_hash(*parts: str, length: int = _HASH_LENGTH) -> str:
@@ -39,6 +40,11 @@ def child_name(owner: str, component: str, *inputs: str) -> str:
 def label_value(name: str) -> str:
     """A name as a label value: shortened by a hash where it is too long."""
     return fitted(name)
+
+
+def digest_label(digest: str) -> str:
+    """A digest as a label value: enough of it to search by."""
+    return digest.removeprefix("sha256:")[:_DIGEST_LABEL_LENGTH]
 
 
 def owner_annotation(kind: str, name: str) -> str:

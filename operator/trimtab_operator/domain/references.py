@@ -15,6 +15,7 @@ from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_o
 
 Target = tuple[str, str, str]
 
+DATASET: Final = "Dataset"
 JOB: Final = "FineTuneJob"
 VERSION: Final = "ModelVersion"
 SERVICE: Final = "InferenceService"
@@ -48,9 +49,18 @@ def _of_job(job: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(job, "spec", "baseModel", "modelVersion", "name")),
         (VERSION, get(job, "status", "modelVersion")),
+<<<<<<< HEAD
         (ARTIFACT, _digest(get(job, "spec", "baseModel", "uri"))),
         (ARTIFACT, get(job, "status", "resolved", "baseModelDigest")),
+=======
+        (DATASET, get(job, "spec", "dataset", "name")),
+>>>>>>> preparation
     ]
+
+
+def _of_dataset(dataset: Manifest) -> list[tuple[str, Any]]:
+    against = get(dataset, "spec", "leakage", "against", default=[])
+    return [(DATASET, get(each, "dataset", "name")) for each in against]
 
 
 def _of_version(version: Manifest) -> list[tuple[str, Any]]:
@@ -79,6 +89,7 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
+<<<<<<< HEAD
 def _of_decision(decision: Manifest) -> list[tuple[str, Any]]:
     return [(VERSION, get(decision, "spec", "target", "name"))]
 
@@ -88,6 +99,13 @@ _REFERENCES: Final = {
     VERSION: _of_version,
     SERVICE: _of_service,
     DECISION: _of_decision,
+=======
+_REFERENCES: Final = {
+    DATASET: _of_dataset,
+    JOB: _of_job,
+    VERSION: _of_version,
+    SERVICE: _of_service,
+>>>>>>> preparation
 }
 REFERRING: Final = frozenset(_REFERENCES)
 
@@ -147,7 +165,7 @@ def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> bytes:
     """The part of an object that others decide by, as a few bytes."""
     metadata = manifest.get("metadata", {})
     parts = [metadata.get(part) for part in ("uid", "generation", "deletionTimestamp")]
-    if kind == VERSION:
+    if kind in {VERSION, DATASET}:
         parts.append(manifest.get("status"))
     else:
         conditions = get(manifest, "status", "conditions", default=[])
