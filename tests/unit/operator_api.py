@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from kubernetes.aio import config
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 from tests.websites import make_authority
 from tests.wireserver import OK, Answering, Request, Server, says, serving
@@ -254,7 +255,7 @@ async def test_a_token_that_is_replaced_in_its_file_is_used(
             loader.load_and_set(client_configuration)
             loader.host = client_configuration.host = f"http://127.0.0.1:{found.port}"
 
-        monkeypatch.setattr(apis.config, "load_incluster_config", loaded)
+        monkeypatch.setattr(config, "load_incluster_config", loaded)
         api = await Api.connect()
         await api.request("GET", "/x")
         token.write_text("second\n")
