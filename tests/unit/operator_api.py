@@ -1,17 +1,19 @@
 """The conversation with the API server: which way it takes, as whom, and what answers mean."""
 
 import asyncio
+import gc
 import json
 import ssl
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from kubernetes.aio import config
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 from tests.websites import make_authority
 from tests.wireserver import OK, Answering, Request, Server, says, serving
@@ -254,7 +256,7 @@ async def test_a_token_that_is_replaced_in_its_file_is_used(
             loader.load_and_set(client_configuration)
             loader.host = client_configuration.host = f"http://127.0.0.1:{found.port}"
 
-        monkeypatch.setattr(apis.config, "load_incluster_config", loaded)
+        monkeypatch.setattr(config, "load_incluster_config", loaded)
         api = await Api.connect()
         await api.request("GET", "/x")
         token.write_text("second\n")
@@ -307,3 +309,14 @@ async def test_certificates_and_the_server_s_name_are_those_of_the_kubeconfig(
         await api.close()
     assert users == [((("commonName", "127.0.0.1"),),)]
     assert "Authorization" not in found.requests[0].headers
+
+
+@pytest.mark.parametrize("end", [b"]}", b""], ids=["whole", "cut"])
+async def test_a_large_answer_leaves_the_collector_at_work(tmp_path: Path, end: bytes) -> None:
+    text = b'{"items":[' + b"{}," * apis.LARGE_BYTES + b"{}" + end
+    said = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+    async with answered(tmp_path, says(said)) as (api, _):
+        with suppress(ClusterUnreachable):
+            page = await api.request("GET", "/x")
+            assert len(page["items"]) == apis.LARGE_BYTES + 1
+    assert gc.isenabled()

@@ -276,7 +276,7 @@ async def test_a_stream_that_is_cut_is_broken_after_what_had_come() -> None:
 async def test_a_slow_reader_slows_the_server() -> None:
     sent = 0
 
-    async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
+    async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
         writer.write(CHUNKED)
         for _ in range(1000):
