@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 from examples.quickstart import show
+from examples.quickstart.kube import Kube
 from examples.quickstart.target import Target
 from tests.ociserver import registry_in_thread
-from tests.unit.quickstart_steps import FakeKube
 
 from trimtab_oci import RegistryClient
 
@@ -21,7 +22,8 @@ def test_questions_are_taken_from_all_over_the_evaluation_report() -> None:
 
     with registry_in_thread() as registry:
         uri = asyncio.run(push(f"{registry.address}/team/bot"))
-        target = Target(FakeKube(), "registry.internal:5000", registry.address, True, "")
+        kube = Kube(Path("/nowhere"), "demo", Path("/nowhere"))
+        target = Target(kube, "registry.internal:5000", registry.address, True, "")
         inside = uri.replace(registry.address, "registry.internal:5000")
         version = {"status": {"evaluation": {"report": inside}}}
         assert show.held_out(target, version) == [("Q0?", "A0"), ("Q2?", "A2"), ("Q4?", "A4")]
