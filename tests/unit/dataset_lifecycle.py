@@ -239,6 +239,24 @@ async def test_a_pod_that_cannot_start_says_why() -> None:
     assert "no such image" in ready(fake).message
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        pytest.param(1, "it was SourceChanged; it is tried again", id="what may pass"),
+        pytest.param(42, "it was SourceChanged", id="what is final"),
+    ],
+)
+async def test_before_the_jobs_verdict_nobody_promises_another_try_that_will_not_come(
+    code: int, words: str
+) -> None:
+    fake = world()
+    await visit(fake)
+    batchjobs.stumbles(fake.cluster, "prepare", code, failing("SourceChanged"))
+    await visit(fake)
+    assert (said(fake), ready(fake).message) == (("Unknown", "SourceChanged"), words)
+    assert words in [e.message for e in fake.cluster.events.values()]
+
+
 async def test_remarks_about_the_data_are_an_event_once_for_each_preparation() -> None:
     fake = await prepared(world(), warnings=["the test split has no record"])
     asks_again(fake, "again")

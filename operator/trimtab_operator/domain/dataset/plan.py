@@ -34,6 +34,7 @@ from trimtab_operator.domain.observation import (
     pods_of,
     retry_delay,
     settles_in,
+    words_of,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.domain.preparation import OUTAGES, remarks
@@ -161,7 +162,7 @@ def _trouble(pods: Sequence[Manifest], now: datetime) -> tuple[str, str] | None:
     for pod in pods:
         last = pod_failure(pod, PrepareResult)
         if last is not None:
-            return last.reason, f"{last.message}; it is tried again"
+            return last.reason, words_of(last)
     return None
 
 
