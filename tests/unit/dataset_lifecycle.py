@@ -28,6 +28,7 @@ from trimtab_api.documents.common import RunFailure
 from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.dataset import children
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
+from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.outcome import Done, Retry
 
 
@@ -220,11 +221,21 @@ async def test_a_quota_is_said_and_tried_again_without_flapping() -> None:
         return Forbidden("exceeded quota: jobs") if is_job else None
 
     fake.cluster.fails = forbidden
+    changes_spec(fake, task="Chat")
     assert isinstance(await visit(fake), Retry)
     assert said(fake) == ("Unknown", "NotAllowed")
+    emitted: list[str] = []
+    emit = fake.cluster.emit
+
+    async def noted(event: Event) -> None:
+        emitted.append(event.reason)
+        await emit(event)
+
+    fake.cluster.emit = noted  # type: ignore[method-assign]  # what was said before would not show
     before = fake.cluster.writes
     assert isinstance(await visit(fake), Retry)
     assert fake.cluster.writes == before
+    assert not emitted
     fake.cluster.fails = lambda verb, manifest: None
     await prepared(fake)
     assert said(fake) == ("True", "Ready")

@@ -63,9 +63,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write, in this order: notes, events, decision, children, deletions, status.
+    """What to write, in this order: notes, decision, children, deletions, events, status.
 
-    Notes are Events about what is seen only once: after the verdict nobody looks again.
+    Notes are Events about what nobody would see any more after the decision.
     """
 
     status: DatasetStatus
@@ -82,11 +82,13 @@ def plan(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) -> Pla
     if dataset.metadata.deletion_timestamp:
         return Plan(dataset.status)
     todo = _next(dataset, seen, settings, now)
+    decided = dataset.model_copy(update={"status": todo.decision or dataset.status})
     after = dataset.model_copy(update={"status": todo.status})
     return replace(
         todo,
+        notes=(*todo.notes, *told.events(dataset, decided.status)),
         delete=tuple(_of_earlier_preparations(after, seen)),
-        events=told.events(dataset, todo.status),
+        events=told.events(decided, todo.status),
     )
 
 
