@@ -46,7 +46,7 @@ class FakeRegistry:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FakeRegistry"]:
-        app = web.Application(middlewares=[self._gate], client_max_size=1 << 30)
+        app = web.Application(middlewares=[self._gate], client_max_size=8 << 30)
         app.add_routes(
             [
                 web.get("/token", self._token),

@@ -61,7 +61,7 @@ DATASETS: Wrong = {
     ),
     "a language by its name": (
         _clean(languages={"allow": ["English"]}),
-        ("spec.clean.languages.allow[0]", "^[a-z]{2}$"),
+        ("spec.clean.languages.allow[0]", "not be more than 2 bytes"),
     ),
     "a share of sureness above one": (
         _clean(languages={"allow": ["en"], "atLeast": 1.5}),

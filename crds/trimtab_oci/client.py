@@ -40,7 +40,7 @@ from trimtab_oci.format import (
     image_config,
     image_manifest,
 )
-from trimtab_oci.layers import FileLayer, Staging, directory_layers, unpack
+from trimtab_oci.layers import FileLayer, Staging, directory_layers, most_unpacked, unpack
 from trimtab_oci.reference import Reference
 from trimtab_oci.transport import DELETE, PULL, PUSH, Body, Retries, Transport
 
@@ -326,7 +326,12 @@ def _receive(reader: ThreadReader, layer: Descriptor, staging: Staging) -> None:
     if title and layer.annotations.get(ANNOTATION_UNPACK) != "true":
         staging.write(title, reader)
     elif title or layer.media_type in {TAR, TAR_GZIP, DOCKER_TAR_GZIP}:
-        unpack(reader, staging, gzipped=bool(title) or layer.media_type != TAR)
+        unpack(
+            reader,
+            staging,
+            gzipped=bool(title) or layer.media_type != TAR,
+            most=most_unpacked(layer.size),
+        )
     else:
         raise UnsupportedArtifact(
             f"{layer.digest} is a layer of type {layer.media_type}; use tar, tar+gzip or a title"

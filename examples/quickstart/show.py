@@ -31,7 +31,7 @@ def everything(
     names = [model["name"] for model in service["status"]["models"]]
     with kube.forwarded(service["metadata"]["name"], 80) as url:
         _title("The same questions to both")
-        for question, reference in held_out(target, tuned, picture.parent / "prepared"):
+        for question, reference in held_out(target, tuned):
             _print(f"Q  {question}\n   documentation: {reference}")
             for name in names:
                 _print(f"   {name:>13}: {answer(url, name, question)}")
@@ -107,12 +107,18 @@ def figures(evaluation: Object) -> str:
     return _table(rows) + f"\n({evaluation['examples']} held-out questions)"
 
 
-def held_out(target: Target, tuned: Object, folder: Path) -> list[tuple[str, str]]:
+def held_out(target: Target, tuned: Object) -> list[tuple[str, str]]:
     """Questions of the version's own test split: neither model has ever seen their answers."""
-    asyncio.run(_pull(target, tuned["spec"]["evaluation"]["dataset"]["uri"], folder))
-    lines = (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    chosen = [json.loads(line) for line in lines[:: max(1, len(lines) // QUESTIONS)][:QUESTIONS]]
-    return [(record["prompt"], record["completion"]) for record in chosen]
+    report = json.loads(asyncio.run(_document(target, tuned["status"]["evaluation"]["report"])))
+    samples = report["samples"]
+    chosen = samples[:: max(1, len(samples) // QUESTIONS)][:QUESTIONS]
+    return [(sample["prompt"], sample["reference"]) for sample in chosen]
+
+
+async def _document(target: Target, uri: str) -> bytes:
+    here = uri.replace(target.registry, target.registry_from_here, 1)
+    async with RegistryClient(plain_http=target.plain_http) as registry:
+        return await registry.document(Reference.parse(here))
 
 
 async def _pull(target: Target, uri: str, folder: Path) -> None:

@@ -70,6 +70,7 @@ SECRETS = [
     ),
     pytest.param("Forgot the password: contact support", None, id="a password that is a word"),
     pytest.param("password = ************", None, id="stars"),
+    pytest.param("token: 20240131", None, id="a number"),
     pytest.param("api_key=$API_KEY_FROM_ENV_1", None, id="a variable"),
     pytest.param("the token is a word of the text", None, id="a token of a text"),
 ]

@@ -194,6 +194,11 @@ def test_conversations_are_kept_as_they_are(pod: Pod) -> None:
     result = pod.prepare(URI, task="Chat", split={"train": 100, "validation": 0, "test": 0})
     assert result.data is not None
     assert table(pod.pulled(result.data.uri)["train.parquet"]) == records
+    again = pod.prepare(
+        result.data.uri, task="Chat", split={"train": 100, "validation": 0, "test": 0}
+    )
+    assert again.data is not None
+    assert again.data.digest == result.data.digest
 
 
 def test_splits_that_are_empty_are_told_of(pod: Pod) -> None:

@@ -28,6 +28,7 @@ from trimtab_api.documents.common import RunFailure
 from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.dataset import children
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
+from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.outcome import Done, Retry
 
 
@@ -220,11 +221,21 @@ async def test_a_quota_is_said_and_tried_again_without_flapping() -> None:
         return Forbidden("exceeded quota: jobs") if is_job else None
 
     fake.cluster.fails = forbidden
+    changes_spec(fake, task="Chat")
     assert isinstance(await visit(fake), Retry)
     assert said(fake) == ("Unknown", "NotAllowed")
+    emitted: list[str] = []
+    emit = fake.cluster.emit
+
+    async def noted(event: Event) -> None:
+        emitted.append(event.reason)
+        await emit(event)
+
+    fake.cluster.emit = noted  # type: ignore[method-assign]  # what was said before would not show
     before = fake.cluster.writes
     assert isinstance(await visit(fake), Retry)
     assert fake.cluster.writes == before
+    assert not emitted
     fake.cluster.fails = lambda verb, manifest: None
     await prepared(fake)
     assert said(fake) == ("True", "Ready")
@@ -237,6 +248,24 @@ async def test_a_pod_that_cannot_start_says_why() -> None:
     await visit(fake)
     assert said(fake) == ("Unknown", "ImagePullFailed")
     assert "no such image" in ready(fake).message
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        pytest.param(1, "it was SourceChanged; it is tried again", id="what may pass"),
+        pytest.param(42, "it was SourceChanged", id="what is final"),
+    ],
+)
+async def test_before_the_jobs_verdict_nobody_promises_another_try_that_will_not_come(
+    code: int, words: str
+) -> None:
+    fake = world()
+    await visit(fake)
+    batchjobs.stumbles(fake.cluster, "prepare", code, failing("SourceChanged"))
+    await visit(fake)
+    assert (said(fake), ready(fake).message) == (("Unknown", "SourceChanged"), words)
+    assert words in [e.message for e in fake.cluster.events.values()]
 
 
 async def test_remarks_about_the_data_are_an_event_once_for_each_preparation() -> None:

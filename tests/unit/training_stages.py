@@ -271,7 +271,7 @@ def test_data_that_is_not_what_its_digest_says_is_refused(
     training_run(root, data=data)
     manifest = json.loads(registry.manifests[data["digest"]][1])
     layer = manifest["layers"][0]["digest"]
-    registry.blobs[layer] = registry.blobs[layer].replace(b'"a"', b'"b"')
+    registry.blobs[layer] = registry.blobs[layer].replace(b"PAR1", b"PAR2")
     assert main(["fetch"]) == names.EXIT_USER_ERROR
     failure = told(root).failure
     assert failure is not None

@@ -306,6 +306,15 @@ def _container_failure(terminated: Manifest, kind: type[ApiModel]) -> Failure | 
     )
 
 
+def words_of(failure: Failure) -> str:
+    """What is said of a failed pod while its Job goes on.
+
+    A user error ends the Job, too; its controller says so a moment later.
+    """
+    is_final = failure.exit_code == names.EXIT_USER_ERROR
+    return failure.message if is_final else f"{failure.message}; it is tried again"
+
+
 def retry_delay(failures: int) -> timedelta:
     """Distance between attempts that the operator makes by itself."""
     return timedelta(seconds=min(20 * 2 ** min(failures, 5), 600))

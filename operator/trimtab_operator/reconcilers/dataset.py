@@ -76,8 +76,8 @@ async def _with_result(dataset: Dataset, seen: Seen, world: World) -> Seen:
 
 async def _act(todo: Plan, dataset: Dataset, world: World) -> Outcome:
     cluster = world.cluster
-    for event in (*todo.notes, *todo.events):
-        await cluster.emit(event)
+    for note in todo.notes:
+        await cluster.emit(note)
     if todo.decision is not None:
         dataset = await cluster.write_status(dataset, todo.decision)
     try:
@@ -87,6 +87,8 @@ async def _act(todo: Plan, dataset: Dataset, world: World) -> Outcome:
         return await _blocked(todo, dataset, error, world)
     for child in todo.delete:
         await cluster.delete(child)
+    for event in todo.events:
+        await cluster.emit(event)
     await cluster.write_status(dataset, todo.status)
     return todo.outcome
 

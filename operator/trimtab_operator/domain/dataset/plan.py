@@ -34,6 +34,7 @@ from trimtab_operator.domain.observation import (
     pods_of,
     retry_delay,
     settles_in,
+    words_of,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.domain.preparation import OUTAGES, remarks
@@ -62,9 +63,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write, in this order: notes, events, decision, children, deletions, status.
+    """What to write, in this order: notes, decision, children, deletions, events, status.
 
-    Notes are Events about what is seen only once: after the verdict nobody looks again.
+    Notes are Events about what nobody would see any more after the decision.
     """
 
     status: DatasetStatus
@@ -81,11 +82,13 @@ def plan(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) -> Pla
     if dataset.metadata.deletion_timestamp:
         return Plan(dataset.status)
     todo = _next(dataset, seen, settings, now)
+    decided = dataset.model_copy(update={"status": todo.decision or dataset.status})
     after = dataset.model_copy(update={"status": todo.status})
     return replace(
         todo,
+        notes=(*todo.notes, *told.events(dataset, decided.status)),
         delete=tuple(_of_earlier_preparations(after, seen)),
-        events=told.events(dataset, todo.status),
+        events=told.events(decided, todo.status),
     )
 
 
@@ -161,7 +164,7 @@ def _trouble(pods: Sequence[Manifest], now: datetime) -> tuple[str, str] | None:
     for pod in pods:
         last = pod_failure(pod, PrepareResult)
         if last is not None:
-            return last.reason, f"{last.message}; it is tried again"
+            return last.reason, words_of(last)
     return None
 
 

@@ -37,6 +37,7 @@ from trimtab_operator.domain.observation import (
     retry_delay,
     running_address,
     settles_in,
+    words_of,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.domain.preparation import OUTAGES, remarks
@@ -288,7 +289,7 @@ def _why_not_running(stage: JobState, pods: Sequence[Manifest], now: datetime) -
     for pod in pods:
         last = pod_failure(pod, kind)
         if last is not None:
-            return last.reason, f"{last.message}; it is tried again"
+            return last.reason, words_of(last)
     if _stage_of(stage) == names.PREPARE:
         return told.PREPARING, "data and base model are being resolved"
     if running_address(pods, children.FETCH):
