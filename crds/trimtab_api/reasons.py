@@ -29,11 +29,12 @@ class FailureReason(StrEnum):
     RANK_MISMATCH = "RankMismatch"  # an adapter's rank is not what was declared
     UNSUPPORTED_ADAPTER = "UnsupportedAdapter"  # not for vLLM: DoRA, modules_to_save, added tokens
     UNSUPPORTED_MODEL = "UnsupportedModel"  # transformers cannot load it
-    LOSS_NOT_FINITE = "LossNotFinite"  # training diverged
+    LOSS_NOT_FINITE = "LossNotFinite"  # training diverged, or a model gives no numbers
     OUT_OF_MEMORY = "OutOfMemory"  # the container was killed for memory, or CUDA ran out
     DISK_FULL = "DiskFull"  # the volume has no space left
     REGISTRY_UNREACHABLE = "RegistryUnreachable"  # tried again; nothing is lost
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
+    SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
     INTERNAL_ERROR = "InternalError"  # a defect of ours; tried again
 
@@ -99,7 +100,8 @@ class VersionReason(StrEnum):
     REPORT_VERIFIED = "ReportVerified"  # the given report is about this very artifact
     EVALUATING = "Evaluating"  # an evaluation pod is at work
     NOT_EVALUATED = "NotEvaluated"  # another fault came first
-    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or was not measured
+    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or is worse than the champion's
+    GATE_UNDECIDED = "GateUndecided"  # a figure was not measured, or too few examples to compare
     JOB_REFUSED = "JobRefused"  # the cluster does not admit the evaluation's Job
     RESULT_MISSING = "ResultMissing"  # the evaluation ended without a result
     BASE_MISSING = "BaseMissing"  # there is no such ModelVersion to be the base

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from trimtab_pipelines.prompts import Record
 
-TEST_FILE = "test.jsonl"
 
-
-def chosen_records(directory: Path, most: int) -> list[Record]:
-    """At most so many records of the test split, by the hash of their line, in the file's order.
+def chosen_records(directory: Path, most: int, split: str = "test") -> list[Record]:
+    """At most so many records of a split, by the hash of their line, in the file's order.
 
     A hash favours no part of the file, and new data hardly changes the choice.
     """
-    path = directory / TEST_FILE
+    path = directory / f"{split}.jsonl"
     if not path.exists():
         return []
     chosen = heapq.nsmallest(most, _lines(path))

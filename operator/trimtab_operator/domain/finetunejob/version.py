@@ -3,17 +3,19 @@
 from trimtab_api import names
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_api.v1alpha1.evaluation import (
+    EvaluationDataset,
+    EvaluationResources,
+    VersionEvaluation,
+)
 from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
 from trimtab_api.v1alpha1.modelversion import (
     AdapterBase,
     Artifact,
     ArtifactKind,
-    EvaluationDataset,
-    EvaluationResources,
     Lineage,
     LineageDataset,
     ModelVersionSpec,
-    VersionEvaluation,
 )
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import version_name
@@ -97,6 +99,8 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
     return VersionEvaluation(
         dataset=EvaluationDataset(uri=uri) if uri and has_test else None,
         gates=job.spec.evaluation.gates,
+        max_examples=job.spec.evaluation.max_examples,
+        suites=job.spec.evaluation.suites,
         resources=_evaluation_resources(job),
         pod=job.spec.pod,
     )

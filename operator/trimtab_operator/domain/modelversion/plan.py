@@ -8,7 +8,7 @@ A verdict that is final is kept in status and never asked for again: artifacts h
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from trimtab_api.reasons import RETRYABLE, FailureReason, VersionReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
-from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
+from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Opponents, Producer
 from trimtab_operator.domain import images
 from trimtab_operator.domain.conditions import condition, find, moment_of, with_conditions
 from trimtab_operator.domain.events import Event, transitions
@@ -57,7 +57,12 @@ LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
 REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
-FAULTS: Final = (VersionReason.GATE_FAILED, VersionReason.BASE_NOT_FULL, VersionReason.BASE_MISSING)
+FAULTS: Final = (
+    VersionReason.GATE_FAILED,
+    VersionReason.GATE_UNDECIDED,
+    VersionReason.BASE_NOT_FULL,
+    VersionReason.BASE_MISSING,
+)
 WORRYING: Final = frozenset({*FailureReason, JOB_FAILED, CONTAINER_FAILED, *FAULTS})
 
 
@@ -81,6 +86,8 @@ class Observed:
     pods: tuple[Manifest, ...] = ()
     result: EvaluationResult | None = None
     result_fault: Finding | None = None
+    opponents: Opponents | None = None
+    opponents_fault: Finding | None = None
     users: tuple[usage.Use, ...] = ()
     producers: tuple[Producer, ...] = ()
 
@@ -129,6 +136,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
                 "image_digest": status.image_digest,
                 "base_uri": status.base_uri,
                 "base_digest": status.base_digest,
+                "opponents": status.opponents,
             }
         )
     return Plan(
@@ -200,9 +208,7 @@ def _by_job(
     outdated = tuple(j for j in observed.jobs if name_of(j) != name)
     job = next((j for j in observed.jobs if name_of(j) == name), None)
     if job is None:
-        waits = unknown(VersionReason.EVALUATING, "the evaluation pod is being started")
-        made = tuple(evaluation.children(version, base, settings))
-        return _Judgement(waits, create=made, delete=outdated)
+        return replace(_started(observed, base, settings), delete=outdated)
     pods = pods_of(name, observed.pods)
     state = JobState(job)
     if not state.is_finished:
@@ -220,6 +226,20 @@ def _by_job(
     if fault.is_unknown:
         return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
     return _after_failure(job, Failure(reason=fault.reason, message=fault.message), now)
+
+
+def _started(observed: Observed, base: ResolvedBase | None, settings: Settings) -> _Judgement:
+    """The evaluation begins once it is known whom the version is compared with."""
+    version = observed.version
+    if fault := observed.opponents_fault:
+        return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
+    against = _opponents(observed)
+    waits = unknown(VersionReason.EVALUATING, "the evaluation pod is being started")
+    return _Judgement(waits, create=tuple(evaluation.children(version, base, against, settings)))
+
+
+def _opponents(observed: Observed) -> Opponents | None:
+    return observed.opponents or observed.version.status.opponents
 
 
 def _waiting(job: JobState, pods: Sequence[Manifest], now: datetime) -> Verdict:
@@ -273,6 +293,7 @@ def _status(
         conditions=with_conditions(before.conditions, conditions),
         producers=usage.merged(before.producers, list(observed.producers)),
         evaluation=judged(version, verdict.evaluation),
+        opponents=_opponents(observed) if judgement.create else before.opponents,
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
         size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
