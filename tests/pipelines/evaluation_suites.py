@@ -15,12 +15,13 @@ from tests.pods import pairs
 from tests.tinymodels import save_base, save_data
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from trimtab_api.documents.common import Stored
-from trimtab_api.documents.evaluation import SuiteRun
+from trimtab_api.documents.common import Mounted, Stored
+from trimtab_api.documents.evaluation import ContenderRun, SuiteRun
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.evaluation import OF_SUITES, Metric, SuiteName
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import Reference
-from trimtab_pipelines.evaluation import models
+from trimtab_pipelines.evaluation import models, scoring
 from trimtab_pipelines.evaluation.suites.bias import (
     difference_rows,
     favourable,
@@ -115,6 +116,33 @@ def test_an_adapter_that_changes_nothing_has_forgotten_nothing(world: World, bas
     result = world.evaluate(still, root, suites=[SuiteRun(name=SuiteName.FORGETTING)])
     (found,) = result.metrics
     assert found.value == pytest.approx(0, abs=1e-6)
+
+
+def test_a_full_version_is_held_against_the_parent_that_it_was_trained_from(
+    world: World, base: Path, tmp_path: Path
+) -> None:
+    root = world.mount(base)
+    (world.root / "models/contender-0").symlink_to(save_base(tmp_path / "parent", 9, context=512))
+    parent = world.push(tmp_path / "parent", "base/parent", kind="Full")
+    contender = ContenderRun(
+        name="parent",
+        kind=ArtifactKind.FULL,
+        artifact=stored(parent),
+        mounted=Mounted(uri=str(parent), digest=str(parent.digest), path="/models/contender-0"),
+    )
+    suites = [SuiteRun(name=SuiteName.FORGETTING)]
+    result = world.evaluate(root, None, suites=suites, contenders=[contender], parent="parent")
+    (found,) = result.metrics
+    assert found.metric is Metric.FORGETTING
+    losses = []
+    for folder in (base, tmp_path / "parent"):
+        loaded = models.load(folder, None, gpus=0)
+        cases = cases_of(suites[0], TextCase, world.root, world.output())
+        texts = [{"text": case.text} for case in cases]
+        read = scoring.losses(loaded, scoring.examples_of(loaded, texts, 8))
+        losses.append(sum(total for total, _ in read) / sum(count for _, count in read))
+    assert found.value == pytest.approx(losses[0] - losses[1], abs=1e-4)
+    assert result.comparisons == []
 
 
 def test_what_must_not_be_forgotten_can_be_the_bases_own_held_out_data(

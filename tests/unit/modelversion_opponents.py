@@ -23,7 +23,7 @@ from tests.versionworld import KEY, seen, told, world_of
 from trimtab_api.documents import EvaluationRun
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.evaluation import BestVersion, Comparison, Metric
-from trimtab_api.v1alpha1.modelversion import Opponents
+from trimtab_api.v1alpha1.modelversion import Lineage, Opponents
 from trimtab_operator.domain.errors import ArtifactUnreachable
 from trimtab_operator.domain.modelversion.opponents import Field, against, chosen, passed_on
 from trimtab_operator.domain.outcome import Retry
@@ -348,6 +348,65 @@ async def test_a_result_that_was_cut_short_is_read_from_the_registry() -> None:
     ended(fake, message='{"examples": 1000, "metrics": [], "shortened": true}')
     await settle(reconcile, KEY, fake)
     assert told(fake, "Ready") == ("True", "Ready")
+
+
+FULL = a_version(
+    "bot-1",
+    kind="Full",
+    evaluation={"suites": [{"name": "Forgetting"}], "dataset": {"uri": uri_of("data")}},
+)
+FULL = FULL.model_copy(
+    update={"spec": FULL.spec.model_copy(update={"lineage": Lineage(parent="root-1")})}
+)
+PARENT = a_ready_version(
+    "root-1", model="root", kind="Full", evaluation={"dataset": {"uri": uri_of("known")}}
+)
+
+
+def full_world(*others: ModelVersion) -> FakeWorld:
+    fake = world_of(FULL, *others, artifact={})
+    for other in others:
+        fake.registry.manifests[other.spec.artifact.uri] = {}
+    return fake
+
+
+async def test_a_full_version_is_asked_what_it_has_forgotten_of_what_its_parent_knew() -> None:
+    fake = full_world(PARENT)
+    await settle(reconcile, KEY, fake)
+    run = task(fake)
+    assert (run.parent, [c.name for c in run.contenders], run.comparisons) == ("root-1", ["root-1"], [])  # fmt: skip
+    assert run.contenders[0].mounted is not None
+    assert run.contenders[0].mounted.path == "/models/contender-0"
+    (suite,) = run.suites
+    assert suite.data is not None
+    assert suite.data.uri == uri_of("known")
+    assert run.max_examples == 200, "nothing is compared with a champion"
+
+
+async def test_a_parent_that_is_gone_is_not_waited_for() -> None:
+    lost = full_world(PARENT)
+    del lost.registry.manifests[PARENT.spec.artifact.uri]
+    for fake in (full_world(), lost):
+        await settle(reconcile, KEY, fake)
+        run = task(fake)
+        assert (run.parent, run.contenders, run.suites[0].data) == (None, [], None)
+
+
+async def test_an_adapter_is_asked_on_what_its_base_was_evaluated_on() -> None:
+    version = a_version(
+        base={"modelVersion": {"name": "root-1"}},
+        evaluation={
+            "suites": [
+                {"name": "Forgetting"},
+                {"name": "Bias"},
+                {"name": "Safety", "uri": uri_of("own")},
+            ]
+        },
+    )
+    fake = world_of(version, PARENT)
+    await settle(reconcile, KEY, fake)
+    asked = {s.name: s.data.uri if s.data else None for s in task(fake).suites}
+    assert asked == {"Forgetting": uri_of("known"), "Bias": None, "Safety": uri_of("own")}
 
 
 @pytest.mark.parametrize("writes", range(1, 9))

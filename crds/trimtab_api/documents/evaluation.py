@@ -43,6 +43,7 @@ class EvaluationRun(ApiModel):
 
     For an adapter `base` is mounted and the pod fetches `artifact` itself; for a full version
     `mounted` is the artifact and there is no base. Without `data` only the fingerprint is taken.
+    `parent` is the contender that a full version was trained from.
     """
 
     owner: Owner
@@ -58,6 +59,7 @@ class EvaluationRun(ApiModel):
     contenders: list[ContenderRun] = Field(default_factory=list)
     comparisons: list[ComparisonWanted] = Field(default_factory=list)
     suites: list[SuiteRun] = Field(default_factory=list)
+    parent: str | None = None
     output: Output
 
 

@@ -168,6 +168,9 @@ class Contender(ApiModel):
     base_uri: Annotated[
         str | None, Field(max_length=1024, description="An adapter's base, by digest.")
     ] = None
+    dataset_uri: Annotated[
+        str | None, Field(max_length=1024, description="The data that it was evaluated on.")
+    ] = None
     problem: Annotated[
         str | None, Field(max_length=512, description="Why it cannot be compared with.")
     ] = None
@@ -187,8 +190,15 @@ class Opponents(ApiModel):
         list[BestVersion],
         Field(max_length=16, description="The best version so far by each compared figure."),
     ] = Field(default_factory=list)
+    parent: Annotated[
+        str | None,
+        Field(
+            max_length=253,
+            description="The version that a full one was trained from; the suite Forgetting asks it.",
+        ),
+    ] = None
     contenders: Annotated[
-        list[Contender], Field(max_length=17, description="All of them, with their artifacts.")
+        list[Contender], Field(max_length=18, description="All of them, with their artifacts.")
     ] = Field(default_factory=list)
     retry: Annotated[
         str | None,
@@ -218,7 +228,9 @@ class ModelVersionStatus(ApiModel):
     )
     opponents: Annotated[
         Opponents | None,
-        Field(description="Whom gates with notWorseThan compare the version with."),
+        Field(
+            description="Whom gates with notWorseThan, and the suite Forgetting, compare it with."
+        ),
     ] = None
     base_digest: Annotated[
         str | None, Field(max_length=71, description="Digest of an adapter's base.")

@@ -100,7 +100,13 @@ async def _with_opponents(observed: Observed, world: World) -> Observed:
         for other in others
         for service in cluster.referrers(InferenceService, (VERSION, *other.key))
     }
-    chosen = opponents.chosen(version, opponents.Field(others, tuple(services.values())))
+    parent = opponents.parent_of(version)
+    field = opponents.Field(
+        others,
+        tuple(services.values()),
+        cluster.get(ModelVersion, (namespace, parent)) if parent else None,
+    )
+    chosen = opponents.chosen(version, field)
     contenders = []
     for each in chosen.contenders:
         try:

@@ -19,7 +19,7 @@ def compared(
     name: str, metric: Metric, confidence: float, own: Observations, other: Observations
 ) -> Comparison:
     """The difference over the examples that both could be asked; without any, no numbers."""
-    places = _shared(own.examples, other.examples, of_tokens=metric in _OF_TOKENS)
+    places = shared(own.examples, other.examples, of_tokens=metric in _OF_TOKENS)
     nothing = Comparison(version=name, metric=metric, confidence=confidence)
     if not places:
         return nothing
@@ -52,7 +52,7 @@ def comparison_of(
     )
 
 
-def _shared(own: Sequence[Example], other: Sequence[Example], *, of_tokens: bool) -> list[int]:
+def shared(own: Sequence[Example], other: Sequence[Example], *, of_tokens: bool) -> list[int]:
     """Records that both were asked. Of one that was cut, two tokenizers leave different texts."""
     theirs = {example.place: example for example in other}
     found = []

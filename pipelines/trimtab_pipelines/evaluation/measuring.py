@@ -1,32 +1,33 @@
-"""The version on its examples, and after it, one at a time, those that it is compared with."""
+"""The version on its examples and suites, and after it, one at a time, those that it is compared with."""
 
-import gc
 import logging
-import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from trimtab_api.documents import EvaluationReport, EvaluationRun
-from trimtab_api.documents.evaluation import ContenderRun, Resampling
+from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, Resampling
 from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.reasons import FailureReason, is_user_error
 from trimtab_api.v1alpha1.evaluation import Comparison, Metric, SuiteName
 from trimtab_oci import RegistryError
-from trimtab_pipelines.evaluation import intervals, models, scoring
+from trimtab_pipelines.evaluation import intervals
 from trimtab_pipelines.evaluation.comparing import compared, needs_answers
-from trimtab_pipelines.evaluation.fetching import Candidate, fetch_candidate
+from trimtab_pipelines.evaluation.fetching import Candidate
 from trimtab_pipelines.evaluation.fingerprints import fingerprint_of
 from trimtab_pipelines.evaluation.measures import Measure
+from trimtab_pipelines.evaluation.models import Loaded
+from trimtab_pipelines.evaluation.observing import (
+    loaded_contender,
+    loaded_network,
+    observed,
+    said,
+)
 from trimtab_pipelines.evaluation.profile import profile_of, prompt_of
 from trimtab_pipelines.evaluation.report import metric_values, samples_of, suite_values
-from trimtab_pipelines.evaluation.said import Example, Observations, Said
+from trimtab_pipelines.evaluation.said import Observations, Said
 from trimtab_pipelines.evaluation.suites.bias import bias
-from trimtab_pipelines.evaluation.suites.forgetting import forgetting
+from trimtab_pipelines.evaluation.suites.forgetting import forgotten, known_text, read_by
 from trimtab_pipelines.evaluation.suites.safety import safety
 from trimtab_pipelines.prompts import Record, render_prompt
 from trimtab_pipelines.runtime import RunError, failure_of
@@ -48,168 +49,121 @@ class HeldOut:
     training: Sequence[Record] = ()
 
 
+@dataclass
+class _Found:
+    """What is known so far; a full version's forgetting waits for its parent."""
+
+    own: Observations | None = None
+    suites: dict[Metric, Measure] = field(default_factory=dict)
+    known: Sequence[Record] = ()
+    text: Observations | None = None
+    comparisons: list[Comparison] = field(default_factory=list)
+
+
 def measure(
     run: EvaluationRun, candidate: Candidate, data: HeldOut, workspace: Path
 ) -> EvaluationReport:
     """The report on verified files."""
-    records = data.examples
-    report, own = _own_report(run, candidate, data, workspace)
-    if own is None or not run.comparisons:
-        return report
-    found: list[Comparison] = []
+    found = _Found()
+    report = _own_report(run, candidate, data, workspace, found)
     for contender in run.contenders:
-        found += _comparisons(run, contender, own, records, workspace)
+        _ask(run, contender, data, workspace, found)
     resampling = Resampling(resamples=intervals.RESAMPLES, seed=intervals.SEED)
-    return report.model_copy(update={"comparisons": found, "resampling": resampling})
+    return report.model_copy(
+        update={
+            "metrics": [*report.metrics, *suite_values(found.suites)],
+            "comparisons": found.comparisons,
+            "resampling": resampling if found.own or found.suites else None,
+        }
+    )
 
 
 def _own_report(
-    run: EvaluationRun, candidate: Candidate, data: HeldOut, workspace: Path
-) -> tuple[EvaluationReport, Observations | None]:
-    with _loaded(run, candidate) as loaded:
-        own = _observations(run, loaded, data.examples) if data.examples else None
-        base = None
+    run: EvaluationRun, candidate: Candidate, data: HeldOut, workspace: Path, found: _Found
+) -> EvaluationReport:
+    most = run.max_new_tokens
+    with loaded_network(candidate, run.gpus) as loaded:
+        base: Said | None = None
+        if data.examples:
+            found.own = observed(loaded, data.examples, most, is_asked=True)
+        own = found.own
         if own and loaded.is_adapter:
             with loaded.as_base():
-                base = _said(run, loaded, own.examples)
+                base = said(loaded, own.examples, most, is_asked=True)
+        _ask_suites(run, loaded, data, workspace, found)
         examples = own.examples if own else []
         kept = [example.record for example in examples]
-        metrics = metric_values(own.said, base, kept) if own else []
-        metrics += suite_values(_suites(run, loaded, data, workspace))
-        report = EvaluationReport(
+        return EvaluationReport(
             artifact_digest=run.artifact.digest,
             kind=run.kind,
             rank=candidate.rank,
             base_digest=run.base.digest if run.base else None,
             dataset_digest=run.data.digest if run.data else None,
             examples=len(examples),
-            metrics=metrics,
+            metrics=metric_values(own.said, base, kept) if own else [],
             samples=samples_of(kept, own.said, base) if own else [],
             profile=_profile(loaded, data, own.said) if own else None,
             fingerprint=fingerprint_of(loaded, examples),
         )
-    return report, own
 
 
-def _suites(
-    run: EvaluationRun, loaded: models.Loaded, data: HeldOut, workspace: Path
-) -> dict[Metric, Measure]:
-    found: dict[Metric, Measure] = {}
+def _ask_suites(
+    run: EvaluationRun, loaded: Loaded, data: HeldOut, workspace: Path, found: _Found
+) -> None:
     for suite in run.suites:
         match suite.name:
             case SuiteName.FORGETTING:
-                found |= forgetting(run, suite, loaded, workspace)
+                found.known = known_text(run, suite, workspace)
+                found.text = read_by(loaded, found.known, run.max_new_tokens)
+                if loaded.is_adapter:
+                    with loaded.as_base():
+                        _note_forgetting(found, read_by(loaded, found.known, run.max_new_tokens))
             case SuiteName.BIAS:
-                found |= bias(run, suite, loaded, workspace)
+                found.suites |= bias(run, suite, loaded, workspace)
             case SuiteName.SAFETY:
-                found |= safety(run, suite, loaded, workspace, data.training)
-    return found
+                found.suites |= safety(run, suite, loaded, workspace, data.training)
 
 
-def _profile(loaded: models.Loaded, data: HeldOut, said: Said) -> ReferenceProfile:
+def _note_forgetting(found: _Found, base: Observations) -> None:
+    measured = forgotten(found.text, base) if found.text else None
+    if measured is not None:
+        found.suites[Metric.FORGETTING] = measured
+
+
+def _profile(loaded: Loaded, data: HeldOut, said: Said) -> ReferenceProfile:
     tokens = [len(render_prompt(loaded.tokenizer, record)) for record in data.prompts]
     return profile_of([prompt_of(record) for record in data.prompts], tokens, said.answers)
 
 
-def _comparisons(
-    run: EvaluationRun,
-    contender: ContenderRun,
-    own: Observations,
-    records: Sequence[Record],
-    workspace: Path,
-) -> list[Comparison]:
+def _ask(
+    run: EvaluationRun, contender: ContenderRun, data: HeldOut, workspace: Path, found: _Found
+) -> None:
     """All that is to be known of one contender; one that cannot be asked costs the version nothing."""
     wanted = [each for each in run.comparisons if contender.name in each.versions]
-    is_asked = needs_answers([each.metric for each in wanted])
     try:
-        other = _contender_observations(run, contender, records, workspace, is_asked=is_asked)
+        with loaded_contender(run, contender, workspace) as loaded:
+            if contender.name == run.parent and found.text:
+                _note_forgetting(found, read_by(loaded, found.known, run.max_new_tokens))
+            if found.own and wanted:
+                is_asked = needs_answers([each.metric for each in wanted])
+                other = observed(loaded, data.examples, run.max_new_tokens, is_asked=is_asked)
+                found.comparisons += [
+                    compared(contender.name, each.metric, each.confidence, found.own, other)
+                    for each in wanted
+                ]
     except (RunError, RegistryError) as error:
         failure = failure_of(error)
         if not is_user_error(failure.reason) or failure.reason in _OURS:
             raise
-        log.warning("%s cannot be compared with: %s", contender.name, failure.message)
-        return [
-            Comparison(
-                version=contender.name,
-                metric=each.metric,
-                confidence=each.confidence,
-                problem=f"{failure.reason}: {failure.message}"[:512],
-            )
-            for each in wanted
-        ]
-    return [compared(contender.name, each.metric, each.confidence, own, other) for each in wanted]
+        message = f"{failure.reason}: {failure.message}"
+        log.warning("%s cannot be compared with: %s", contender.name, message)
+        found.comparisons += [_problem(contender, each, message) for each in wanted]
 
 
-def _contender_observations(
-    run: EvaluationRun,
-    contender: ContenderRun,
-    records: Sequence[Record],
-    workspace: Path,
-    *,
-    is_asked: bool,
-) -> Observations:
-    its = run.model_copy(
-        update={
-            "kind": contender.kind,
-            "artifact": contender.artifact,
-            "rank": contender.rank,
-            "base": contender.base,
-            "mounted": contender.mounted,
-        }
+def _problem(contender: ContenderRun, wanted: ComparisonWanted, message: str) -> Comparison:
+    return Comparison(
+        version=contender.name,
+        metric=wanted.metric,
+        confidence=wanted.confidence,
+        problem=message[:512],
     )
-    folder = workspace / contender.name
-    folder.mkdir(exist_ok=True)
-    with _loaded(its, fetch_candidate(its, folder)) as loaded:
-        return _observations(its, loaded, records, is_asked=is_asked)
-
-
-@contextmanager
-def _loaded(run: EvaluationRun, candidate: Candidate) -> Iterator[models.Loaded]:
-    """One network at a time: the next one needs the memory."""
-    loaded = models.load(candidate.model, candidate.adapter, gpus=run.gpus)
-    try:
-        yield loaded
-    finally:
-        loaded.network.to("meta")
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _observations(
-    run: EvaluationRun,
-    loaded: models.Loaded,
-    records: Sequence[Record],
-    *,
-    is_asked: bool = True,
-) -> Observations:
-    examples = scoring.examples_of(loaded, records, run.max_new_tokens)
-    if not examples:
-        raise RunError(
-            FailureReason.RECORD_TOO_LONG,
-            f"none of the {len(records)} test records fits into the model's context of "
-            f"{loaded.context_length} tokens; shorten them",
-        )
-    return Observations(examples, _said(run, loaded, examples, is_asked=is_asked))
-
-
-def _said(
-    run: EvaluationRun,
-    loaded: models.Loaded,
-    examples: Sequence[Example],
-    *,
-    is_asked: bool = True,
-) -> Said:
-    started = time.monotonic()
-    losses = scoring.losses(loaded, examples)
-    broken = sum(not math.isfinite(total) for total, _ in losses)
-    if broken:
-        raise RunError(
-            FailureReason.LOSS_NOT_FINITE,
-            f"the model gives no numbers on {broken} of {len(examples)} examples; its weights hold NaN, or "
-            "overflow in their number format",
-        )
-    asked = [example for example in examples if example.prompt] if is_asked else []
-    said = Said(losses, scoring.answers(loaded, asked, run.max_new_tokens))
-    log.info("%d examples in %.1f s", len(examples), time.monotonic() - started)
-    return said

@@ -8,7 +8,7 @@ from trimtab_api.documents.common import Mounted, Stored
 from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, SuiteRun
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.evaluation import Suite, SuiteName
-from trimtab_api.v1alpha1.modelversion import ArtifactKind, Opponents
+from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.modelversion import opponents
@@ -70,7 +70,8 @@ def run_document(
         gpus=version.spec.evaluation.resources.gpus,
         contenders=_contenders(against, base) if against else [],
         comparisons=_comparisons(version, against) if against else [],
-        suites=[_suite(suite, base) for suite in version.spec.evaluation.suites],
+        suites=[_suite(suite, base, against) for suite in version.spec.evaluation.suites],
+        parent=parent.name if (parent := _parent(against)) else None,
         output=Output(
             repository=repository(version, settings),
             result_tag=tag(version),
@@ -110,11 +111,18 @@ def _contenders(against: Opponents, base: ResolvedBase | None) -> list[Contender
     return found
 
 
-def _suite(suite: Suite, base: ResolvedBase | None) -> SuiteRun:
+def _parent(against: Opponents | None) -> Contender | None:
+    """The version that a full one was trained from, if it can be had."""
+    named = [c for c in against.contenders if c.name == against.parent] if against else []
+    return next((each for each in named if not each.problem), None)
+
+
+def _suite(suite: Suite, base: ResolvedBase | None, against: Opponents | None) -> SuiteRun:
     """What a base was evaluated on is what must not be forgotten, unless the user names a text."""
     uri = suite.uri
-    if uri is None and suite.name is SuiteName.FORGETTING and base is not None:
-        uri = base.held_out
+    if uri is None and suite.name is SuiteName.FORGETTING:
+        parent = _parent(against)
+        uri = parent.dataset_uri if parent else base.held_out if base else None
     return SuiteRun(name=suite.name, data=Stored(uri=uri, digest=digest_of(uri)) if uri else None)
 
 

@@ -100,7 +100,7 @@ def _judge_one(
 
 def _needs(metric: Metric) -> str:
     if metric is Metric.FORGETTING:
-        return "it needs an adapter, whose base is there to be compared with"
+        return "it needs a base: an adapter's, or the parent of a full version"
     if metric in SUITE_METRICS:
         return "it needs cases of that kind in its suite that fit into the context"
     if metric in OF_LABELS:

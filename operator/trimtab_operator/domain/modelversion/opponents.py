@@ -16,6 +16,7 @@ from trimtab_api.v1alpha1.evaluation import (
     Comparison,
     Gate,
     Metric,
+    SuiteName,
 )
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain.conditions import is_true
@@ -24,10 +25,11 @@ from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 
 @dataclass(frozen=True)
 class Field:
-    """The other versions of the model, and the services that have one of them."""
+    """The other versions of the model, the services that have one of them, and the parent."""
 
     versions: Sequence[ModelVersion] = field(default=())
     services: Sequence[InferenceService] = field(default=())
+    parent: ModelVersion | None = None
 
 
 def compared(gates: Iterable[Gate]) -> list[Metric]:
@@ -39,8 +41,16 @@ def are_due(version: ModelVersion) -> bool:
     """Whether opponents are to be chosen; a request to try again chooses anew."""
     known = version.status.opponents
     wanted = version.metadata.annotations.get(names.ANNOTATION_RETRY)
-    return bool(compared(version.spec.evaluation.gates)) and (
-        known is None or known.retry != wanted
+    if not (compared(version.spec.evaluation.gates) or parent_of(version)):
+        return False
+    return known is None or (wanted is not None and known.retry != wanted)
+
+
+def parent_of(version: ModelVersion) -> str | None:
+    """What a full version may have forgotten something of; an adapter has its base for that."""
+    asked = {suite.name for suite in version.spec.evaluation.suites}
+    return (
+        version.spec.lineage.parent if SuiteName.FORGETTING in asked and _is_full(version) else None
     )
 
 
@@ -58,10 +68,16 @@ def chosen(version: ModelVersion, others: Field) -> Opponents:
             if (found := _best(metric, champion, ready))
         ]
     wanted = {b.version for b in best} | ({champion.metadata.name} if champion else set())
+    parent = others.parent if others.parent and _is_full(others.parent) else None
+    if parent is not None and _is_able(parent):
+        able, wanted = [*able, parent], {*wanted, parent.metadata.name}
+    else:
+        parent = None
     return Opponents(
         champion=champion.metadata.name if champion else None,
         reason=reason,
         best=best,
+        parent=parent.metadata.name if parent else None,
         contenders=[_contender(v) for v in _by_age(able) if v.metadata.name in wanted],
         retry=version.metadata.annotations.get(names.ANNOTATION_RETRY),
     )
@@ -156,13 +172,14 @@ def _is_able(version: ModelVersion) -> bool:
 
 
 def _contender(version: ModelVersion) -> Contender:
-    artifact, base = version.spec.artifact, _base(version)
+    artifact, base, data = version.spec.artifact, _base(version), version.spec.evaluation.dataset
     return Contender(
         name=version.metadata.name,
         uri=artifact.uri,
         kind=artifact.kind,
         rank=artifact.rank,
         base_uri=base.uri if isinstance(base, ResolvedBase) else None,
+        dataset_uri=data.uri if data else None,
     )
 
 
