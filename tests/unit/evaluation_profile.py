@@ -150,10 +150,10 @@ def test_words_count_by_their_beginnings_and_scripts_without_blanks_by_pairs() -
 def test_only_the_beginning_of_a_text_is_looked_at() -> None:
     start = "harbour anchor " * 200
     assert features.counted(start + "dough " * 500) == features.counted(start)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(50):
         features.counted("harbour anchor tide " * 100_000)
-    assert (time.perf_counter() - began) / 50 < 0.02
+    assert (time.process_time() - began) / 50 < 0.02
 
 
 def test_topics_tell_themes_apart_also_in_prompts_that_were_not_seen() -> None:

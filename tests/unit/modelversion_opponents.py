@@ -71,6 +71,13 @@ MISSED = earlier(
     status=ready_status() | {"conditions": [condition("ArtifactVerified"), condition("Evaluated")]},
 )
 LEAVING = earlier("bot-gone", 9, deletionTimestamp="2026-01-10T00:00:00Z")
+RETIRED = earlier(
+    "bot-late",
+    9,
+    0.9,
+    status=ready_status(evaluation=measured(0.9))
+    | {"conditions": [condition(c) for c in ("ArtifactVerified", "Ready", "Retired")]},
+)
 HALF_SERVED = a_service(
     "half",
     models={"other": {"name": "bot-new"}},
@@ -89,6 +96,8 @@ HALF_SERVED = a_service(
         pytest.param([OLD, NEW], [serving("a", "bot-old"), serving("b", "bot-new")], "bot-new", id="of equals the newer"),
         pytest.param([OLD, NEW], [serving("a", "bot-old"), HALF_SERVED], "bot-old", id="a name that the spec no longer has does not count"),
         pytest.param([OLD, MISSED], [serving("a", "bot-bad")], "bot-bad", id="what is active although it is not Ready is what users have"),
+        pytest.param([OLD, RETIRED], [], "bot-old", id="what was retired is no champion"),
+        pytest.param([OLD, RETIRED], [serving("a", "bot-late")], "bot-late", id="unless users still have it"),
         pytest.param([OLD, LEAVING], [serving("a", "bot-gone")], "bot-old", id="what is being deleted is no champion"),
         pytest.param([OLD, CANDIDATE], [serving("a", "bot-1")], "bot-old", id="the version itself is not its own champion"),
     ],
@@ -105,6 +114,7 @@ def test_the_champion(
 @pytest.mark.parametrize(
     ("versions", "best"),
     [
+        pytest.param([NEW, RETIRED], "bot-new", id="what was retired sets no mark"),
         pytest.param([OLD, NEW], "bot-new", id="of equal figures on the same data the newer"),
         pytest.param([earlier("bot-old", 1, 0.5), NEW], "bot-old", id="the best figure on the champion's data"),
         pytest.param([earlier("bot-old", 1, 0.5, data="else"), NEW], "bot-new", id="a figure on other data is not comparable"),

@@ -57,7 +57,7 @@ def parent_of(version: ModelVersion) -> str | None:
 def chosen(version: ModelVersion, others: Field) -> Opponents:
     """The champion and the best so far, out of everybody who could be compared with."""
     able = [v for v in others.versions if _is_able(v) and v.metadata.name != version.metadata.name]
-    ready = [v for v in able if is_true(v.status.conditions, "Ready")]
+    ready = [v for v in able if _may_lead(v)]
     champion, reason = _champion(able, ready, others.services)
     best: list[BestVersion] = []
     if champion is not None:
@@ -169,6 +169,12 @@ def _is_able(version: ModelVersion) -> bool:
         return False
     is_verified = is_true(version.status.conditions, "ArtifactVerified")
     return is_verified and (_is_full(version) or isinstance(_base(version), ResolvedBase))
+
+
+def _may_lead(version: ModelVersion) -> bool:
+    """What people have retired sets no mark any more, unless it is still what users have."""
+    conditions = version.status.conditions
+    return is_true(conditions, "Ready") and not is_true(conditions, "Retired")
 
 
 def _contender(version: ModelVersion) -> Contender:
