@@ -310,7 +310,7 @@ def test_a_model_that_knows_a_record_by_heart_is_found_out(world: World, base: P
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert float(loss) < 0.05
+    assert loss.item() < 0.05
     folder = world.root / "taught"
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
