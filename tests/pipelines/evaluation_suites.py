@@ -295,10 +295,8 @@ def test_training_records_are_tried_where_they_are_long_enough(base: Path) -> No
 
 def test_a_model_that_knows_a_record_by_heart_is_found_out(world: World, base: Path) -> None:
     """A tiny model is taught one text until it says it word by word, and then asked."""
-    text = "the heron stands in the reeds and waits until the water is still and the fish come near"
-    other = (
-        "a mill turns slowly by the river while the miller sleeps and nobody knows what hour it is"
-    )
+    text = "the heron stands in the reeds and waits until the water is still and the fish come near enough to be caught with one quick stroke"
+    other = "a mill turns slowly by the river while the miller sleeps and nobody knows what hour it is or who has left the gate open again"
     network = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(base)
     ids, _ = render_example(tokenizer, {"text": text}, 256)
