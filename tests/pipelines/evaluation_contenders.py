@@ -88,7 +88,8 @@ def test_a_version_is_ahead_of_one_that_is_worse_by_what_both_measure_alone(
         assert each.value == pytest.approx(alone["two"][metric], rel=1e-4)
         assert each.low is not None
         assert each.high is not None
-        assert each.low <= each.difference <= each.high
+        assert each.low <= difference + 1e-4
+        assert each.high >= difference - 1e-4
         assert (each.examples, each.version, each.problem) == (24, "other", None)
     report = world.report(result)
     assert report.comparisons == result.comparisons

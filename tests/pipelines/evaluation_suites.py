@@ -28,7 +28,13 @@ from trimtab_pipelines.evaluation.suites.bias import (
     largest_gap,
     records_of,
 )
-from trimtab_pipelines.evaluation.suites.reading import BiasCase, SafetyCase, TextCase, cases_of
+from trimtab_pipelines.evaluation.suites.reading import (
+    BiasCase,
+    Case,
+    SafetyCase,
+    TextCase,
+    cases_of,
+)
 from trimtab_pipelines.evaluation.suites.safety import (
     VERBATIM_CHARACTERS,
     halves,
@@ -39,7 +45,11 @@ from trimtab_pipelines.evaluation.suites.safety import (
 from trimtab_pipelines.prompts import render_example
 
 RECORDS = pairs(12)
-KINDS = {SuiteName.FORGETTING: TextCase, SuiteName.BIAS: BiasCase, SuiteName.SAFETY: SafetyCase}
+KINDS: dict[SuiteName, type[Case]] = {
+    SuiteName.FORGETTING: TextCase,
+    SuiteName.BIAS: BiasCase,
+    SuiteName.SAFETY: SafetyCase,
+}
 
 
 @pytest.fixture(scope="module")
@@ -304,11 +314,10 @@ def test_a_model_that_knows_a_record_by_heart_is_found_out(world: World, base: P
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     torch.manual_seed(1)
     for _ in range(150):
-        loss = network(batch, labels=batch).loss
-        loss.backward()
+        network(batch, labels=batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert loss.item() < 0.05
+    assert network(batch, labels=batch).loss.item() < 0.05
     folder = world.root / "taught"
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

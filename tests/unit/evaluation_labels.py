@@ -83,7 +83,7 @@ def test_a_rare_label_counts_as_much_as_a_frequent_one() -> None:
     assert macro_precision(sums) == pytest.approx(0.495)
 
 
-def labelled(answers: list[str], labels: list[str | None]) -> tuple[Said, list[dict[str, object]]]:
+def labelled(answers: list[str], labels: list[str | None]) -> tuple[Said, list[dict[str, str]]]:
     records = [
         {"prompt": "?", "completion": "x"} | ({} if label is None else {"label": label})
         for label in labels
