@@ -99,7 +99,7 @@ HALF_SERVED = a_service(
         pytest.param([OLD, RETIRED], [], "bot-old", id="what was retired is no champion"),
         pytest.param([OLD, RETIRED], [serving("a", "bot-late")], "bot-late", id="unless users still have it"),
         pytest.param([OLD, LEAVING], [serving("a", "bot-gone")], "bot-old", id="what is being deleted is no champion"),
-        pytest.param([OLD, CANDIDATE], [serving("a", "bot-1")], "bot-old", id="the version itself is not its own champion"),
+        pytest.param([OLD, earlier("bot-1", 9)], [serving("a", "bot-1")], "bot-old", id="the version itself is not its own champion"),
     ],
 )  # fmt: skip
 def test_the_champion(
