@@ -83,6 +83,14 @@ def test_a_rare_label_counts_as_much_as_a_frequent_one() -> None:
     assert macro_precision(sums) == pytest.approx(0.495)
 
 
+def test_a_label_that_a_resample_has_not_drawn_is_no_part_of_the_mean() -> None:
+    """Three right ones of the first label, and two answers that said the second for nothing."""
+    sums = np.array([3.0, 0.0, 2.0, 0.0, 2.0, 0.0])
+    assert macro_recall(sums) == pytest.approx(0.6)
+    assert macro_precision(sums) == 1.0
+    assert macro_f1(sums) == pytest.approx(0.75)
+
+
 def labelled(answers: list[str], labels: list[str | None]) -> tuple[Said, list[dict[str, str]]]:
     records = [
         {"prompt": "?", "completion": "x"} | ({} if label is None else {"label": label})
