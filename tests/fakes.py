@@ -34,10 +34,6 @@ from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Images, RegistrySettings, Settings
 
 R = TypeVar("R", bound=AnyResource)
-<<<<<<< HEAD
-=======
-OURS = ("Dataset", "FineTuneJob", "ModelVersion", "InferenceService")
->>>>>>> preparation
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 

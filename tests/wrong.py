@@ -21,6 +21,9 @@ SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "co
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
 
 
+NOT_WORSE = {"notWorseThan": "Champion"}
+
+
 def _source(**changes: str | dict[str, str]) -> Manifest:
     return inline_dataset(sources=[{"uri": "configmap://pairs/train.jsonl", **changes}])
 
@@ -187,11 +190,63 @@ JOBS: Wrong = {
     ),
     "a gate without a bound": (
         fine_tune_job(evaluation=_gates({"metric": "Loss"})),
-        ("a gate needs exactly one of atLeast and atMost",),
+        ("a gate needs exactly one of atLeast, atMost and notWorseThan",),
     ),
     "a gate with two bounds": (
         fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "atMost": 1})),
-        ("a gate needs exactly one of atLeast and atMost", "use atMost for Loss"),
+        ("a gate needs exactly one of atLeast, atMost and notWorseThan", "use atMost for Loss"),
+    ),
+    "a gate with a bound and a champion": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, **NOT_WORSE})),
+        ("a gate needs exactly one of atLeast, atMost and notWorseThan", "the champion"),
+    ),
+    "a gate against somebody else": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "notWorseThan": "Base"})),
+        ("spec.evaluation.gates[0].notWorseThan", 'supported values: "Champion"'),
+    ),
+    "a margin of a threshold": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "margin": 0.1})),
+        ("margin belongs to notWorseThan", "remove margin"),
+    ),
+    "a confidence of a threshold": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "confidence": 0.9})),
+        ("confidence belongs to notWorseThan", "remove confidence"),
+    ),
+    "a margin of nothing": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", **NOT_WORSE, "margin": 0})),
+        ("spec.evaluation.gates[0].margin", "greater than 0"),
+    ),
+    "a confidence of certainty": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", **NOT_WORSE, "confidence": 1})),
+        ("spec.evaluation.gates[0].confidence", "less than or equal to 0.995"),
+    ),
+    "a suite's figure against the champion": (
+        fine_tune_job(
+            evaluation={**_gates({"metric": "BiasGap", **NOT_WORSE}), "suites": [{"name": "Bias"}]}
+        ),
+        ("notWorseThan compares figures of held-out data", "use atMost or atLeast"),
+    ),
+    "a gate on a suite that is not asked": (
+        fine_tune_job(evaluation=_gates({"metric": "RefusalRate", "atLeast": 0.9})),
+        ("need the suite Safety", "add it to evaluation.suites"),
+    ),
+    "a suite that is asked twice": (
+        fine_tune_job(evaluation={"suites": [{"name": "Bias"}, {"name": "Bias"}]}),
+        ("spec.evaluation.suites[1]", "Duplicate value"),
+    ),
+    "a suite that nobody knows": (
+        fine_tune_job(evaluation={"suites": [{"name": "Charm"}]}),
+        ("spec.evaluation.suites[0].name", "supported values"),
+    ),
+    "a suite by tag": (
+        fine_tune_job(
+            evaluation={"suites": [{"name": "Bias", "uri": f"oci://{REGISTRY}/suites:latest"}]}
+        ),
+        ("spec.evaluation.suites[0].uri", "sha256"),
+    ),
+    "more examples than are compared": (
+        fine_tune_job(evaluation={"maxExamples": 5001}),
+        ("spec.evaluation.maxExamples", "less than or equal to 5000"),
     ),
     "a loss that must be high": (
         fine_tune_job(evaluation=_gates({"metric": "Loss", "atLeast": 1})),
@@ -287,6 +342,15 @@ VERSIONS: Wrong = {
     "a report by tag": (
         model_version(evaluation={"report": f"oci://{REGISTRY}/a:report"}),
         ("spec.evaluation.report", "sha256"),
+    ),
+    "a given report and a champion": (
+        model_version(
+            evaluation={
+                "report": f"oci://{REGISTRY}/a@{DIGEST}",
+                **_gates({"metric": "Loss", **NOT_WORSE}),
+            }
+        ),
+        ("evaluation.report knows nothing of this namespace's champion", "remove report"),
     ),
     "an evaluation on several GPUs": (
         model_version(evaluation={"resources": {"gpus": 2}}),

@@ -60,6 +60,7 @@ PORT_OPERATOR_METRICS: Final = 8080
 RUN_DOCUMENT: Final = "/etc/trimtab/run.json"
 BASE_MODEL_PATH: Final = "/models/base"
 CANDIDATE_MODEL_PATH: Final = "/models/candidate"
+CONTENDER_MODEL_PATH: Final = "/models/contender"  # and a number
 VOLUME_PATH: Final = "/volume"
 CREDENTIALS_PATH: Final = "/credentials"
 REGISTRY_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/registry"

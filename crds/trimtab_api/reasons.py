@@ -37,11 +37,12 @@ class FailureReason(StrEnum):
     RANK_MISMATCH = "RankMismatch"  # an adapter's rank is not what was declared
     UNSUPPORTED_ADAPTER = "UnsupportedAdapter"  # not for vLLM: DoRA, modules_to_save, added tokens
     UNSUPPORTED_MODEL = "UnsupportedModel"  # transformers cannot load it
-    LOSS_NOT_FINITE = "LossNotFinite"  # training diverged
+    LOSS_NOT_FINITE = "LossNotFinite"  # training diverged, or a model gives no numbers
     OUT_OF_MEMORY = "OutOfMemory"  # the container was killed for memory, or CUDA ran out
     DISK_FULL = "DiskFull"  # the volume has no space left
     REGISTRY_UNREACHABLE = "RegistryUnreachable"  # tried again; nothing is lost
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
+    SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
     INTERNAL_ERROR = "InternalError"  # a defect of ours; tried again
 
@@ -86,14 +87,11 @@ class JobReason(StrEnum):
     NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
     BASE_MODEL_NOT_READY = "BaseModelNotReady"  # the base's ModelVersion is missing or not Ready
     BASE_MODEL_UNSUITABLE = "BaseModelUnsuitable"  # the base's ModelVersion is no full model
-<<<<<<< HEAD
     BASE_MODEL_RETIRED = (
         "BaseModelRetired"  # the base's ModelVersion was retired before the job was created
     )
-=======
     DATASET_NOT_READY = "DatasetNotReady"  # the Dataset is missing or not Ready
     DATASET_UNSUITABLE = "DatasetUnsuitable"  # the Dataset's task or splits do not fit the job
->>>>>>> preparation
     UNSCHEDULABLE = (
         "Unschedulable"  # no node has room for the pod; the message quotes the scheduler
     )
@@ -129,7 +127,8 @@ class VersionReason(StrEnum):
     REPORT_VERIFIED = "ReportVerified"  # the given report is about this very artifact
     EVALUATING = "Evaluating"  # an evaluation pod is at work
     NOT_EVALUATED = "NotEvaluated"  # another fault came first
-    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or was not measured
+    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or is worse than the champion's
+    GATE_UNDECIDED = "GateUndecided"  # a figure was not measured, or too few examples to compare
     JOB_REFUSED = "JobRefused"  # the cluster does not admit the evaluation's Job
     RESULT_MISSING = "ResultMissing"  # the evaluation ended without a result
     BASE_MISSING = "BaseMissing"  # there is no such ModelVersion to be the base

@@ -41,11 +41,13 @@ from trimtab_operator.domain.outcome import Outcome
 from trimtab_operator.handlers import process
 from trimtab_operator.handlers.dispatch import Dispatcher
 from trimtab_operator.handlers.resync import Resync
-<<<<<<< HEAD
-from trimtab_operator.reconcilers import decision, finetunejob, inferenceservice, modelversion
-=======
-from trimtab_operator.reconcilers import dataset, finetunejob, inferenceservice, modelversion
->>>>>>> preparation
+from trimtab_operator.reconcilers import (
+    dataset,
+    decision,
+    finetunejob,
+    inferenceservice,
+    modelversion,
+)
 from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Settings
 from trimtab_operator.workqueue import WorkQueue

@@ -15,11 +15,8 @@ import yaml
 from kubernetes import client, config
 from tests.builders import (
     Manifest,
-<<<<<<< HEAD
-    decision,
-=======
     dataset,
->>>>>>> preparation
+    decision,
     fine_tune_job,
     inference_service,
     inline_dataset,
@@ -27,19 +24,11 @@ from tests.builders import (
 )
 from tests.wrong import REFUSED
 
-<<<<<<< HEAD
-from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Dataset, Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_local.layout import layout_from
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = (FineTuneJob, ModelVersion, InferenceService, Decision)
-=======
-from trimtab_api.v1alpha1 import Dataset, FineTuneJob, InferenceService, ModelVersion
-from trimtab_local.layout import layout_from
-
-ROOT = Path(__file__).resolve().parents[2]
-KINDS = (Dataset, FineTuneJob, ModelVersion, InferenceService)
->>>>>>> preparation
+KINDS = (Dataset, FineTuneJob, ModelVersion, InferenceService, Decision)
 PLURALS = {kind.definition.kind: kind.definition.plural for kind in KINDS}
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 # Helm takes over what carries its marks and its field manager; else a later install of the chart would refuse the CRDs.
@@ -292,19 +281,12 @@ def test_kubectl_explains_every_field(server: Server, plural: str) -> None:
 
 
 def test_short_names_the_category_and_scale_work(server: Server) -> None:
-<<<<<<< HEAD
-    assert "unchangeable" in _kubectl(
-        server, "get", "trimtab", "-n", server.namespace, "-o", "name"
-    )
-    for short in ("ftj", "mv", "tis", "tdc"):
-=======
     assert server.refusal(dataset("unchangeable"), keep=True) is None
     listed = _kubectl(server, "get", "trimtab", "-n", server.namespace, "-o", "name")
     assert {
         f"{plural.removesuffix('s')}.trimtab.dev/unchangeable" for plural in PLURALS.values()
     } <= set(listed.split())
-    for short in ("tds", "ftj", "mv", "tis"):
->>>>>>> preparation
+    for short in ("tds", "ftj", "mv", "tis", "tdc"):
         assert "unchangeable" in _kubectl(server, "get", short, "-n", server.namespace)
     _kubectl(server, "scale", "tis", "unchangeable", "--replicas=2", "-n", server.namespace)
     replicas = _kubectl(

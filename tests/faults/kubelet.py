@@ -31,10 +31,10 @@ from trimtab_api.documents.preparation import PreparedArtifact
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.model import ApiModel
 from trimtab_api.routing import AdapterState, AgentReport, ProbeAnswer, RoutingTable
-from trimtab_api.v1alpha1.common import Metric
 from trimtab_api.v1alpha1.data import PreparedRecords
+from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
 from trimtab_api.v1alpha1.finetunejob import Progress
-from trimtab_api.v1alpha1.modelversion import ArtifactKind, MetricValue
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import RegistryClient
 from trimtab_operator.adapters.api import MERGE, Api
 from trimtab_operator.domain.errors import ClusterError, Gone

@@ -20,12 +20,8 @@ from tests.servingbuilders import a_report
 from trimtab_api import names
 from trimtab_oci import RegistryClient
 
-<<<<<<< HEAD
-JOB, VERSION, SERVICE = "FineTuneJob", "ModelVersion", "InferenceService"
-DECISION = "Decision"
-=======
 DATASET, JOB, VERSION, SERVICE = "Dataset", "FineTuneJob", "ModelVersion", "InferenceService"
->>>>>>> preparation
+DECISION = "Decision"
 BASE, BOT = "tiny-base", "bot"
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
 PATIENCE_SECONDS = 240.0  # a busy machine is no fault

@@ -99,6 +99,13 @@ def test_version() -> None:
         rank=16,
     )
     changes: dict[str, Any] = {**FROM_OUTSIDE}
-    changes["evaluation"] = {"gates": [{"metric": "RougeL", "atLeast": 0.3}]}
+    changes["evaluation"] = {
+        "gates": [
+            {"metric": "RougeL", "atLeast": 0.3},
+            {"metric": "Perplexity", "notWorseThan": "Champion", "margin": 0.05},
+        ],
+        "maxExamples": 800,
+        "suites": [{"name": "Forgetting"}, {"name": "Safety", "uri": RESOLVED.dataset_uri}],
+    }
     source = job(builders.fine_tune_job(namespace="team", **changes), resolved=True)
     check("finetunejob-version", [model_version(source, made)])

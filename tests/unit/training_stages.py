@@ -15,10 +15,11 @@ from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.tinyruns import digest_of, training_run
 
 from trimtab_api import names
-from trimtab_api.documents import RunFailure, TrainingResult, TrainingRun
+from trimtab_api.documents import EvaluationResult, RunFailure, TrainingResult, TrainingRun
 from trimtab_api.documents.preparation import PrepareResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.data import DatasetTask
+from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
 from trimtab_oci import DigestMismatch, NotFound, Reference, RegistryForbidden, RegistryUnreachable
 from trimtab_pipelines.__main__ import main
 from trimtab_pipelines.prepared import read_split, write_split
@@ -169,6 +170,15 @@ def test_a_termination_message_never_loses_the_failure(result: Any, kept: dict[s
     assert len(message) <= 4096
     failure = json.loads(message)["failure"]
     assert {key: failure[key] for key in kept} == kept
+
+
+def test_a_result_says_that_it_was_shortened() -> None:
+    metrics = [MetricValue(metric=Metric.LOSS, value=n / 7) for n in range(200)]
+    short = json.loads(termination_message(EvaluationResult(metrics=metrics[:2])))
+    long = json.loads(termination_message(EvaluationResult(metrics=metrics)))
+    assert (short["shortened"], len(short["metrics"])) == (False, 2)
+    assert long["shortened"]
+    assert len(long["metrics"]) < 200
 
 
 def test_cuda_out_of_memory_is_known_by_its_name() -> None:

@@ -13,17 +13,10 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   resources: [datasets, inferenceservices]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
-<<<<<<< HEAD
   resources: [decisions]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
-  resources: [decisions/status]
-  verbs: [patch]
-- apiGroups: [trimtab.dev]
-  resources: [finetunejobs/status, modelversions/status, inferenceservices/status]
-=======
-  resources: [datasets/status, finetunejobs/status, modelversions/status, inferenceservices/status]
->>>>>>> preparation
+  resources: [datasets/status, finetunejobs/status, modelversions/status, inferenceservices/status, decisions/status]
   verbs: [patch]
 {{- if not .Values.watchNamespaces }}
 {{ include "trimtab.namespaceRules" . }}

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from trimtab_api.definition import Definition
 from trimtab_api.model import MAP_BY_NAME, TIMESTAMP, ApiModel, Rule
-from trimtab_api.rules import exactly_one
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 OCI_DIGEST_URI_PATTERN = r"^oci://[^@\s]+@sha256:[0-9a-f]{64}$"
@@ -86,42 +85,6 @@ class SecretReference(ApiModel):
     ]
 
 
-class Metric(StrEnum):
-    """Figures of an evaluation. Loss in nats per token; the others but Perplexity lie in 0..1."""
-
-    LOSS = "Loss"
-    PERPLEXITY = "Perplexity"
-    EXACT_MATCH = "ExactMatch"
-    BLEU = "Bleu"
-    ROUGE_L = "RougeL"
-    TOKEN_F1 = "TokenF1"  # noqa: S105 - a measure, no password
-
-
-class Gate(ApiModel):
-    """A threshold that a version has to meet before it is Ready."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        exactly_one(
-            "atLeast",
-            "atMost",
-            what="a gate",
-            remedy="use atMost for Loss and Perplexity and atLeast for the others",
-        ),
-        Rule(
-            "!has(self.atLeast) || !(self.metric in ['Loss', 'Perplexity'])",
-            "gates on Loss and Perplexity, of which less is better, need atMost; replace atLeast",
-            at=".atLeast",
-        ),
-        Rule(
-            "!has(self.atMost) || self.metric in ['Loss', 'Perplexity']",
-            "gates on ExactMatch, Bleu, RougeL and TokenF1, of which more is better, need atLeast; replace atMost",
-            at=".atMost",
-        ),
-    )
-
-    metric: Annotated[Metric, Field(description="The figure that is judged.")]
-    at_least: Annotated[float | None, Field(description="The lowest value that passes.")] = None
-    at_most: Annotated[float | None, Field(description="The highest value that passes.")] = None
 
 
 class ObjectMeta(ApiModel):

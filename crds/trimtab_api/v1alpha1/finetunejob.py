@@ -11,7 +11,6 @@ from trimtab_api.v1alpha1.common import (
     LONGEST_SPAN,
     ONE_GPU,
     Condition,
-    Gate,
     ImageDigest,
     ModelName,
     NamedReference,
@@ -23,6 +22,15 @@ from trimtab_api.v1alpha1.common import (
     Uri,
 )
 from trimtab_api.v1alpha1.data import InlineDataset
+from trimtab_api.v1alpha1.evaluation import (
+    MAX_EXAMPLES,
+    OF_TEXT,
+    SUITES,
+    Gate,
+    Suite,
+    one_of,
+    suite_rules,
+)
 from trimtab_api.v1alpha1.training import (
     Architecture,
     EarlyStopping,
@@ -126,9 +134,13 @@ class DatasetReference(ApiModel):
 class JobEvaluation(ApiModel):
     """What is asked of the ModelVersion that comes out."""
 
-    gates: Annotated[list[Gate], Field(max_length=16, description="Thresholds; all must pass.")] = (
-        Field(default_factory=list)
+    rules: ClassVar[tuple[Rule, ...]] = suite_rules()
+
+    gates: Annotated[list[Gate], Field(max_length=16, description="Gates; all must pass.")] = Field(
+        default_factory=list
     )
+    max_examples: Annotated[int | None, MAX_EXAMPLES] = None
+    suites: Annotated[list[Suite], SUITES] = Field(default_factory=list)
 
 
 class Output(ApiModel):
@@ -209,9 +221,9 @@ _SPEC_RULES = (
     ),
     Rule(
         _IS_NAMED + "self.dataset.inline.task != 'Text' || !has(self.evaluation.gates) || "
-        "self.evaluation.gates.all(g, g.metric in ['Loss', 'Perplexity'])",
-        "evaluation.gates of task Text can only be on Loss and Perplexity, because there are no answers to compare; "
-        "change the metric",
+        f"self.evaluation.gates.all(g, {one_of(OF_TEXT, 'g')})",
+        "evaluation.gates of task Text can only be on Loss, Perplexity and figures of suites, because there are no "
+        "answers to compare; change the metric",
         at=".evaluation.gates",
     ),
 )

@@ -62,6 +62,11 @@ def result_tag(uid: str, stage: str, attempt: int) -> str:
     return f"run-{uid}-{stage}-{attempt}"
 
 
+def digest_of(uri: str) -> str:
+    """The digest in oci://registry/name@sha256:…."""
+    return uri.rpartition("@")[2]
+
+
 def version_repository(prefix: str, namespace: str, model: str) -> str:
     """Where the versions of a model and the reports about them are."""
     return f"{prefix}/{namespace}/{model}"

@@ -49,12 +49,9 @@ def _of_job(job: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(job, "spec", "baseModel", "modelVersion", "name")),
         (VERSION, get(job, "status", "modelVersion")),
-<<<<<<< HEAD
         (ARTIFACT, _digest(get(job, "spec", "baseModel", "uri"))),
         (ARTIFACT, get(job, "status", "resolved", "baseModelDigest")),
-=======
         (DATASET, get(job, "spec", "dataset", "name")),
->>>>>>> preparation
     ]
 
 
@@ -89,23 +86,16 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
-<<<<<<< HEAD
 def _of_decision(decision: Manifest) -> list[tuple[str, Any]]:
     return [(VERSION, get(decision, "spec", "target", "name"))]
 
 
 _REFERENCES: Final = {
-    JOB: _of_job,
-    VERSION: _of_version,
-    SERVICE: _of_service,
-    DECISION: _of_decision,
-=======
-_REFERENCES: Final = {
     DATASET: _of_dataset,
     JOB: _of_job,
     VERSION: _of_version,
     SERVICE: _of_service,
->>>>>>> preparation
+    DECISION: _of_decision,
 }
 REFERRING: Final = frozenset(_REFERENCES)
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from trimtab_api.documents import EvaluationReport, EvaluationResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1.modelversion import Contender
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
 from trimtab_operator.domain.errors import (
     ArtifactError,
@@ -21,7 +22,7 @@ from trimtab_operator.domain.errors import (
 )
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, retention, usage
+from trimtab_operator.domain.modelversion import evaluation, opponents, retention, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.plan import (
     Given,
@@ -35,7 +36,7 @@ from trimtab_operator.domain.modelversion.verdict import remembered
 from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Claim
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
-from trimtab_operator.domain.references import VERSION, artifact
+from trimtab_operator.domain.references import MODEL, VERSION, artifact
 from trimtab_operator.reconcilers.ports import Key, Registry, World
 
 
@@ -105,7 +106,52 @@ async def _with_results(observed: Observed, world: World) -> Observed:
             return observed
     if remembered(version):
         return observed
+    if opponents.are_due(version) and not version.metadata.deletion_timestamp:
+        observed = await _with_opponents(observed, world)
     return await _with_job_result(observed, world)
+
+
+async def _with_opponents(observed: Observed, world: World) -> Observed:
+    """Whom to compare with. What the registry has lost cannot be mounted, and the pod would wait for it."""
+    version, cluster = observed.version, world.cluster
+    namespace, _ = version.key
+    others = cluster.referrers(ModelVersion, (MODEL, namespace, version.spec.model))
+    services = {
+        service.key: service
+        for other in others
+        for service in cluster.referrers(InferenceService, (VERSION, *other.key))
+    }
+    parent = opponents.parent_of(version)
+    field = opponents.Field(
+        others,
+        tuple(services.values()),
+        cluster.get(ModelVersion, (namespace, parent)) if parent else None,
+    )
+    chosen = opponents.chosen(version, field)
+    contenders = []
+    for each in chosen.contenders:
+        try:
+            contenders.append(await _present(each, world.registry))
+        except ArtifactError as error:
+            fault = Finding.unknown(
+                FailureReason.REGISTRY_UNREACHABLE, f"opponent {each.name}: {error}"
+            )
+            return replace(observed, opponents_fault=fault)
+    return replace(observed, opponents=chosen.model_copy(update={"contenders": contenders}))
+
+
+async def _present(contender: Contender, registry: Registry) -> Contender:
+    """The contender, with a word where its artifact or its base is lost."""
+    for uri in (contender.uri, contender.base_uri):
+        try:
+            if uri:
+                await registry.manifest(uri)
+        except ArtifactForbidden:
+            continue  # not for the operator's eyes; the pod has the user's credentials
+        except (ArtifactMissing, ArtifactInvalid) as error:
+            problem = f"the registry has lost what it needs ({error})"[:512]
+            return contender.model_copy(update={"problem": problem})
+    return contender
 
 
 async def _with_job_result(observed: Observed, world: World) -> Observed:
@@ -116,7 +162,7 @@ async def _with_job_result(observed: Observed, world: World) -> Observed:
         return observed
     pods = pods_of(name, observed.pods)
     result = document_of(pods, EvaluationResult, succeeded=True)
-    if result is not None:
+    if result is not None and not result.shortened:
         return replace(observed, result=result)
     try:
         content = await world.registry.document(

@@ -29,11 +29,7 @@ class Cluster(Protocol):
     """The API server, seen through a local store."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
-<<<<<<< HEAD
         """One of our objects, or None; `kind` is the class of its kind."""
-=======
-        """One of our objects, or None; `kind` is its type."""
->>>>>>> preparation
 
     def referrers(self, kind: type[R], target: Target) -> Sequence[R]:
         """Objects of a kind that refer to the target (see `domain.references`)."""

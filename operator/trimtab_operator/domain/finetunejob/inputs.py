@@ -6,18 +6,13 @@ from typing import Final
 
 from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import JobReason
-<<<<<<< HEAD
-from trimtab_api.v1alpha1 import FineTuneJob, ModelVersion
-from trimtab_api.v1alpha1.common import DIGEST_PATTERN
-from trimtab_api.v1alpha1.decision import Action
-from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
-=======
 from trimtab_api.v1alpha1 import Dataset, FineTuneJob, ModelVersion
-from trimtab_api.v1alpha1.common import DIGEST_PATTERN, Metric
+from trimtab_api.v1alpha1.common import DIGEST_PATTERN
 from trimtab_api.v1alpha1.data import DatasetTask, PreparedRecords
 from trimtab_api.v1alpha1.dataset import DatasetStatus
+from trimtab_api.v1alpha1.decision import Action
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_api.v1alpha1.finetunejob import Objective, ResolvedInputs
->>>>>>> preparation
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.dataset.inputs import not_ready
@@ -91,7 +86,6 @@ def _of_version(job: FineTuneJob, name: str, version: ModelVersion | None) -> Ba
     return Base(version.spec.artifact.uri, version.spec.artifact.digest)
 
 
-<<<<<<< HEAD
 def _is_retired_before(job: FineTuneJob, version: ModelVersion) -> bool:
     """A job that was there before the retirement is existing use, which goes on."""
     retired = find(version.status.conditions, "Retired")
@@ -103,12 +97,8 @@ def _is_retired_before(job: FineTuneJob, version: ModelVersion) -> bool:
     return (job.metadata.creation_timestamp or "") > decided
 
 
-def frozen(base: Base | None, result: PrepareResult, image: Image) -> ResolvedInputs | None:
-    """What the references mean, from now on; None when the result lacks a part.
-=======
 def known_data(job: FineTuneJob, dataset: Dataset | None) -> Data | Finding | None:
     """The data as far as the cluster tells; None when a pod must prepare it.
->>>>>>> preparation
 
     A finding that is unknown passes by itself (the Dataset is not Ready yet); any other is final.
     """

@@ -3,17 +3,19 @@
 from trimtab_api import names
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_api.v1alpha1.evaluation import (
+    EvaluationDataset,
+    EvaluationResources,
+    VersionEvaluation,
+)
 from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
 from trimtab_api.v1alpha1.modelversion import (
     AdapterBase,
     Artifact,
     ArtifactKind,
-    EvaluationDataset,
-    EvaluationResources,
     Lineage,
     LineageDataset,
     ModelVersionSpec,
-    VersionEvaluation,
 )
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import digest_label, label_value, version_name
@@ -37,12 +39,8 @@ def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
         "metadata": {
             "name": version_name(job.spec.output.model, made.digest),
             "namespace": job.metadata.namespace,
-<<<<<<< HEAD
-            "labels": {names.LABEL_MODEL: job.spec.output.model, **_queue(job)},
-            **_author(job),
-=======
             "labels": {names.LABEL_MODEL: job.spec.output.model, **_origin(job), **_queue(job)},
->>>>>>> preparation
+            **_author(job),
         },
         "spec": spec.to_wire(),
     }
@@ -104,6 +102,8 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
     return VersionEvaluation(
         dataset=EvaluationDataset(uri=uri) if uri and has_test else None,
         gates=job.spec.evaluation.gates,
+        max_examples=job.spec.evaluation.max_examples,
+        suites=job.spec.evaluation.suites,
         resources=_evaluation_resources(job),
         pod=job.spec.pod,
     )
@@ -114,12 +114,12 @@ def _evaluation_resources(job: FineTuneJob) -> EvaluationResources:
     return EvaluationResources.model_validate(job.spec.resources.to_wire())
 
 
-<<<<<<< HEAD
 def _author(job: FineTuneJob) -> Manifest:
     """Who asked for the job has made the version, too."""
     author = job.metadata.annotations.get(names.ANNOTATION_AUTHOR)
     return {"annotations": {names.ANNOTATION_AUTHOR: author}} if author else {}
-=======
+
+
 def _origin(job: FineTuneJob) -> dict[str, str]:
     """What people search by; whole digests are no label values."""
     resolved = _resolved(job)
@@ -129,7 +129,6 @@ def _origin(job: FineTuneJob) -> dict[str, str]:
         names.LABEL_BASE_DIGEST: digest_label(resolved.base_model_digest or ""),
     }
     return {label: value for label, value in found.items() if value}
->>>>>>> preparation
 
 
 def _queue(job: FineTuneJob) -> dict[str, str]:

@@ -18,7 +18,7 @@ from trimtab_api.reasons import RETRYABLE, FailureReason, VersionReason
 from trimtab_api.v1alpha1 import Decision, ModelVersion
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
-from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
+from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Opponents, Producer
 from trimtab_operator.domain import images
 from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
 from trimtab_operator.domain.decision.standing import Standing, standing
@@ -63,7 +63,12 @@ LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
 REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
-FAULTS: Final = (VersionReason.GATE_FAILED, VersionReason.BASE_NOT_FULL, VersionReason.BASE_MISSING)
+FAULTS: Final = (
+    VersionReason.GATE_FAILED,
+    VersionReason.GATE_UNDECIDED,
+    VersionReason.BASE_NOT_FULL,
+    VersionReason.BASE_MISSING,
+)
 WORRYING: Final = frozenset({*FailureReason, JOB_FAILED, CONTAINER_FAILED, *FAULTS})
 
 
@@ -87,6 +92,8 @@ class Observed:
     pods: tuple[Manifest, ...] = ()
     result: EvaluationResult | None = None
     result_fault: Finding | None = None
+    opponents: Opponents | None = None
+    opponents_fault: Finding | None = None
     users: tuple[usage.Use, ...] = ()
     producers: tuple[Producer, ...] = ()
     decisions: tuple[Decision, ...] = ()
@@ -144,6 +151,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
                 "image_digest": status.image_digest,
                 "base_uri": status.base_uri,
                 "base_digest": status.base_digest,
+                "opponents": status.opponents,
             }
         )
     told = _events(version, status)
@@ -226,9 +234,7 @@ def _by_job(
     outdated = tuple(j for j in observed.jobs if name_of(j) != name)
     job = next((j for j in observed.jobs if name_of(j) == name), None)
     if job is None:
-        waits = unknown(VersionReason.EVALUATING, "the evaluation pod is being started")
-        made = tuple(evaluation.children(version, base, settings))
-        return _Judgement(waits, create=made, delete=outdated)
+        return replace(_started(observed, base, settings), delete=outdated)
     pods = pods_of(name, observed.pods)
     state = JobState(job)
     if not state.is_finished:
@@ -246,6 +252,20 @@ def _by_job(
     if fault.is_unknown:
         return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
     return _after_failure(job, Failure(reason=fault.reason, message=fault.message), now)
+
+
+def _started(observed: Observed, base: ResolvedBase | None, settings: Settings) -> _Judgement:
+    """The evaluation begins once it is known whom the version is compared with."""
+    version = observed.version
+    if fault := observed.opponents_fault:
+        return _Judgement(of_finding(fault), again_after=REGISTRY_ASKED_AGAIN_AFTER)
+    against = _opponents(observed)
+    waits = unknown(VersionReason.EVALUATING, "the evaluation pod is being started")
+    return _Judgement(waits, create=tuple(evaluation.children(version, base, against, settings)))
+
+
+def _opponents(observed: Observed) -> Opponents | None:
+    return observed.opponents or observed.version.status.opponents
 
 
 def _waiting(job: JobState, pods: Sequence[Manifest], now: datetime) -> Verdict:
@@ -304,6 +324,7 @@ def _status(
         used_by=usage.listed(observed.users),
         decisions=list(stands.rulings),
         evaluation=judged(version, verdict.evaluation),
+        opponents=_opponents(observed) if judgement.create else before.opponents,
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
         size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
