@@ -25,7 +25,7 @@ Strip = Callable[[Manifest], Manifest | None]  # None where nothing of an object
 def comparable(family: Family, world: World, namespace: str, registry: str) -> State:
     """The family without its name and without its history."""
     name = family.owner["metadata"]["name"]
-    text = json.dumps([family.owner, *family.children]).replace(name, "TOKEN")
+    text = json.dumps([family.owner, *_of_now(family)]).replace(name, "TOKEN")
     if family.owner["kind"] in {"FineTuneJob", "Dataset"}:
         # Another job's artifacts are other artifacts: their digests follow from its name.
         text = _DIGEST.sub("-DIGEST", text)
@@ -79,11 +79,8 @@ def of_job(family: Family, world: World) -> Strip:
 def of_dataset(family: Family, world: World) -> Strip:
     """What of a Dataset's objects depends on what it was before."""
     is_ready = family.says("Ready")[0] == "True"
-    current = {c["metadata"]["name"] for c in family.children if c["kind"] == "Job"}
 
-    def strip(each: Manifest) -> Manifest | None:
-        if each["kind"] == "ConfigMap" and each["metadata"]["name"] not in current:
-            return None  # what an earlier generation was told stays until the Dataset goes
+    def strip(each: Manifest) -> Manifest:
         if each["kind"] == "Dataset" and not is_ready:
             return {**each, "status": _without_earlier_data(each.get("status", {}))}
         return each
@@ -102,6 +99,14 @@ _HISTORIES: Final = {
     "InferenceService": of_service,
     "ModelVersion": of_version,
 }
+
+
+def _of_now(family: Family) -> list[Manifest]:
+    """The children; what an earlier generation of a Dataset was told stays until the Dataset goes."""
+    if family.owner["kind"] != "Dataset":
+        return list(family.children)
+    jobs = {c["metadata"]["name"] for c in family.children if c["kind"] == "Job"}
+    return [c for c in family.children if c["kind"] != "ConfigMap" or c["metadata"]["name"] in jobs]
 
 
 def _without_earlier_data(status: Manifest) -> Manifest:
