@@ -26,7 +26,7 @@ def comparable(family: Family, world: World, namespace: str, registry: str) -> S
     """The family without its name and without its history."""
     name = family.owner["metadata"]["name"]
     text = json.dumps([family.owner, *family.children]).replace(name, "TOKEN")
-    if family.owner["kind"] in {"FineTuneJob", "Dataset"}:
+    if family.owner["kind"] == "FineTuneJob":
         # Another job's artifacts are other artifacts: their digests follow from its name.
         text = _DIGEST.sub("-DIGEST", text)
     strip = _HISTORIES[family.owner["kind"]](family, world)
@@ -76,39 +76,16 @@ def of_job(family: Family, world: World) -> Strip:
     return strip
 
 
-def of_dataset(family: Family, world: World) -> Strip:
-    """What of a Dataset's objects depends on what it was before."""
-    is_ready = family.says("Ready")[0] == "True"
-    current = {c["metadata"]["name"] for c in family.children if c["kind"] == "Job"}
-
-    def strip(each: Manifest) -> Manifest | None:
-        if each["kind"] == "ConfigMap" and each["metadata"]["name"] not in current:
-            return None  # what an earlier generation was told stays until the Dataset goes
-        if each["kind"] == "Dataset" and not is_ready:
-            return {**each, "status": _without_earlier_data(each.get("status", {}))}
-        return each
-
-    return strip
-
-
 def of_version(family: Family, world: World) -> Strip:
     """A version has no history: its spec never changes."""
     return lambda each: each
 
 
 _HISTORIES: Final = {
-    "Dataset": of_dataset,
     "FineTuneJob": of_job,
     "InferenceService": of_service,
     "ModelVersion": of_version,
 }
-
-
-def _without_earlier_data(status: Manifest) -> Manifest:
-    made = {"digest", "artifact", "report", "task", "records", "image", "imageDigest"}
-    conditions = [{**c, "message": ""} for c in status.get("conditions", [])]
-    kept = {k: v for k, v in status.items() if k not in made}
-    return {**kept, "conditions": conditions}
 
 
 def _resumed(condition: Manifest) -> Manifest:

@@ -59,9 +59,7 @@ def subjects(models: Models) -> list[Subject]:
     # Of a model of its own: a newer version of the shared one would be what services follow.
     imported = _adapter(models, 1)["spec"] | {"model": TOKEN}
     version = Subject("version", "ModelVersion", schema_of("ModelVersion"), imported, hints)
-    dataset = Subject("dataset", "Dataset", schema_of("Dataset"), _dataset(), hints)
     return [
-        dataset,
         service,
         replace(service, name="new-service", updated=("baseModel",), is_anew=True),
         replace(job, name="training-job", updated=OF_A_JOB, is_held=True),
@@ -155,7 +153,6 @@ def _known(models: Models) -> Mapping[str, Any]:
         "priorityClassName": ("system-cluster-critical", NOBODY),
         "tolerations": ([{"key": "gpu", "operator": "Exists"}],),
         "dataset.name": (NOBODY,),
-        "against": ([{"uri": f"oci://127.0.0.1:9/a@{builders.DIGEST}"}], []),
         "artifact.uri": (uri, models.base),
         "evaluation.report": (report,),
         "evaluation.dataset.uri": (uri,),
@@ -174,10 +171,6 @@ def _service() -> Manifest:
 def _job() -> Manifest:
     made: Manifest = {"baseModel": {"modelVersion": {"name": BASE}}, "output": {"model": TOKEN}}
     return dict(builders.fine_tune_job(**made)["spec"])
-
-
-def _dataset() -> Manifest:
-    return dict(builders.dataset()["spec"])
 
 
 def _adapter(models: Models, number: int) -> Manifest:
