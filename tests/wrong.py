@@ -218,7 +218,7 @@ JOBS: Wrong = {
     ),
     "a confidence of certainty": (
         fine_tune_job(evaluation=_gates({"metric": "Bleu", **NOT_WORSE, "confidence": 1})),
-        ("spec.evaluation.gates[0].confidence", "less than or equal to 0.995"),
+        ("spec.evaluation.gates[0].confidence", "confidence must lie between 0.8 and 0.995"),
     ),
     "a suite's figure against the champion": (
         fine_tune_job(

@@ -83,15 +83,15 @@ def paired(
 
 
 def _resampled_sums(table: Table) -> Table:
-    return _draws(len(table)).astype(np.float64) @ table
+    return _draws(len(table)) @ table
 
 
-@lru_cache(maxsize=2)
-def _draws(count: int) -> NDArray[np.uint16]:
+@lru_cache(maxsize=1)
+def _draws(count: int) -> Table:
     """How often each resample draws each example: the same for every figure of an evaluation."""
     source = np.random.default_rng(SEED)
     per_chunk = max(1, _CHUNK // count)
-    drawn = np.empty((RESAMPLES, count), dtype=np.uint16)
+    drawn = np.empty((RESAMPLES, count), dtype=np.float64)
     for start in range(0, RESAMPLES, per_chunk):
         size = (min(per_chunk, RESAMPLES - start), count)
         for row, chosen in enumerate(source.integers(0, count, size=size), start):
