@@ -70,11 +70,13 @@ class AgentReport(ApiModel):
     """Answer of GET /adapters on an agent.
 
     `sequence` grows with every change. `GET /adapters?after=N&wait=S` answers as soon as sequence
-    is above N, or after S seconds with the same one.
+    is above N, or after S seconds with the same one. `joins` says that the engine has every version
+    that has requests: the operator names it in the table, and only then it is ready.
     """
 
     sequence: int
     engine_ready: bool
+    joins: bool = False
     engine_message: str | None = None
     adapters: list[AdapterState] = Field(default_factory=list)
 

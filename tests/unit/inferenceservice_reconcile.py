@@ -11,7 +11,9 @@ from tests.servicelife import (
     BOT,
     KEY,
     answers,
+    joins,
     loaded,
+    ready_pod,
     run,
     seen,
     serving,
@@ -209,6 +211,20 @@ async def test_engines_move_to_the_new_release_when_asked() -> None:
     release = seen(fake).status.release
     assert release is not None
     assert release.requested == "2"
+
+
+async def test_a_new_engine_is_in_the_table_before_it_is_ready() -> None:
+    fake = await serving()
+    made = fake.cluster.objects["Deployment", (NAMESPACE, "chat-engine")]
+    unready = [{"type": "Ready", "status": "False"}]
+    fake.cluster.add(ready_pod(made, 1, "10.0.0.2", conditions=unready))
+    loaded(fake, "bot-1", ip="10.0.0.2")
+    await settle(reconcile, KEY, fake)
+    assert [e.address for e in table(fake).engines] == ["10.0.0.1:8000"]
+    joins(fake, "10.0.0.2")
+    await settle(reconcile, KEY, fake)
+    assert [e.address for e in table(fake).engines] == ["10.0.0.1:8000", "10.0.0.2:8000"]
+    assert weights(fake) == {"bot-1": 100}
 
 
 async def test_a_change_of_the_engine_keeps_its_images() -> None:

@@ -150,9 +150,17 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
 def engine_pods(
     pods: tuple[Manifest, ...], reports: Mapping[str, AgentReport | None]
 ) -> list[EnginePod]:
-    """The ready engines and what their agents say."""
-    ready = [(name_of(p), agent_address(p)) for p in pods if is_ready(p)]
-    return [EnginePod(name, address, reports.get(address)) for name, address in ready if address]
+    """The engines that gateways may know of, and what their agents say.
+
+    A new one is ready only once the table names it, so that its agent's word has to do.
+    """
+    found = []
+    for pod in pods:
+        address = agent_address(pod)
+        report = reports.get(address) if address else None
+        if address and (is_ready(pod) or (report is not None and report.joins)):
+            found.append(EnginePod(name_of(pod), address, report))
+    return found
 
 
 def unloadable(
