@@ -152,7 +152,7 @@ def recorded(world: World, service: str) -> Iterator[History]:
     watch = ("get", "pods", "--selector", selector, "--watch", "--output-watch-events")
     with tempfile.TemporaryFile("w+") as file:
         process = subprocess.Popen(
-            [str(world.kube.tools / "kubectl"), "-n", world.kube.namespace, *watch, "-o", "json"],
+            [world.kube.tool("kubectl"), "-n", world.kube.namespace, *watch, "-o", "json"],
             env=world.kube.environment,
             stdin=subprocess.DEVNULL,
             stdout=file,

@@ -85,8 +85,6 @@ class SecretReference(ApiModel):
     ]
 
 
-
-
 class ObjectMeta(ApiModel):
     """The parts of metadata that Trimtab reads."""
 
