@@ -151,7 +151,11 @@ class Neighbours:
 
     def is_one(self, each: Manifest) -> bool:
         """Whether an object of the lane is a neighbour, or a child of one."""
-        name: str = each["metadata"]["name"]
+        return self.has(each["metadata"]["name"])
+
+    def has(self, named: str) -> bool:
+        """The same by its name, or by kind and name."""
+        name = named.rpartition("/")[2]
         return name.removeprefix(f"{self.token}-").partition("-")[0] in self.contents
 
     def world(self, shared: World, owner: Manifest | None) -> World:

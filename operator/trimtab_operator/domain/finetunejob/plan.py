@@ -159,9 +159,12 @@ def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) 
         frozen = inputs.frozen(base, seen.prepared, image)
         if frozen is not None:
             status = scribe.resolved(job.status, frozen, seen.prepared)
+            notes = told.remarks(job, seen.prepared)
+            if seen.job(children.job_name(job, names.TRAIN, job.status.attempt)) is not None:
+                # The status was lost: what came of the training has not been looked for yet.
+                return Plan(status, notes=notes, decision=status)
             resolved = job.model_copy(update={"status": status})
             todo = _training(resolved, seen, settings, now)
-            notes = told.remarks(job, seen.prepared)
             return replace(todo, notes=notes, decision=todo.decision or status)
     if stage is None:
         if job.spec.suspend:
