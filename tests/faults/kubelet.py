@@ -114,9 +114,9 @@ class Kubelet:
 
     def _read_table(self, config_map: Manifest, is_gone: bool) -> None:
         name, text = config_map["metadata"]["name"], config_map.get("data", {}).get(TABLE)
-        if is_gone:
-            self._tables.pop(name, None)
-        elif text is not None:
+        if (
+            text is not None and not is_gone
+        ):  # else agents and gateways go on with what they saw last
             self._tables[name] = RoutingTable.model_validate_json(text)
 
     async def _live(self, pod: Manifest) -> None:

@@ -309,7 +309,7 @@ class Lane:
         if self._subject.kind != "InferenceService":
             return []
         gone = [e for e in mirror.gone[self._token] if e not in self._neighbours.taken]
-        lost = [f"{each} was deleted" for each in gone if _lasts(each)]
+        lost = [f"{e} was deleted" for e in gone if _lasts(e) and not self._neighbours.has(e)]
         return [*lost, *went_dark(self._answered, mirror.answered[self._token])]
 
     def _note_answers(self) -> None:

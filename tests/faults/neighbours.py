@@ -37,6 +37,7 @@ BENT: Final[Mapping[str, Manifest]] = {
     "Service": {"spec": {"selector": {"nobody": "has"}}},  # one more: a merge keeps the others
     "ServiceAccount": {"automountServiceAccountToken": True},
 }
+WITH_CHILDREN: Final = {"propagationPolicy": "Background"}  # as kubectl; a Job's pods would stay
 UNLABELLED: Final = {"metadata": {"labels": {names.LABEL_MANAGED_BY: None}}}
 
 
@@ -132,7 +133,7 @@ class Neighbours:
         with suppress(Gone):
             if verb == "take":
                 self.taken.add(f"{kind}/{name}")
-                await self.api.request("DELETE", path)
+                await self.api.request("DELETE", path, body=WITH_CHILDREN)
             else:
                 await self._merge(path, BENT[kind] if verb == "bend" else UNLABELLED)
 
@@ -150,7 +151,11 @@ class Neighbours:
 
     def is_one(self, each: Manifest) -> bool:
         """Whether an object of the lane is a neighbour, or a child of one."""
-        name: str = each["metadata"]["name"]
+        return self.has(each["metadata"]["name"])
+
+    def has(self, named: str) -> bool:
+        """The same by its name, or by kind and name."""
+        name = named.rpartition("/")[2]
         return name.removeprefix(f"{self.token}-").partition("-")[0] in self.contents
 
     def world(self, shared: World, owner: Manifest | None) -> World:
@@ -206,7 +211,7 @@ class Neighbours:
     def _users(self, part: str, owner: Manifest) -> list[str]:
         """Who needs it, by what the owner and the other neighbours say."""
         name = f"{self.token}-{part}"
-        others = [v for each in self.contents if each != part and (v := self.find(each))]
+        others = [o for o in self.mirror.of(self.token) if o["kind"] == VERSION]
         refers = [o for o in (owner, *others) if not _is_over(o) and _base_of(o) == name]
         refers = [o for o in refers if "deletionTimestamp" not in o["metadata"]]
         users = [o["metadata"]["name"] for o in refers]

@@ -83,6 +83,9 @@ class Seen(Mirror):
     def find(self, kind: str, name: str) -> Manifest | None:
         return self.seen.get(name)
 
+    def of(self, token: str) -> list[Manifest]:
+        return list(self.seen.values())
+
 
 def told(version: Manifest | None, *, was_deleted: bool = False) -> list[str]:
     """What is said of `q1-a`, which the service names."""

@@ -260,6 +260,16 @@ def test_amounts_in_units_that_only_the_server_writes_were_applied_again_and_aga
     assert includes({"memory": kept}, {"memory": asked})
 
 
+async def test_a_finished_job_that_had_lost_its_status_failed_for_ever() -> None:
+    fake = await trained(world())
+    version = job(fake).status.model_version
+    fake.cluster.edit("FineTuneJob", KEY, {"status": None})
+    for _ in range(3):
+        await visit(fake)
+    assert said(fake, "Complete").status == "True"
+    assert job(fake).status.model_version == version
+
+
 @pytest.mark.parametrize("name", ["selector", "podSelector", "labelSelector"])
 def test_a_label_that_somebody_had_added_to_a_selector_stayed_and_it_found_nobody(
     name: str,

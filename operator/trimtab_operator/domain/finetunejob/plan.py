@@ -196,6 +196,9 @@ def _resolved(
 ) -> Plan:
     frozen = inputs.frozen(base, data, image)
     status = Scribe(job, now).resolved(job.status, frozen, data.records)
+    if seen.job(children.job_name(job, names.TRAIN, job.status.attempt)) is not None:
+        # The status was lost: what came of the training has not been looked for yet.
+        return Plan(status, decision=status)
     todo = _training(job.model_copy(update={"status": status}), seen, settings, now)
     return replace(todo, decision=todo.decision or status)
 

@@ -366,8 +366,10 @@ def _image(seen: Observed, judgement: _Judgement, settings: Settings) -> Image:
     version, status = seen.version, seen.version.status
     if judgement.create:
         return Image.of(evaluation.image(version, settings))
-    pods = pods_of(evaluation.job_name(version), seen.pods)
-    return images.observed(Image(status.image or "", status.image_digest), pods, {names.EVALUATE})
+    name = evaluation.job_name(version)
+    made = next((JobState(j).image(names.EVALUATE) for j in seen.jobs if name_of(j) == name), None)
+    before = Image(status.image or made or "", status.image_digest)
+    return images.observed(before, pods_of(name, seen.pods), {names.EVALUATE})
 
 
 def _events(version: ModelVersion, status: ModelVersionStatus) -> tuple[Event, ...]:
