@@ -100,7 +100,10 @@ class Proxy:
         )
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
         session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, read_bufsize=LONGEST_EVENT
+            connector=connector,
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding",),
+            read_bufsize=LONGEST_EVENT,
         )
         async with session:
             self._session = session

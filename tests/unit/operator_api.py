@@ -117,7 +117,7 @@ async def test_what_a_write_says(tmp_path: Path) -> None:
     assert request.line == "PATCH /k8s/api/v1/x?fieldManager=trimtab&force=true HTTP/1.1"
     assert request.headers["Authorization"] == "Bearer secret"
     assert (request.headers["Accept"], request.headers["Content-Type"]) == (apis.JSON, apis.JSON)
-    assert "Accept-Encoding" not in request.headers
+    assert request.headers["Accept-Encoding"] == "identity"
     assert json.loads(request.body) == body
 
 

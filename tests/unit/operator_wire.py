@@ -46,8 +46,9 @@ async def test_requests_one_after_another_share_a_connection() -> None:
         "PATCH /x HTTP/1.1",
     ]
     host = f"127.0.0.1:{server.port}"
-    written = {"Host": host, "Content-Type": "application/json", "Content-Length": "7"}
-    assert [each.headers for each in server.requests] == [{"Host": host}, written]
+    said = {"Host": host, "Accept-Encoding": "identity"}
+    written = {"Content-Type": "application/json", "Content-Length": "7"}
+    assert [each.headers for each in server.requests] == [said, {**said, **written}]
     assert server.requests[1].body == b'{"a":1}'
     assert server.connections == 1
 
@@ -391,7 +392,11 @@ async def test_without_tls_the_proxy_gets_the_whole_address() -> None:
         assert await asked(Place("http://api.example/k8s", CLIENT, proxy=url)) == b"{}{}"
     (request, _) = proxy.requests
     assert request.line == "GET http://api.example/k8s/ HTTP/1.1"
-    assert request.headers == {"Host": "api.example", "Proxy-Authorization": "Basic bWU6eA=="}
+    assert request.headers == {
+        "Host": "api.example",
+        "Accept-Encoding": "identity",
+        "Proxy-Authorization": "Basic bWU6eA==",
+    }
 
 
 async def test_another_kind_of_proxy_is_refused() -> None:

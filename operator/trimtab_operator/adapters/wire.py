@@ -209,7 +209,8 @@ class Wire:
         self._kept: list[Connection] = []
         self._all: set[Connection] = set()
         self._prefix = self._url.path.rstrip("/")
-        self._common = {"Host": self._url.netloc}
+        # Said, not left out: what stands in between may ask for compression where nobody has spoken.
+        self._common = {"Host": self._url.netloc, "Accept-Encoding": "identity"}
         if self._proxy is not None and self._url.scheme == "http":
             self._prefix = place.url.rstrip("/")
             self._common |= _authorization(self._proxy)
