@@ -28,6 +28,7 @@ FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 EVALUATE: Final = "evaluate"
+SIGN: Final = "sign"
 ENGINE: Final = "engine"
 GATEWAY: Final = "gateway"
 
@@ -52,6 +53,8 @@ CANDIDATE_MODEL_PATH: Final = "/models/candidate"
 VOLUME_PATH: Final = "/volume"
 CREDENTIALS_PATH: Final = "/credentials"
 REGISTRY_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/registry"
+SIGNING_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/signing"
+TRUST_PATH: Final = "/trusted-signers"  # not below that of the run document: a read-only volume takes no mount inside
 API_KEYS_PATH: Final = "/etc/trimtab/keys"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 TERMINATION_MESSAGE_BYTES: Final = 4096

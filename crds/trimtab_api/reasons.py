@@ -35,6 +35,11 @@ class FailureReason(StrEnum):
     REGISTRY_UNREACHABLE = "RegistryUnreachable"  # tried again; nothing is lost
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
+    SIGNING_KEY_MISSING = "SigningKeyMissing"  # the Secret, or an entry of it, is not there
+    SIGNING_KEY_UNUSABLE = "SigningKeyUnusable"  # no ECDSA key, a wrong password, or a certificate that does not fit or has ended
+    SIGNATURE_MISSING = "SignatureMissing"  # a signature is asked for and there is none
+    SIGNATURE_INVALID = "SignatureInvalid"  # it is broken, or over other files or another report
+    SIGNER_UNKNOWN = "SignerUnknown"  # none of the keys and certificates that are trusted made it
     INTERNAL_ERROR = "InternalError"  # a defect of ours; tried again
 
 
@@ -100,7 +105,11 @@ class VersionReason(StrEnum):
     EVALUATING = "Evaluating"  # an evaluation pod is at work
     NOT_EVALUATED = "NotEvaluated"  # another fault came first
     GATE_FAILED = "GateFailed"  # a figure misses its threshold, or was not measured
-    JOB_REFUSED = "JobRefused"  # the cluster does not admit the evaluation's Job
+    SIGNED = "Signed"  # a pod of the namespace has signed the artifact and the report
+    SIGNATURE_VERIFIED = "SignatureVerified"  # a signature that was made elsewhere is good
+    SIGNING = "Signing"  # a pod that signs or verifies is at work
+    NOT_SIGNED = "NotSigned"  # nothing is signed before it is evaluated and its gates pass
+    JOB_REFUSED = "JobRefused"  # the cluster does not admit the Job of an evaluation or a signature
     RESULT_MISSING = "ResultMissing"  # the evaluation ended without a result
     BASE_MISSING = "BaseMissing"  # there is no such ModelVersion to be the base
     BASE_NOT_FULL = "BaseNotFull"  # the base is an adapter itself

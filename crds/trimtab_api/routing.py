@@ -28,6 +28,7 @@ class RoutedVersion(ApiModel):
     kind: ArtifactKind
     uri: str | None = None
     report: str | None = None
+    signature: str | None = None
     rank: int | None = None
     weight: int = 0
 

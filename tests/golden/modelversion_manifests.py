@@ -1,9 +1,11 @@
-"""The evaluation Jobs of ModelVersions, as reviewed."""
+"""The Jobs of ModelVersions that evaluate and sign, as reviewed."""
+
+from typing import Any
 
 import pytest
 from tests.fakes import START, settings
 from tests.goldenfiles import check
-from tests.servingbuilders import a_version, uri_of
+from tests.servingbuilders import a_ready_version, a_version, uri_of
 
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.modelversion.plan import Observed, plan
@@ -16,6 +18,15 @@ ON_A_GPU = {
         "imagePullSecrets": [{"name": "pull"}],
     },
 }
+
+
+def signing(version: ModelVersion, **means: Any) -> ModelVersion:
+    """An evaluated version whose signature is due."""
+    wire = version.model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["spec"]["signing"] = means
+    return ModelVersion.model_validate(wire)
+
+
 CASES: list[tuple[str, ModelVersion]] = [
     (
         "modelversion-adapter",
@@ -24,12 +35,23 @@ CASES: list[tuple[str, ModelVersion]] = [
             labels={"kueue.x-k8s.io/queue-name": "cpus"},
         ),
     ),
+    (
+        "modelversion-sign-key",
+        signing(a_ready_version(), key={"secretName": "release"}),
+    ),
+    (
+        "modelversion-sign-existing",
+        signing(
+            a_ready_version("base-1", model="base", kind="Full"),
+            existing={"trust": {"name": "signers"}},
+        ),
+    ),
     ("modelversion-full", a_version("base-1", model="base", kind="Full", evaluation=ON_A_GPU)),
 ]
 
 
 @pytest.mark.parametrize(("name", "version"), CASES, ids=[c[0] for c in CASES])
-def test_evaluation(name: str, version: ModelVersion) -> None:
+def test_jobs(name: str, version: ModelVersion) -> None:
     chart = settings(
         registry=RegistrySettings(
             prefix="registry.internal:5000/trimtab", plain_http=True, credentials_secret="registry"

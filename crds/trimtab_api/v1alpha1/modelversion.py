@@ -23,6 +23,7 @@ from trimtab_api.v1alpha1.common import (
     Resource,
     Uri,
 )
+from trimtab_api.v1alpha1.signing import SignatureStatus, Signing
 
 
 class ArtifactKind(StrEnum):
@@ -214,6 +215,13 @@ class ModelVersionSpec(ApiModel):
     evaluation: Annotated[VersionEvaluation, Field(description="What it must show.")] = (
         VersionEvaluation()
     )
+    signing: Annotated[
+        Signing | None,
+        Field(
+            description="How artifact and report are signed once every gate has passed; the version is Ready only "
+            "when it is signed. Without it nothing is signed."
+        ),
+    ] = None
 
 
 class Producer(ApiModel):
@@ -267,7 +275,7 @@ class ModelVersionStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="ArtifactVerified, Evaluated, Ready, InUse.",
+            description="ArtifactVerified, Evaluated, Signed, Ready, InUse.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
@@ -277,6 +285,7 @@ class ModelVersionStatus(ApiModel):
     evaluation: Annotated[EvaluationStatus | None, Field(description="The newest evaluation.")] = (
         None
     )
+    signature: Annotated[SignatureStatus | None, Field(description="The newest signature.")] = None
     base_digest: Annotated[
         str | None, Field(max_length=71, description="Digest of an adapter's base.")
     ] = None
@@ -314,6 +323,7 @@ class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):
             Column("Ready", status_of("Ready"), description="Whether it may be served."),
             Column("In-Use", status_of("InUse"), description="Whether something needs it."),
             AGE,
+            Column("Signed", status_of("Signed"), priority=1, description="Whether it is signed."),
             Column("Reason", reason_of("Ready"), priority=1, description="Why it is Ready or not."),
             Column(
                 "Message", message_of("Ready"), priority=1, description="The same in one sentence."

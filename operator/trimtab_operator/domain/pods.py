@@ -59,6 +59,12 @@ def secret(volume: str, path: str, secret_name: str, *, optional: bool = False) 
     return Mount.of(volume, path, {"secret": source})
 
 
+def trusted_signers(config_map: str) -> Mount:
+    """Public keys and CA certificates; one that is absent is told by the program that needs it."""
+    source = {"configMap": {"name": config_map, "optional": True}}
+    return Mount.of("trust", names.TRUST_PATH, source)
+
+
 def registry_credentials(settings: Settings) -> list[Mount]:
     """The registry's credentials, where the chart names a Secret; a namespace may do without."""
     name = settings.registry.credentials_secret

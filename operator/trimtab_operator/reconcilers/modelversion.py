@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from trimtab_api.documents import EvaluationReport, EvaluationResult
+from trimtab_api.documents import EvaluationReport, EvaluationResult, SigningResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
@@ -21,7 +21,7 @@ from trimtab_operator.domain.errors import (
 )
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.modelversion import evaluation, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.plan import (
     Given,
@@ -45,6 +45,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     if version is None:
         return Done()
     observed = await _with_results(_seen(version, world), world)
+    observed = await _with_signature(observed, world)
     return await _act(plan(observed, world.settings, world.clock.now()), version, world)
 
 
@@ -54,13 +55,18 @@ def _seen(version: ModelVersion, world: World) -> Observed:
     namespace, name = version.key
     target = (VERSION, namespace, name)
     jobs = cluster.referrers(FineTuneJob, target)
+    children, pods = (
+        tuple(cluster.children(version, "Job")),
+        tuple(cluster.children(version, "Pod")),
+    )
     base = version.spec.base_model
     named = base.model_version.name if base and base.model_version else None
     return Observed(
         version=version,
         base=cluster.get(ModelVersion, (namespace, named)) if named else None,
-        jobs=tuple(cluster.children(version, "Job")),
-        pods=tuple(cluster.children(version, "Pod")),
+        jobs=tuple(j for j in children if not signing.is_about(j)),
+        pods=pods,
+        signature=signing.Seen(tuple(j for j in children if signing.is_about(j)), pods),
         users=usage.uses(
             name,
             cluster.referrers(InferenceService, target),
@@ -106,6 +112,25 @@ async def _with_job_result(observed: Observed, world: World) -> Observed:
     except ArtifactError as error:
         return replace(observed, result_fault=_fault(error))
     return replace(observed, result=parsed(content, EvaluationResult))
+
+
+async def _with_signature(observed: Observed, world: World) -> Observed:
+    """The result of the Job that signs, as long as it matters."""
+    version, seen = observed.version, observed.signature
+    name = signing.job_name(version)
+    job = next((j for j in seen.jobs if name_of(j) == name), None)
+    if job is None or not JobState(job).is_complete or signing.remembered(version):
+        return observed
+    result = document_of(pods_of(name, seen.pods), SigningResult, succeeded=True)
+    if result is None:
+        try:
+            uri = signing.result_uri(version, world.settings)
+            result = parsed(await world.registry.document(uri), SigningResult)
+        except ArtifactMissing:
+            return observed
+        except ArtifactError as error:
+            return replace(observed, signature=replace(seen, result_fault=_fault(error)))
+    return replace(observed, signature=replace(seen, result=result))
 
 
 async def _given(version: ModelVersion, base: ResolvedBase | None, registry: Registry) -> Given:

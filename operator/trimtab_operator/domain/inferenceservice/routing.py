@@ -202,13 +202,14 @@ def _is_useful(resident: RoutedVersion, known: Known) -> bool:
 
 
 def _routed(version: ModelVersion) -> RoutedVersion:
-    evaluation = version.status.evaluation
+    evaluation, signature = version.status.evaluation, version.status.signature
     return RoutedVersion(
         version=version.metadata.name,
         digest=version.spec.artifact.digest,
         kind=version.spec.artifact.kind,
         uri=version.spec.artifact.uri,
         report=evaluation.report if evaluation else version.spec.evaluation.report,
+        signature=signature.bundle if signature else None,
         rank=version.spec.artifact.rank,
     )
 

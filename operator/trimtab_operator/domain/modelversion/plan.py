@@ -8,7 +8,7 @@ A verdict that is final is kept in status and never asked for again: artifacts h
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,12 +20,12 @@ from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Producer
 from trimtab_operator.domain import images
-from trimtab_operator.domain.conditions import condition, find, moment_of, with_conditions
+from trimtab_operator.domain.conditions import condition, find, is_true, with_conditions
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.images import Image
-from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, usage
+from trimtab_operator.domain.manifests import Manifest, name_of
+from trimtab_operator.domain.modelversion import evaluation, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.verdict import (
     Verdict,
@@ -53,7 +53,6 @@ from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
 from trimtab_operator.settings import Settings
 
 KIND: Final = "ModelVersion"
-LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
 REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
@@ -81,6 +80,7 @@ class Observed:
     pods: tuple[Manifest, ...] = ()
     result: EvaluationResult | None = None
     result_fault: Finding | None = None
+    signature: signing.Seen = field(default_factory=signing.Seen)
     users: tuple[usage.Use, ...] = ()
     producers: tuple[Producer, ...] = ()
 
@@ -120,7 +120,16 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     version = observed.version
     base = resolved(version, observed.base)
     judgement = _judgement(observed, base, settings, now)
-    status = _status(observed, base, judgement, settings, now)
+    verdict = judgement.verdict
+    signed = signing.judge(
+        version,
+        readiness(version, verdict),
+        verdict.evaluation.report if verdict.evaluation else None,
+        observed.signature,
+        settings,
+        now,
+    )
+    status = _status(observed, base, judgement, signed, settings, now)
     decision = None
     if judgement.create:
         decision = version.status.model_copy(
@@ -134,23 +143,23 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     return Plan(
         finalizers=_finalizers(observed),
         decision=decision,
-        create=judgement.create,
-        delete=judgement.delete,
+        create=(*judgement.create, *(signed.create if signed else ())),
+        delete=(*judgement.delete, *(signed.delete if signed else ())),
         events=_events(version, status),
         status=status,
-        outcome=_outcome(judgement),
+        outcome=_outcome(judgement, signed),
     )
 
 
 def blocked(
     status: ModelVersionStatus, message: str, version: ModelVersion, now: datetime
 ) -> ModelVersionStatus:
-    """The status when the cluster refuses the evaluation's Job."""
-    answer = Answer(None, VersionReason.JOB_REFUSED, f"the evaluation cannot be started: {message}")
-    told = [
-        _condition(kind, answer, version, now)
-        for kind in ("ArtifactVerified", "Evaluated", "Ready")
-    ]
+    """The status when the cluster refuses the Job of the evaluation, or of the signature after it."""
+    is_evaluated = is_true(status.conditions, "Evaluated")
+    what = "signature" if is_evaluated else "evaluation"
+    kinds = (signing.CONDITION,) if is_evaluated else ("ArtifactVerified", "Evaluated")
+    answer = Answer(None, VersionReason.JOB_REFUSED, f"the {what} cannot be started: {message}")
+    told = [_condition(kind, answer, version, now) for kind in (*kinds, "Ready")]
     return status.model_copy(update={"conditions": with_conditions(status.conditions, told)})
 
 
@@ -172,15 +181,8 @@ def _judgement(
 
 def _tidied(observed: Observed, known: Verdict, now: datetime) -> _Judgement:
     """Nothing is left to find out; the Job's log is kept for a while."""
-    due: list[Manifest] = []
-    waits: list[timedelta] = []
-    for job in observed.jobs:
-        left = LOGS_KEPT - (now - _ended(job, now))
-        if JobState(job).is_finished and left <= timedelta():
-            due.append(job)
-        else:
-            waits.append(max(left, timedelta(seconds=1)))
-    return _Judgement(known, delete=tuple(due), again_after=soonest(*waits))
+    due, again = evaluation.over(observed.jobs, now)
+    return _Judgement(known, delete=due, again_after=again)
 
 
 def _by_registry(given: Given) -> _Judgement:
@@ -238,23 +240,17 @@ def _after_failure(job: Manifest, failure: Failure, now: datetime) -> _Judgement
     if failure.reason not in RETRYABLE:
         return _Judgement(of_failure(failure))
     verdict = unknown(failure.reason, f"{failure.message}; it will be tried again")
-    left = TRIED_AGAIN_AFTER - (now - _ended(job, now))
+    left = TRIED_AGAIN_AFTER - (now - evaluation.ended(job, now))
     if left > timedelta():
         return _Judgement(verdict, again_after=left)
     return _Judgement(verdict, delete=(job,), again_after=timedelta(seconds=1))
-
-
-def _ended(job: Manifest, now: datetime) -> datetime:
-    for each in get(job, "status", "conditions", default=[]):
-        if each.get("type") in {"Complete", "Failed"} and each.get("status") == "True":
-            return moment_of(each.get("lastTransitionTime")) or now
-    return now
 
 
 def _status(
     observed: Observed,
     base: ResolvedBase | Finding | None,
     judgement: _Judgement,
+    signed: signing.Judgement | None,
     settings: Settings,
     now: datetime,
 ) -> ModelVersionStatus:
@@ -263,7 +259,8 @@ def _status(
     answers = {
         "ArtifactVerified": verdict.verified,
         "Evaluated": verdict.evaluated,
-        "Ready": readiness(version, verdict),
+        **({signing.CONDITION: signed.answer} if signed else {}),
+        "Ready": signing.ready(version, readiness(version, verdict), signed),
         "InUse": _in_use(observed),
     }
     conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
@@ -273,6 +270,7 @@ def _status(
         conditions=with_conditions(before.conditions, conditions),
         producers=usage.merged(before.producers, list(observed.producers)),
         evaluation=judged(version, verdict.evaluation),
+        signature=signed.signature if signed else before.signature,
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
         size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
@@ -327,8 +325,8 @@ def _condition(kind: str, answer: Answer, version: ModelVersion, now: datetime) 
     )
 
 
-def _outcome(judgement: _Judgement) -> Outcome:
+def _outcome(judgement: _Judgement, signed: signing.Judgement | None) -> Outcome:
     verified = judgement.verdict.verified
     if verified.holds is None and verified.reason == FailureReason.REGISTRY_UNREACHABLE:
         return Retry(verified.message, judgement.again_after)
-    return Done(judgement.again_after)
+    return Done(soonest(judgement.again_after, signed.again_after if signed else None))
