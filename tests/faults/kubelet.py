@@ -24,6 +24,8 @@ from trimtab_api.documents import (
     PrepareResult,
     PrepareRun,
     RunFailure,
+    SigningResult,
+    SigningRun,
     TrainingResult,
     TrainingRun,
 )
@@ -292,15 +294,26 @@ def _evaluate(run: EvaluationRun) -> EvaluationResult:
     )
 
 
+def _sign(run: SigningRun) -> SigningResult:
+    digest = digest_of(run.owner.name, "bundle")
+    return SigningResult(
+        bundle_uri=f"oci://{run.output.repository}@{digest}",
+        signer=run.source,
+        is_report_covered=True,
+    )
+
+
 _RUNS: dict[str, Any] = {
     names.PREPARE: PrepareRun,
     names.TRAIN: TrainingRun,
     names.EVALUATE: EvaluationRun,
+    names.SIGN: SigningRun,
 }
 _STAGES: dict[str, Callable[[Any], ApiModel]] = {
     names.PREPARE: _prepare,
     names.TRAIN: _train,
     names.EVALUATE: _evaluate,
+    names.SIGN: _sign,
 }
 
 

@@ -94,5 +94,7 @@ def test_version() -> None:
     )
     changes: dict[str, Any] = {**FROM_OUTSIDE}
     changes["evaluation"] = {"gates": [{"metric": "RougeL", "atLeast": 0.3}]}
+    signing = {"certificate": {"secretName": "release"}}
+    changes["output"] = {"model": "support-bot", "signing": signing}
     source = job(builders.fine_tune_job(namespace="team", **changes), resolved=True)
     check("finetunejob-version", [model_version(source, made)])

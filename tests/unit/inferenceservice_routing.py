@@ -388,3 +388,28 @@ def _active(current: RoutingTable | None) -> RoutedVersion | None:
     bot = next((m for m in current.models if m.name == "bot"), None) if current else None
     found = active_version(bot)
     return found.model_copy(update={"report": None, "rank": None}) if found else None
+
+
+def test_the_table_tells_agents_where_the_signature_is() -> None:
+    signature = {"bundle": f"oci://registry/bot@{digest_of('sig')}", "signer": "ab" * 32}
+    wire = a_version("bot-1").model_dump(mode="json", by_alias=True)
+    wire["status"]["signature"] = signature
+    versions = {"bot-1": ModelVersion.model_validate(wire)}
+    made = route(a_service("bot-1"), BASE, versions, [says("e1")], None)
+    assert [v.signature for v in made.table.models[1].versions] == [signature["bundle"]]
+
+
+def test_what_an_agent_refuses_for_its_signature_stands_behind_the_version_that_is_good() -> None:
+    versions = {name: a_version(name) for name in ("bot-1", "bot-2")}
+    refused = state("bot-2", "Failed", reason="SignerUnknown", message="the key 5a is not trusted")
+    made = route(
+        a_service("bot-2"),
+        BASE,
+        versions,
+        [says("e1", state("bot-1"), refused)],
+        table(("bot-1", 100)),
+    )
+    model = made.models[1]
+    assert (model.active, model.candidate) == ("bot-1", "bot-2")
+    assert model.finding is not None
+    assert model.finding.reason == "SignerUnknown"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from model_signing import hashing, signing, verifying
 from tests.signers import (
     NOW,
     YEAR,
@@ -25,6 +26,7 @@ from trimtab_api.documents import SigningMethod
 from trimtab_api.reasons import FailureReason
 from trimtab_oci.signatures import SignatureFault, Trust, key_identity, verify
 from trimtab_pipelines.runtime import RunError
+from trimtab_pipelines.signing.files import hashes_of
 from trimtab_pipelines.signing.signer import Identity, sign
 
 FILES = {"adapter_config.json": "a1" * 32, "adapter_model.safetensors": "b2" * 32}
@@ -114,15 +116,21 @@ def test_a_statement_that_was_changed_is_invalid_although_it_fits_the_files(
     assert refused(json.dumps(bundle).encode(), trust, files=files)[0] == "SignatureInvalid"
 
 
-def test_what_a_signer_leaves_out_is_not_signed(tmp_path: Path) -> None:
-    """The library passes over the paths that a bundle lists as ignored."""
-    config = {"adapter_config.json": FILES["adapter_config.json"]}
-    bundle = json.loads(key_signed(tmp_path, KEY, config, REPORT))
-    statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
-    assert "adapter_model.safetensors" not in json.dumps(statement)
-    trust = trusting(tmp_path, a_pub=public_pem(KEY))
-    reason, says = refused(json.dumps(bundle).encode(), trust)
-    assert (reason, "is not covered" in says) == (FailureReason.SIGNATURE_INVALID, True)
+def test_what_a_signer_has_left_out_is_not_signed(tmp_path: Path) -> None:
+    """The library passes over the paths that a bundle lists as ignored; weights would be free then."""
+    model = folder(tmp_path / "bot", config_json=b"{}", model_safetensors=b"weights")
+    key = folder(tmp_path / "keys", key_pem=private_pem(KEY), a_pub=public_pem(KEY))
+    left_out = hashing.Config().set_ignored_paths(paths=["model.safetensors"])
+    bundle = tmp_path / "bot.sig"
+    signer = signing.Config().use_elliptic_key_signer(private_key=key / "key.pem")
+    signer.set_hashing_config(left_out).sign(model, bundle)
+    theirs = verifying.Config().use_elliptic_key_verifier(public_key=key / "a.pub")
+    theirs.verify(model, bundle)
+    found = refused(bundle.read_bytes(), Trust.load(key), files=hashes_of(model))
+    assert found == (
+        FailureReason.SIGNATURE_INVALID,
+        "model.safetensors is not covered by the signature",
+    )
 
 
 BROKEN: dict[str, Callable[[bytes], bytes]] = {
