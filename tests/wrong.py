@@ -280,11 +280,18 @@ VERSIONS: Wrong = {
     ),
     "a version that nobody is to sign": (
         model_version(signing={}),
-        ("signing needs exactly one of key, certificate and existing", "name a Secret"),
+        (
+            "signing needs exactly one of key, certificate, sigstore and existing",
+            "name what to sign",
+        ),
     ),
     "a version that two are to sign": (
         model_version(signing={"key": {"secretName": "a"}, "certificate": {"secretName": "b"}}),
-        ("spec.signing", "exactly one of key, certificate and existing"),
+        ("spec.signing", "exactly one of key, certificate, sigstore and existing"),
+    ),
+    "an identity for no audience": (
+        model_version(signing={"sigstore": {"trust": {"name": "a"}, "audience": ""}}),
+        ("spec.signing.sigstore.audience", "at least 1"),
     ),
     "a signature that nobody is trusted for": (
         model_version(signing={"existing": {}}),

@@ -54,6 +54,7 @@ VOLUME_PATH: Final = "/volume"
 CREDENTIALS_PATH: Final = "/credentials"
 REGISTRY_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/registry"
 SIGNING_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/signing"
+IDENTITY_TOKEN: Final = "token"  # noqa: S105 - a file in it, where Sigstore signs
 TRUST_PATH: Final = "/trusted-signers"  # not below that of the run document: a read-only volume takes no mount inside
 API_KEYS_PATH: Final = "/etc/trimtab/keys"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"

@@ -39,6 +39,10 @@ ANNOTATIONS: Final = {
     "dev.sigstore.bundle.content": "dsse-envelope",
     "dev.sigstore.bundle.predicateType": PREDICATE,
 }
+# Sigstore, among the files of trust: its client trust configuration, and who is known to it.
+TRUST_CONFIG: Final = "trust-config.json"
+IDENTITIES: Final = "identities.json"
+OIDC_ISSUER: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 # The report's name among the files that are signed.
 REPORT_NAME: Final = "evaluation-report.json"
 NAMED_AT_MOST: Final = 3
@@ -62,18 +66,29 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Somebody whom Sigstore knows: a subject alternative name, and who vouches for it."""
+
+    identity: str
+    issuer: str
+
+
+@dataclass(frozen=True)
 class Trust:
     """Whose signatures count. `problems` are files that could not be read, for the message."""
 
     keys: Mapping[str, Path]
     authorities: tuple[Path, ...]
+    identities: tuple[Identity, ...] = ()
+    sigstore: Path | None = None
     problems: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, directory: Path) -> "Trust":
-        """Public keys are *.pub, CA certificates *.crt; both are PEM."""
+        """Public keys are *.pub, CA certificates *.crt, both PEM; Sigstore has two files of its own."""
         keys: dict[str, Path] = {}
         authorities: list[Path] = []
+        identities: tuple[Identity, ...] = ()
         problems: list[str] = []
         for file in sorted(directory.glob("*")) if directory.is_dir() else ():
             try:
@@ -81,13 +96,24 @@ class Trust:
                     keys[key_identity(file.read_bytes())] = file
                 elif file.suffix == ".crt" and x509.load_pem_x509_certificates(file.read_bytes()):
                     authorities.append(file)
-            except (ValueError, TypeError, OSError):
-                problems.append(f"{file.name} is no PEM that can be read")
-        return cls(keys, tuple(authorities), tuple(problems))
+                elif file.name == IDENTITIES:
+                    known = json.loads(file.read_bytes())
+                    identities = tuple(
+                        Identity(str(i["identity"]), str(i["issuer"])) for i in known
+                    )
+            except (ValueError, TypeError, KeyError, OSError):
+                form = "list of identity and issuer" if file.name == IDENTITIES else "PEM"
+                problems.append(f"{file.name} is no {form} that can be read")
+        sigstore = directory / TRUST_CONFIG
+        found = sigstore if sigstore.is_file() else None
+        return cls(keys, tuple(authorities), identities, found, tuple(problems))
 
     def unknown(self, who: str) -> SignatureFault:
         """The fault of a signer that nobody has named."""
-        known = f"{len(self.keys)} keys and {len(self.authorities)} CA certificates are trusted"
+        known = (
+            f"{len(self.keys)} keys, {len(self.authorities)} CA certificates and "
+            f"{len(self.identities)} identities are trusted"
+        )
         said = "; ".join([f"{who} is not trusted", known, *self.problems])
         return SignatureFault(FailureReason.SIGNER_UNKNOWN, said)
 
@@ -99,6 +125,7 @@ class _Bundle:
     files: Mapping[str, str]
     key: str | None
     certificates: tuple[x509.Certificate, ...]
+    is_keyless: bool
 
 
 def key_identity(public_key_pem: bytes) -> str:
@@ -119,25 +146,63 @@ def verify(
     said = _read(bundle)
     is_report_covered = REPORT_NAME in said.files
     actual = {**files, **({REPORT_NAME: report} if is_report_covered else {})}
-    verifier = verifying.Config()
+    files_known = KnownFiles("", actual)
     if said.key is not None:
-        who = f"the key {said.key[:16]}"
-        if said.key not in trust.keys:
-            raise trust.unknown(who)
-        verifier.use_elliptic_key_verifier(public_key=trust.keys[said.key])
+        who, verifier = _by_key(said.key, trust)
         signer = said.key
+    elif said.is_keyless:
+        signer, verifier = _by_identity(said.certificates[0], trust)
+        who = signer
     else:
         signer = said.certificates[0].subject.rfc4514_string()
         who = f"the certificate of {signer}"
         _check_dates(said.certificates, now)
-        # With an empty list the library would trust whatever the operating system does.
-        if not trust.authorities:
-            raise trust.unknown(who)
-        verifier.use_certificate_verifier(certificate_chain=trust.authorities)
-    _judge(
-        verifier.set_hashing_config(KnownFiles("", actual)), bundle, trust, who, said.files, actual
-    )
+        verifier = _by_authority(who, trust)
+    _judge(verifier.set_hashing_config(files_known), bundle, trust, who, said.files, actual)
     return Proof(signer, is_report_covered)
+
+
+def _by_key(key: str, trust: Trust) -> tuple[str, verifying.Config]:
+    who = f"the key {key[:16]}"
+    if key not in trust.keys:
+        raise trust.unknown(who)
+    return who, verifying.Config().use_elliptic_key_verifier(public_key=trust.keys[key])
+
+
+def _by_authority(who: str, trust: Trust) -> verifying.Config:
+    # With an empty list the library would trust whatever the operating system does.
+    if not trust.authorities:
+        raise trust.unknown(who)
+    return verifying.Config().use_certificate_verifier(certificate_chain=trust.authorities)
+
+
+def _by_identity(certificate: x509.Certificate, trust: Trust) -> tuple[str, verifying.Config]:
+    """Sigstore's certificates live for minutes; its log says that they lived when they were used."""
+    names, issuer = _alternative_names(certificate), _issuer(certificate)
+    who = f"{' '.join(sorted(names)) or 'nobody'} (by {issuer})"
+    known = [i for i in trust.identities if i.identity in names and i.issuer == issuer]
+    if not known or trust.sigstore is None:
+        raise trust.unknown(who)
+    verifier = verifying.Config().use_sigstore_verifier(
+        identity=known[0].identity, oidc_issuer=known[0].issuer, trust_config=trust.sigstore
+    )
+    return who, verifier
+
+
+def _alternative_names(certificate: x509.Certificate) -> set[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return set()
+    kinds = (x509.RFC822Name, x509.UniformResourceIdentifier)
+    return {name for kind in kinds for name in found.get_values_for_type(kind)}
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    for extension in certificate.extensions:
+        if extension.oid == OIDC_ISSUER and isinstance(extension.value, x509.UnrecognizedExtension):
+            return extension.value.value.decode(errors="replace")
+    return ""
 
 
 def check_readable(bundle: bytes) -> None:
@@ -229,14 +294,16 @@ def _read(bundle: bytes) -> _Bundle:
         files = {str(each["name"]): str(each["digest"]) for each in predicate["resources"]}
         key = material.get("publicKey", {}).get("hint")
         chain = material.get("x509CertificateChain", {}).get("certificates", [])
+        keyless = material.get("certificate")
         certificates = tuple(
-            x509.load_der_x509_certificate(base64.b64decode(each["rawBytes"])) for each in chain
+            x509.load_der_x509_certificate(base64.b64decode(each["rawBytes"]))
+            for each in ([keyless] if keyless else chain)
         )
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise _invalid("the bundle is cut off or no Sigstore bundle") from fault
     if not (key or certificates):
-        raise _invalid("it names neither a key nor a certificate chain")
-    return _Bundle(files, str(key) if key else None, certificates)
+        raise _invalid("it names neither a key nor a certificate")
+    return _Bundle(files, str(key) if key else None, certificates, bool(keyless))
 
 
 def _invalid(message: str) -> SignatureFault:

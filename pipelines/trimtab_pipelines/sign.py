@@ -41,6 +41,7 @@ from trimtab_pipelines.evaluation.fetching import registry_client
 from trimtab_pipelines.registry import again_while_unreachable
 from trimtab_pipelines.runtime import RunError, Stage, Stop
 from trimtab_pipelines.signing.files import fetched, hashes_of
+from trimtab_pipelines.signing.keyless import sign_as
 from trimtab_pipelines.signing.signer import Identity, sign
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,14 @@ def work(run: SigningRun, _stop: Stop) -> SigningResult:
 def _signed(run: SigningRun, hashes: Mapping[str, str], report: str) -> SigningResult:
     now = datetime.fromtimestamp(time(), UTC)
     secret = paths.inside(names.SIGNING_CREDENTIALS_PATH)
-    identity = Identity(run.method, secret, run.source)
-    bundle, signer = sign(run.model, {**hashes, REPORT_NAME: report}, identity, now)
+    covered = {**hashes, REPORT_NAME: report}
+    if run.method is SigningMethod.SIGSTORE:
+        token, trust = secret / names.IDENTITY_TOKEN, paths.inside(names.TRUST_PATH)
+        audience = run.audience or "sigstore"
+        bundle, signer = sign_as(run.model, covered, token, trust, run.source, audience)
+    else:
+        identity = Identity(run.method, secret, run.source)
+        bundle, signer = sign(run.model, covered, identity, now)
     uri = asyncio.run(again_while_unreachable(lambda: _push(run, bundle), _PATIENCE_SECONDS))
     log.info("signed by %s", signer)
     return SigningResult(bundle_uri=str(uri), signer=signer, is_report_covered=True)

@@ -40,6 +40,10 @@ CASES: list[tuple[str, ModelVersion]] = [
         signing(a_ready_version(), key={"secretName": "release"}),
     ),
     (
+        "modelversion-sign-sigstore",
+        signing(a_ready_version(), sigstore={"trust": {"name": "signers"}}),
+    ),
+    (
         "modelversion-sign-existing",
         signing(
             a_ready_version("base-1", model="base", kind="Full"),

@@ -13,6 +13,7 @@ import pytest
 from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.pods import OWNER, Pod
 from tests.signers import YEAR, certificate, new_key, private_pem, public_pem
+from tests.sigstoreserver import ISSUER, Sigstore, identity_of, token_for
 
 from trimtab_api.documents import SigningMethod, SigningResult, SigningRun
 from trimtab_api.documents.common import Mounted, Stored
@@ -290,3 +291,99 @@ def test_what_cannot_be_attached_or_pulled_is_told(
     for command, says in cases.items():
         assert main([*command.split(), "--plain-http"]) == 1, command
         assert says in capsys.readouterr().err, command
+
+
+# --- Sigstore -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sigstore() -> Iterator[Sigstore]:
+    with Sigstore().running() as running:
+        yield running
+
+
+def keyless(world: World, artifact: Reference) -> SigningResult:
+    return world.sign(artifact, world.report(artifact), "Sigstore", audience="sigstore")
+
+
+def test_a_service_account_signs_by_sigstore_and_verifies_offline(
+    world: World, sigstore: Sigstore
+) -> None:
+    artifact = world.artifact("keyless")
+    sigstore.trusted_by(world.root / "trusted-signers", identity_of())
+    world.file("/credentials/signing/token", token_for(identity_of()))
+    result = keyless(world, artifact)
+    assert (world.exit_code, result.failure) == (0, None)
+    assert result.signer == f"{identity_of()} (by {ISSUER})"
+    assert len(sigstore.entries) == 1
+    verified = world.sign(artifact, world.report(artifact), "Existing")
+    assert (verified.failure, verified.signer) == (None, result.signer)
+    assert len(sigstore.entries) == 1, "verifying asks nobody"
+    sigstore.trusted_by(world.root / "trusted-signers", identity_of("somebody-else"))
+    refused = world.sign(artifact, world.report(artifact), "Existing")
+    assert refused.failure is not None
+    assert refused.failure.reason == "SignerUnknown"
+
+
+def test_another_sigstore_is_not_believed(world: World, sigstore: Sigstore) -> None:
+    artifact = world.artifact("other-sigstore")
+    sigstore.trusted_by(world.root / "trusted-signers", identity_of())
+    world.file("/credentials/signing/token", token_for(identity_of()))
+    assert keyless(world, artifact).bundle_uri
+    with Sigstore().running() as other:
+        other.trusted_by(world.root / "trusted-signers", identity_of())
+        result = world.sign(artifact, world.report(artifact), "Existing")
+    assert result.failure is not None
+    assert result.failure.reason == "SignatureInvalid"
+
+
+@pytest.mark.parametrize(
+    ("token", "refuses", "reason", "says"),
+    [
+        pytest.param("", "", "SigningKeyUnusable", "audience sigstore", id="no token"),
+        pytest.param(
+            token_for(identity_of(), "vault"), "", "SigningKeyUnusable", "audience", id="another's"
+        ),
+        pytest.param(
+            token_for(identity_of()),
+            "issuer is not known",
+            "SigningKeyUnusable",
+            "Sigstore has not signed",
+            id="a token that Fulcio does not take",
+        ),
+    ],
+)
+def test_what_sigstore_does_not_sign_is_told(
+    world: World, sigstore: Sigstore, token: str, refuses: str, reason: str, says: str
+) -> None:
+    artifact = world.artifact("refused")
+    sigstore.trusted_by(world.root / "trusted-signers")
+    world.file("/credentials/signing/token", token)
+    sigstore.refuses = refuses
+    try:
+        result = keyless(world, artifact)
+    finally:
+        sigstore.refuses = ""
+    assert result.failure is not None
+    assert (result.failure.reason, says in result.failure.message) == (reason, True)
+
+
+def test_a_sigstore_that_is_away_is_tried_again(world: World) -> None:
+    artifact = world.artifact("away")
+    with Sigstore().running() as gone:
+        gone.trusted_by(world.root / "trusted-signers")
+    world.file("/credentials/signing/token", token_for(identity_of()))
+    result = keyless(world, artifact)
+    assert result.failure is not None
+    assert (result.failure.reason, world.exit_code) == ("SourceUnreachable", 1)
+
+
+def test_without_a_configuration_nobody_knows_where_sigstore_is(world: World) -> None:
+    artifact = world.artifact("nowhere")
+    result = world.sign(artifact, world.report(artifact), "Sigstore", audience="sigstore")
+    assert result.failure is not None
+    assert (result.failure.reason, world.exit_code) == ("SigningKeyMissing", 42)
+    world.file("/trusted-signers/trust-config.json", "{}")
+    result = world.sign(artifact, world.report(artifact), "Sigstore", audience="sigstore")
+    assert result.failure is not None
+    assert result.failure.reason == "SigningKeyUnusable"

@@ -12,14 +12,16 @@ class SigningMethod(StrEnum):
 
     KEY = "Key"
     CERTIFICATE = "Certificate"
+    SIGSTORE = "Sigstore"
     EXISTING = "Existing"
 
 
 class SigningRun(ApiModel):
     """The task of a signing pod.
 
-    Key and certificate are mounted at `names.SIGNING_CREDENTIALS_PATH`, the trusted signers of an
-    existing signature at `names.TRUST_PATH`. A full version is mounted; an adapter is fetched.
+    Key and certificate are mounted at `names.SIGNING_CREDENTIALS_PATH`, and so is the identity's
+    token (`names.IDENTITY_TOKEN`). Trusted signers and Sigstore's configuration are at
+    `names.TRUST_PATH`. A full version is mounted; an adapter is fetched.
     """
 
     owner: Owner
@@ -30,6 +32,7 @@ class SigningRun(ApiModel):
     report: Stored
     method: SigningMethod
     source: str
+    audience: str | None = None
     output: Output
 
 

@@ -17,6 +17,26 @@ class SigningCertificate(SecretReference):
     """A Secret with `key.pem`, `certificate.pem`, `chain.pem` for intermediates, and `password` if the key is encrypted."""
 
 
+class SigstoreIdentity(ApiModel):
+    """The pod's own service account (`default`) as an identity that Sigstore certifies."""
+
+    trust: Annotated[
+        NamedReference,
+        Field(
+            description="ConfigMap of this namespace with trust-config.json, a Sigstore client trust configuration: "
+            "where Fulcio and Rekor are, and whom to believe them."
+        ),
+    ]
+    audience: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=256,
+            description="Audience of the service account's token; what Fulcio expects.",
+        ),
+    ] = "sigstore"
+
+
 class ExistingSignature(ApiModel):
     """A signature that somebody has made elsewhere and attached to the artifact."""
 
@@ -24,7 +44,7 @@ class ExistingSignature(ApiModel):
         NamedReference,
         Field(
             description="ConfigMap of this namespace with the signers that are trusted: public keys as *.pub, "
-            "CA certificates as *.crt, both PEM."
+            "CA certificates as *.crt, both PEM; for Sigstore trust-config.json and identities.json."
         ),
     ]
 
@@ -36,15 +56,20 @@ class Signing(ApiModel):
         exactly_one(
             "key",
             "certificate",
+            "sigstore",
             "existing",
             what="signing",
-            remedy="name a Secret to sign with, or with existing the signers to trust",
+            remedy="name what to sign with, or with existing the signers to trust",
         ),
     )
 
     key: Annotated[SigningKey | None, Field(description="Sign with a key.")] = None
     certificate: Annotated[
         SigningCertificate | None, Field(description="Sign with a key and its certificate.")
+    ] = None
+    sigstore: Annotated[
+        SigstoreIdentity | None,
+        Field(description="Sign without a key, as the namespace's service account, by Sigstore."),
     ] = None
     existing: Annotated[
         ExistingSignature | None,
@@ -62,7 +87,7 @@ class SignatureStatus(ApiModel):
         str,
         Field(
             max_length=512,
-            description="Who signed: the SHA-256 of a public key, or the subject of a certificate.",
+            description="Who signed: the SHA-256 of a public key, the subject of a certificate, or an identity and its issuer.",
         ),
     ]
     report: Annotated[
@@ -85,6 +110,7 @@ class SignaturePolicy(ApiModel):
         NamedReference,
         Field(
             description="ConfigMap of this namespace with the signers that are trusted: public keys as *.pub, "
-            "CA certificates as *.crt, both PEM. A change counts from the next load on."
+            "CA certificates as *.crt, both PEM; for Sigstore trust-config.json and identities.json. A change counts "
+            "from the next load on."
         ),
     ]

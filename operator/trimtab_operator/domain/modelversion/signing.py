@@ -65,6 +65,15 @@ class Judgement:
     again_after: timedelta | None = None
 
 
+@dataclass(frozen=True)
+class _Means:
+    """With what is signed, the name of it for people, and where the pod finds it."""
+
+    method: SigningMethod
+    source: str
+    mounts: tuple[pods.Mount, ...]
+
+
 def is_about(job: Manifest) -> bool:
     """Whether a Job of the version signs; the others evaluate."""
     labels = get(job, "metadata", "labels", default={})
@@ -138,7 +147,7 @@ def run_document(
 ) -> SigningRun:
     """The pod's task."""
     artifact = version.spec.artifact
-    method, source, _ = _means(signing)
+    means = _means(signing)
     is_full = artifact.kind is ArtifactKind.FULL
     return SigningRun(
         owner=Owner(
@@ -154,8 +163,9 @@ def run_document(
         if is_full
         else None,
         report=Stored(uri=report, digest=report.rpartition("@")[2]),
-        method=method,
-        source=source,
+        method=means.method,
+        source=means.source,
+        audience=signing.sigstore.audience if signing.sigstore else None,
         output=Output(
             repository=evaluation.repository(version, settings),
             result_tag=_tag(version),
@@ -170,11 +180,10 @@ def children(
     """The task's ConfigMap and the Job."""
     name = job_name(version)
     document = run_document(version, signing, report, settings)
-    _, _, means = _means(signing)
     mounts = [
         pods.run_document(name),
         pods.scratch_space(),
-        means,
+        *_means(signing).mounts,
         *pods.registry_credentials(settings),
     ]
     if document.mounted:
@@ -264,16 +273,20 @@ def _status(version: ModelVersion, report: str, result: SigningResult) -> Signat
     )
 
 
-def _means(signing: Signing) -> tuple[SigningMethod, str, pods.Mount]:
-    """With what is signed, the name of it, and where the pod finds it. What is absent the pod tells."""
+def _means(signing: Signing) -> _Means:
+    """What the pod mounts to sign or verify. What is absent is told by the pod."""
     if signing.existing is not None:
         name = signing.existing.trust.name
-        return SigningMethod.EXISTING, name, pods.trusted_signers(name)
+        return _Means(SigningMethod.EXISTING, name, (pods.trusted_signers(name),))
+    if signing.sigstore is not None:
+        name, audience = signing.sigstore.trust.name, signing.sigstore.audience
+        token = pods.identity_token("signing", names.SIGNING_CREDENTIALS_PATH, audience)
+        return _Means(SigningMethod.SIGSTORE, name, (token, pods.trusted_signers(name)))
     method = SigningMethod.KEY if signing.key else SigningMethod.CERTIFICATE
     secret = signing.key or signing.certificate
     name = secret.secret_name if secret else ""
     mount = pods.secret("signing", names.SIGNING_CREDENTIALS_PATH, name, optional=True)
-    return method, name, mount
+    return _Means(method, name, (mount,))
 
 
 def _tag(version: ModelVersion) -> str:
