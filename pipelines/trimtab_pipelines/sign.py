@@ -92,8 +92,9 @@ def _verified(run: SigningRun, hashes: Mapping[str, str], report: str) -> Signin
             return SigningResult(
                 bundle_uri=uri, signer=proof.signer, is_report_covered=proof.is_report_covered
             )
-    for uri, fault in reversed(faults):
-        raise RunError(fault.reason, f"{uri}: {fault.message}")
+    if faults:
+        where, last = faults[-1]
+        raise RunError(last.reason, f"{where}: {last.message}")
     raise RunError(
         FailureReason.SIGNATURE_MISSING,
         f"no signature is attached to {run.artifact.uri}; sign the files with model_signing and attach the bundle "

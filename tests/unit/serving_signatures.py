@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.servingkit import eventually
 from tests.servingstack import AgentWorld, agent_world
-from tests.signers import folder, key_signed, new_key, public_pem
+from tests.signers import Key, folder, key_signed, new_key, public_pem
 
 from trimtab_api.routing import RoutedVersion
 from trimtab_oci import Reference, RegistryClient
@@ -28,7 +28,7 @@ async def world(tmp_path: Path) -> AsyncIterator[AgentWorld]:
 async def signed(
     world: AgentWorld,
     version: RoutedVersion,
-    key: object = KEY,
+    key: Key = KEY,
     *,
     about: str | None = None,
     cut: bool = False,

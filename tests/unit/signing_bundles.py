@@ -287,5 +287,5 @@ def test_a_secret_of_no_use_is_told_by_its_entry(
 def test_an_encrypted_key_signs_with_its_password(tmp_path: Path) -> None:
     secret = folder(tmp_path / "s", key_pem=private_pem(KEY, b"right"), password=b"right\n")
     bundle, signer = sign("bot", FILES, Identity(SigningMethod.KEY, secret, "signer"), NOW)
-    assert verify(bundle, FILES, REPORT, trusting(tmp_path, a_pub=public_pem(KEY)), NOW)
-    assert signer == key_identity(public_pem(KEY))
+    proof = verify(bundle, FILES, REPORT, trusting(tmp_path, a_pub=public_pem(KEY)), NOW)
+    assert proof.signer == signer == key_identity(public_pem(KEY))

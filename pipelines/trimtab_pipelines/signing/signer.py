@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from model_signing import signing
 
 from trimtab_api.documents import SigningMethod
@@ -28,7 +29,7 @@ PASSWORD: Final = "password"  # noqa: S105 - the entry's name
 CERTIFICATE: Final = "certificate.pem"
 CHAIN: Final = "chain.pem"
 CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
-_SIGNS_CODE: Final = x509.ExtendedKeyUsageOID.CODE_SIGNING
+_SIGNS_CODE: Final = ExtendedKeyUsageOID.CODE_SIGNING
 
 
 @dataclass(frozen=True)
