@@ -146,6 +146,9 @@ class ServiceReason(StrEnum):
     NO_ENGINE_READY = "NoEngineReady"  # no engine could load it yet
     LOADING = "Loading"  # not every ready engine has loaded it yet
     LOAD_FAILED = "LoadFailed"  # an engine cannot load it and gives no reason
+    SIGNATURES_NOT_VERIFIED = (
+        "SignaturesNotVerified"  # an engine began before spec.signatures, or its release knows none
+    )
     AGENT_SILENT = "AgentSilent"  # an engine's agent has not said what it holds
     PROBING = "Probing"  # a name was not yet answered by its active version
     PROBE_FAILED = "ProbeFailed"  # a request to a name failed

@@ -71,10 +71,12 @@ class AgentReport(ApiModel):
     """Answer of GET /adapters on an agent.
 
     `sequence` grows with every change. `GET /adapters?after=N&wait=S` answers as soon as sequence
-    is above N, or after S seconds with the same one.
+    is above N, or after S seconds with the same one. `verifies_signatures`: nothing is loaded here
+    whose signature does not verify.
     """
 
     sequence: int
+    verifies_signatures: bool = False
     engine_ready: bool
     engine_message: str | None = None
     adapters: list[AdapterState] = Field(default_factory=list)

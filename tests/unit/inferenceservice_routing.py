@@ -413,3 +413,34 @@ def test_what_an_agent_refuses_for_its_signature_stands_behind_the_version_that_
     assert (model.active, model.candidate) == ("bot-1", "bot-2")
     assert model.finding is not None
     assert model.finding.reason == "SignerUnknown"
+
+
+def demanding(version: str) -> InferenceService:
+    wire = a_service(version).model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["spec"]["signatures"] = {"trust": {"name": "signers"}}
+    return InferenceService.model_validate(wire)
+
+
+@pytest.mark.parametrize(
+    ("verifies", "active"),
+    [
+        pytest.param((True, True), "bot-2", id="all engines verify"),
+        pytest.param((True, False), "bot-1", id="one began before signatures were demanded"),
+        pytest.param((False, False), "bot-1", id="their release knows no signatures"),
+    ],
+)
+def test_a_version_counts_only_where_every_engine_has_verified_it(
+    verifies: tuple[bool, bool], active: str
+) -> None:
+    versions = {name: a_version(name) for name in ("bot-1", "bot-2")}
+    engines = []
+    for number, each in enumerate(verifies):
+        pod = says(f"e{number}", state("bot-1"), state("bot-2"))
+        assert pod.report is not None
+        report = pod.report.model_copy(update={"verifies_signatures": each})
+        engines.append(EnginePod(pod.name, pod.address, report))
+    made = route(demanding("bot-2"), BASE, versions, engines, table(("bot-1", 100)))
+    model = made.models[1]
+    assert model.active == active
+    said = model.finding.message if model.finding else ""
+    assert ("engine-release" in said) is (active == "bot-1")

@@ -208,6 +208,14 @@ async def test_a_good_version_stays_ready_while_it_is_signed_anew() -> None:
     assert "the files alone" in message(fake)
 
 
+async def test_a_request_that_was_served_and_is_taken_back_signs_nothing() -> None:
+    signature = {"bundle": BUNDLE, "signer": "5a" * 32, "requested": "1"}
+    fake = world_of(to_sign(status=SIGNED | {"signature": signature}))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Signed")[0] == "True"
+    assert fake.cluster.of_kind("Job") == []
+
+
 async def test_one_that_is_no_longer_trusted_is_not_ready() -> None:
     fake = world_of(to_sign(EXISTING, status=SIGNED))
     retry(fake)

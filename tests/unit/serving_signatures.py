@@ -57,6 +57,7 @@ async def test_a_version_that_somebody_trusted_has_signed_is_loaded(world: Agent
     red = await signed(world, await world.publish("red"))
     world.route(red)
     await world.loaded(red)
+    assert world.agent.board.report.verifies_signatures
 
 
 async def test_a_version_without_a_signature_never_reaches_the_engine(world: AgentWorld) -> None:
@@ -144,3 +145,4 @@ async def test_without_a_policy_nobody_looks_at_signatures(tmp_path: Path) -> No
         red = await world.publish("red")
         world.route(red)
         await world.loaded(red)
+        assert not world.agent.board.report.verifies_signatures

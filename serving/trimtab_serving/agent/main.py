@@ -35,7 +35,9 @@ class Agent:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.metrics = AgentMetrics()
-        self.board = Board(first_sequence=int(time.time() * 1000))
+        self.board = Board(
+            first_sequence=int(time.time() * 1000), verifies_signatures=settings.trust is not None
+        )
         self.use = Use()
         self.engine = EngineClient(settings.engine_url)
         self.artifacts = Artifacts(settings.registry_credentials)

@@ -109,7 +109,8 @@ def remembered(version: ModelVersion) -> Answer | None:
     told, known = find(version.status.conditions, CONDITION), version.status.signature
     if told is None or told.status is not ConditionStatus.TRUE or known is None:
         return None
-    if (known.requested or "") != asked_again(version):
+    asked = asked_again(version)
+    if asked and asked != known.requested:
         return None
     return Answer(True, told.reason, told.message)
 
