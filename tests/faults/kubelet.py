@@ -238,7 +238,9 @@ class Kubelet:
         before = self._reports.get(address)
         if before is None or before.adapters != adapters:
             number = before.sequence + 1 if before else 1
-            made = AgentReport(sequence=number, engine_ready=True, adapters=adapters)
+            made = AgentReport(
+                sequence=number, verifies_signatures=True, engine_ready=True, adapters=adapters
+            )
             self._reports[address] = made
         return self._reports[address]
 
