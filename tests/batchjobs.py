@@ -107,6 +107,13 @@ def fails(
     verdict(cluster, stage, "Failed", "BackoffLimitExceeded", "Job has reached the limit")
 
 
+def stumbles(cluster: FakeCluster, stage: str, code: int, result: ApiModel) -> None:
+    """A pod has failed, and the Job controller has not spoken yet."""
+    text = result.model_dump_json(by_alias=True, exclude_none=True)
+    state = {"terminated": {"exitCode": code, "reason": "Error", "message": text}}
+    pod(cluster, stage, {"phase": "Failed", "containerStatuses": [{"name": stage, "state": state}]})
+
+
 def verdict(cluster: FakeCluster, stage: str, kind: str, reason: str, message: str) -> None:
     """The Job controller's last word."""
     metadata = job_of(cluster, stage)["metadata"]

@@ -41,6 +41,12 @@ def inline_dataset(**changes: Any) -> Manifest:
     return {"inline": {field: value for field, value in inline.items() if value is not None}}
 
 
+def dataset(name: str = "tickets", namespace: str = "default", **changes: Any) -> Manifest:
+    """Questions and answers in a ConfigMap."""
+    spec = {"sources": [{"uri": "configmap://pairs/train.jsonl"}]}
+    return manifest("Dataset", name, namespace, spec, changes)
+
+
 def fine_tune_job(name: str = "tune", namespace: str = "default", **changes: Any) -> Manifest:
     """LoRA on the CPU over a base in the registry."""
     spec = {
@@ -110,6 +116,17 @@ def inference_service(name: str = "chat", namespace: str = "default", **changes:
         "models": [{"name": "support-bot", "version": {"name": "support-bot-aaaaaaaa"}}],
     }
     return manifest("InferenceService", name, namespace, spec, changes)
+
+
+def decision(name: str = "approved", namespace: str = "default", **changes: Any) -> Manifest:
+    """An approval of `model_version()`."""
+    spec = {
+        "action": "Approve",
+        "target": {"kind": "ModelVersion", "name": "support-bot-aaaaaaaa", "digest": DIGEST},
+        "by": "alice",
+        "reason": "read 40 answers",
+    }
+    return manifest("Decision", name, namespace, spec, changes)
 
 
 def condition(

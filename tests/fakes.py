@@ -28,12 +28,12 @@ from trimtab_operator.domain.errors import (
 from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.outcome import Outcome
+from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.domain.sameness import includes, merge_patch, merged
 from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Images, RegistrySettings, Settings
 
 R = TypeVar("R", bound=AnyResource)
-OURS = ("FineTuneJob", "ModelVersion", "InferenceService")
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 
@@ -76,6 +76,7 @@ class FakeCluster(StoreReader):
         self.objects: dict[tuple[str, Key], Manifest] = {}
         self.events: dict[str, Event] = {}
         self.writes = 0
+        self.policies: dict[str, NamespacePolicy] = {}
         self.fails: Callable[[str, Manifest], Exception | None] = lambda verb, manifest: None
         self._dies_after = dies_after
         self._version = 0
@@ -127,6 +128,9 @@ class FakeCluster(StoreReader):
         """Everything that users see, without versions and times."""
         objects = {f"{kind} {key[1]}": _timeless(m) for (kind, key), m in self.objects.items()}
         return {"objects": objects, "events": sorted(self.events)}
+
+    def policy(self, namespace: str) -> NamespacePolicy:
+        return self.policies.get(namespace, NamespacePolicy())
 
     # --- the port's writing half ---
 

@@ -10,7 +10,8 @@ from trimtab_api.documents.preparation import PreparedArtifact
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_api.v1alpha1.common import Condition
-from trimtab_api.v1alpha1.finetunejob import Progress, RecordCounts
+from trimtab_api.v1alpha1.data import PreparedRecords
+from trimtab_api.v1alpha1.finetunejob import Progress
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.outcome import Outcome
@@ -23,7 +24,7 @@ PREPARED = PrepareResult(
     data=PreparedArtifact(
         uri=f"oci://registry.internal:5000/trimtab/default/data@{DATA}", digest=DATA
     ),
-    records=RecordCounts(read=10, kept=10, train=8, validation=1, test=1),
+    records=PreparedRecords(read=10, kept=10, train=8, validation=1, test=1),
 )
 TRAINED = TrainingResult(
     artifact=TrainedArtifact(

@@ -36,6 +36,7 @@ class FakeRegistry:
     account: str = "robot:secret"
     has_referrers: bool = True
     knows_ranges: bool = True
+    keeps_everything: bool = False
     address: str = ""
 
     def put_blob(self, data: bytes) -> str:
@@ -45,7 +46,7 @@ class FakeRegistry:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FakeRegistry"]:
-        app = web.Application(middlewares=[self._gate], client_max_size=1 << 30)
+        app = web.Application(middlewares=[self._gate], client_max_size=8 << 30)
         app.add_routes(
             [
                 web.get("/token", self._token),
@@ -135,7 +136,7 @@ class FakeRegistry:
         if request.method == "PUT":
             return self._store(ref, request.content_type, await request.read())
         if request.method == "DELETE":
-            return web.Response(status=202 if self.manifests.pop(ref, None) else 404)
+            return self._delete(ref)
         if ref not in self.manifests:
             return web.json_response(
                 {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown"}]}, status=404
@@ -143,6 +144,16 @@ class FakeRegistry:
         media_type, data = self.manifests[ref]
         headers = {"Docker-Content-Digest": "sha256:" + hashlib.sha256(data).hexdigest()}
         return web.Response(body=data, content_type=media_type, headers=headers)
+
+    def _delete(self, digest: str) -> web.Response:
+        if self.keeps_everything:
+            return web.json_response({"errors": [{"code": "UNSUPPORTED"}]}, status=405)
+        found = self.manifests.get(digest)
+        if found is None:
+            return web.Response(status=404)
+        # Tags go with what they name.
+        self.manifests = {name: held for name, held in self.manifests.items() if held != found}
+        return web.Response(status=202)
 
     def _store(self, ref: str, media_type: str, data: bytes) -> web.Response:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()

@@ -32,9 +32,11 @@ NOWHERE = {"trimtab.dev/nowhere": "true"}
 # What the node says of an image that was loaded into it.
 IMAGE_ID = "sha256:" + "f" * 64
 PLURALS = {
+    "Dataset": "datasets",
     "FineTuneJob": "finetunejobs",
     "ModelVersion": "modelversions",
     "InferenceService": "inferenceservices",
+    "Decision": "decisions",
 }
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONPATH = os.pathsep.join(str(ROOT / part) for part in ("crds", "operator"))

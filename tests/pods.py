@@ -15,9 +15,9 @@ from tests.ociserver import FakeRegistry
 from trimtab_api import names
 from trimtab_api.documents import Output, PrepareResult, PrepareRun
 from trimtab_api.documents.common import Owner
-from trimtab_api.documents.preparation import BaseOrigin, DataOrigin
+from trimtab_api.documents.preparation import BaseOrigin, DataOrigin, LeakageCheck
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1.common import InlineDataset
+from trimtab_api.v1alpha1.data import InlineDataset
 from trimtab_oci import Manifest, Reference, RegistryClient
 from trimtab_pipelines.runtime import Stage, execute
 
@@ -70,6 +70,7 @@ class Pod:
         *uris: str,
         base: BaseOrigin | None = None,
         sources: list[dict[str, Any]] | None = None,
+        leakage: LeakageCheck | None = None,
         **dataset: Any,
     ) -> PrepareResult:
         """The stage `prepare` on these sources, in the form of a manifest."""
@@ -78,7 +79,9 @@ class Pod:
         data = None
         if uris or sources:
             wire = {"sources": sources or [{"uri": uri} for uri in uris], **dataset}
-            data = DataOrigin(dataset=InlineDataset.model_validate(wire), output=self.output())
+            data = DataOrigin(
+                dataset=InlineDataset.model_validate(wire), leakage=leakage, output=self.output()
+            )
         return self.run(prepare.STAGE, PrepareRun(owner=OWNER, base=base, data=data), PrepareResult)
 
     def mirror(self, uri: str, revision: str | None = None) -> PrepareResult:

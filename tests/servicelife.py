@@ -124,6 +124,13 @@ def loaded(fake: FakeWorld, *versions: str, ip: str = "10.0.0.1", **states: str)
     )
 
 
+def joins(fake: FakeWorld, ip: str) -> None:
+    """The agent at this address says that its engine has all that it needs."""
+    report = fake.agents.reports[f"{ip}:8000"]
+    assert report is not None
+    fake.agents.reports[f"{ip}:8000"] = report.model_copy(update={"joins": True})
+
+
 def answers(fake: FakeWorld, **models: str) -> None:
     """The gateway answers these names by these versions, and the base by its own."""
     fake.pods.gateways["10.0.0.9"] = {

@@ -3,7 +3,7 @@
 from typing import Any
 
 from trimtab_api.documents import EvaluationReport
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 
 NAMESPACE = "ns"
 REGISTRY = "registry.internal:5000/trimtab"
@@ -145,6 +145,23 @@ def a_service(
             },
             "status": status or {},
         }
+    )
+
+
+def a_decision(
+    action: str = "Approve", version: str = "bot-1", *, at: int = 0, by: str = "bob", **changes: Any
+) -> Decision:
+    """A decision about a version of `a_version`, so many seconds after the beginning."""
+    name = changes.pop("name", f"{action.lower()}-{version}-{at}")
+    spec = {
+        "action": action,
+        "target": {"kind": "ModelVersion", "name": version, "digest": digest_of(version)},
+        "by": by,
+        "reason": "because",
+    }
+    created = f"2026-01-01T00:{at // 60:02}:{at % 60:02}Z"
+    return Decision.model_validate(
+        {"metadata": metadata_of(name, creationTimestamp=created), "spec": spec | changes}
     )
 
 

@@ -74,6 +74,12 @@ def table_of(models: dict[str, list[RoutedVersion]], engines: tuple[str, ...] = 
     )
 
 
+def naming(table: RoutingTable, pod: str = "pod") -> RoutingTable:
+    """The table with another engine in it."""
+    engine = EngineAddress(name=pod, address="10.0.0.2:8000")
+    return table.model_copy(update={"engines": [*table.engines, engine]})
+
+
 async def eventually(what: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Wait until something is true; the limit is for busy machines, not part of any promise."""
     deadline = asyncio.get_running_loop().time() + seconds

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import httpx
 from tests.ociserver import FakeRegistry
-from tests.servingkit import BASE, FakeApiServer, FakeEngine, eventually, publish, serving, table_of
+from tests.servingkit import (
+    BASE,
+    FakeApiServer,
+    FakeEngine,
+    eventually,
+    naming,
+    publish,
+    serving,
+    table_of,
+)
 
 from trimtab_api.routing import AdapterState, RoutedVersion
 from trimtab_serving.agent.main import Agent
@@ -189,7 +198,7 @@ class AgentWorld:
         self.engine, self.agent = pod.engine, pod.agent
 
     def route(self, *versions: RoutedVersion) -> None:
-        self.api.put(table_of({v.version: [v] for v in versions}))
+        self.api.put(naming(table_of({v.version: [v] for v in versions})))
 
     async def publish(self, voice: str, **more: object) -> RoutedVersion:
         return await publish(self.registry, self.directory / "source", voice, **more)  # type: ignore[arg-type]

@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from tests.tinyruns import task_of
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from trimtab_pipelines.prepared import write_split
 
 TEXT = [
     f"Return the {word} of the file as a {kind}."
@@ -103,7 +106,6 @@ def edit_config(directory: Path, **changes: Any) -> None:
 def save_data(directory: Path, records: Sequence[dict[str, Any]]) -> Path:
     """Prepared data whose test split has these records."""
     directory.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (directory / "test.jsonl").write_text(lines)
+    write_split(directory, "test", task_of(records), records)
     (directory / "dataset.json").write_text("{}")
     return directory

@@ -8,6 +8,8 @@ from typing import Any
 
 from trimtab_api import names
 from trimtab_api.documents import TrainingRun
+from trimtab_api.v1alpha1.data import DatasetTask
+from trimtab_pipelines.prepared import write_split
 
 SCRATCH = {
     "hiddenSize": 32,
@@ -44,9 +46,15 @@ def write_data(
     folder = root / "volume" / "data"
     folder.mkdir(parents=True, exist_ok=True)
     for name, records in (("train", train), ("validation", validation)):
-        if records:
-            lines = "".join(json.dumps(record) + "\n" for record in records)
-            (folder / f"{name}.jsonl").write_text(lines)
+        write_split(folder, name, task_of(records), records)
+
+
+def task_of(records: Sequence[dict[str, Any]]) -> DatasetTask:
+    """The task whose records look like these."""
+    first = records[0] if records else {}
+    if "messages" in first:
+        return DatasetTask.CHAT
+    return DatasetTask.TEXT if "text" in first else DatasetTask.INSTRUCTION
 
 
 def training_run(

@@ -123,6 +123,7 @@ class Website:
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
+    encoding: str | None = None  # what is said of the files, whatever was asked for
     account: str | None = None  # the value of an Authorization header
     requests: list[str] = field(default_factory=list)
     logins: list[str | None] = field(default_factory=list)
@@ -142,7 +143,8 @@ class Website:
                 elif path in site.redirects:
                     self.reply(302, Location=site.redirects[path])
                 elif path in site.files:
-                    self.reply(200, site.files[path])
+                    said = {"Content_Encoding": site.encoding} if site.encoding else {}
+                    self.reply(200, site.files[path], **said)
                 else:
                     self.reply(404)
 

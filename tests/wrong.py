@@ -6,6 +6,7 @@ from tests.builders import (
     DIGEST,
     REGISTRY,
     Manifest,
+    decision,
     fine_tune_job,
     full_version,
     inference_service,
@@ -13,13 +14,14 @@ from tests.builders import (
     model_version,
     pretraining_job,
 )
+from tests.wrongdata import DATASETS, Wrong
 
 BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
 SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "contextLength": 128}
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
 
-# What stands before the colon says what is wrong; then the manifest, and words of the answer.
-Wrong = dict[str, tuple[Manifest, tuple[str, ...]]]
+
+NOT_WORSE = {"notWorseThan": "Champion"}
 
 
 def _source(**changes: str | dict[str, str]) -> Manifest:
@@ -121,8 +123,23 @@ JOBS: Wrong = {
         ("dataset.inline.task to Instruction or Chat",),
     ),
     "an unknown task": (
+        fine_tune_job(dataset=inline_dataset(task="Ranking")),
+        (
+            "spec.dataset.inline.task",
+            'supported values: "Instruction", "Chat", "Preference", "Text"',
+        ),
+    ),
+    "supervised training on pairs of answers": (
         fine_tune_job(dataset=inline_dataset(task="Preference")),
-        ("spec.dataset.inline.task", 'supported values: "Instruction", "Chat", "Text"'),
+        ("dataset.inline.task to Instruction or Chat",),
+    ),
+    "a job without data": (
+        fine_tune_job(dataset={}),
+        ("dataset needs exactly one of inline and name", "remove the other"),
+    ),
+    "a job with data of its own and a Dataset": (
+        fine_tune_job(dataset={**inline_dataset(), "name": "tickets"}),
+        ("dataset needs exactly one of inline and name", "remove the other"),
     ),
     "no sources": (
         fine_tune_job(dataset=inline_dataset(sources=[])),
@@ -173,11 +190,63 @@ JOBS: Wrong = {
     ),
     "a gate without a bound": (
         fine_tune_job(evaluation=_gates({"metric": "Loss"})),
-        ("a gate needs exactly one of atLeast and atMost",),
+        ("a gate needs exactly one of atLeast, atMost and notWorseThan",),
     ),
     "a gate with two bounds": (
         fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "atMost": 1})),
-        ("a gate needs exactly one of atLeast and atMost", "use atMost for Loss"),
+        ("a gate needs exactly one of atLeast, atMost and notWorseThan", "use atMost for Loss"),
+    ),
+    "a gate with a bound and a champion": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, **NOT_WORSE})),
+        ("a gate needs exactly one of atLeast, atMost and notWorseThan", "the champion"),
+    ),
+    "a gate against somebody else": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "notWorseThan": "Base"})),
+        ("spec.evaluation.gates[0].notWorseThan", 'supported values: "Champion"'),
+    ),
+    "a margin of a threshold": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "margin": 0.1})),
+        ("margin belongs to notWorseThan", "remove margin"),
+    ),
+    "a confidence of a threshold": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", "atLeast": 0.1, "confidence": 0.9})),
+        ("confidence belongs to notWorseThan", "remove confidence"),
+    ),
+    "a margin of nothing": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", **NOT_WORSE, "margin": 0})),
+        ("spec.evaluation.gates[0].margin", "greater than 0"),
+    ),
+    "a confidence of certainty": (
+        fine_tune_job(evaluation=_gates({"metric": "Bleu", **NOT_WORSE, "confidence": 1})),
+        ("spec.evaluation.gates[0].confidence", "confidence must lie between 0.8 and 0.995"),
+    ),
+    "a suite's figure against the champion": (
+        fine_tune_job(
+            evaluation={**_gates({"metric": "BiasGap", **NOT_WORSE}), "suites": [{"name": "Bias"}]}
+        ),
+        ("notWorseThan compares figures of held-out data", "use atMost or atLeast"),
+    ),
+    "a gate on a suite that is not asked": (
+        fine_tune_job(evaluation=_gates({"metric": "RefusalRate", "atLeast": 0.9})),
+        ("need the suite Safety", "add it to evaluation.suites"),
+    ),
+    "a suite that is asked twice": (
+        fine_tune_job(evaluation={"suites": [{"name": "Bias"}, {"name": "Bias"}]}),
+        ("spec.evaluation.suites[1]", "Duplicate value"),
+    ),
+    "a suite that nobody knows": (
+        fine_tune_job(evaluation={"suites": [{"name": "Charm"}]}),
+        ("spec.evaluation.suites[0].name", "supported values"),
+    ),
+    "a suite by tag": (
+        fine_tune_job(
+            evaluation={"suites": [{"name": "Bias", "uri": f"oci://{REGISTRY}/suites:latest"}]}
+        ),
+        ("spec.evaluation.suites[0].uri", "sha256"),
+    ),
+    "more examples than are compared": (
+        fine_tune_job(evaluation={"maxExamples": 5001}),
+        ("spec.evaluation.maxExamples", "less than or equal to 5000"),
     ),
     "a loss that must be high": (
         fine_tune_job(evaluation=_gates({"metric": "Loss", "atLeast": 1})),
@@ -274,6 +343,15 @@ VERSIONS: Wrong = {
         model_version(evaluation={"report": f"oci://{REGISTRY}/a:report"}),
         ("spec.evaluation.report", "sha256"),
     ),
+    "a given report and a champion": (
+        model_version(
+            evaluation={
+                "report": f"oci://{REGISTRY}/a@{DIGEST}",
+                **_gates({"metric": "Loss", **NOT_WORSE}),
+            }
+        ),
+        ("evaluation.report knows nothing of this namespace's champion", "remove report"),
+    ),
     "an evaluation on several GPUs": (
         model_version(evaluation={"resources": {"gpus": 2}}),
         ("spec.evaluation.resources.gpus", "resources.gpus must be 0 or 1", "set gpus: 1"),
@@ -365,4 +443,28 @@ SERVICES: Wrong = {
     ),
 }
 
-REFUSED: Wrong = {**JOBS, **VERSIONS, **SERVICES}
+TARGET = {"kind": "ModelVersion", "name": "a-1", "digest": DIGEST}
+
+DECISIONS: Wrong = {
+    "a decision of an unknown kind": (
+        decision(action="Promote"),
+        ("spec.action", "supported values", "Approve", "Retire"),
+    ),
+    "a decision about something else": (
+        decision(target={**TARGET, "kind": "InferenceService"}),
+        ("spec.target.kind", "supported values", "ModelVersion"),
+    ),
+    "a decision about no content": (
+        decision(target={"kind": "ModelVersion", "name": "a-1"}),
+        ("spec.target.digest", "Required value"),
+    ),
+    "a decision about a tag": (
+        decision(target={**TARGET, "digest": "latest"}),
+        ("spec.target.digest", "sha256:"),
+    ),
+    "a decision by nobody": (decision(by=None), ("spec.by", "Required value")),
+    "a decision without a reason": (decision(reason=""), ("spec.reason", "at least 1 chars")),
+    "a decision with a novel": (decision(reason="a" * 1025), ("spec.reason", "1024")),
+}
+
+REFUSED: Wrong = {**DATASETS, **JOBS, **VERSIONS, **SERVICES, **DECISIONS}

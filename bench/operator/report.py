@@ -12,12 +12,17 @@ Measured = Mapping[str, Figures]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of every system, and what ours should be."""
+    """One figure of every system, and what ours should be.
+
+    A time depends on the machine: it is judged as a share of the peer's in the same run, and by itself
+    only where that peer was not measured.
+    """
 
     label: str
     path: tuple[str, ...]
     at_most: float | None = None
     at_least: float | None = None
+    at_most_of: Mapping[str, float] | None = None
     at_least_of: Mapping[str, float] | None = None
 
     def value(self, figures: Figures) -> float | None:
@@ -33,31 +38,45 @@ class Row:
         if ours is None:
             return []
         found = []
-        if self.at_most is not None:
+        for peer, share in (self.at_most_of or {}).items():
+            other = self.value(measured.get(peer, {}))
+            if other:
+                text = f"{ours / other:.2f} of {peer}, goal at most {share:g}"
+                found.append((text, ours <= share * other))
+        if self.at_most is not None and not found:
             found.append((f"at most {self.at_most:g}", ours <= self.at_most))
         if self.at_least is not None:
             found.append((f"at least {self.at_least:g}", ours >= self.at_least))
         for peer, share in (self.at_least_of or {}).items():
             other = self.value(measured.get(peer, {}))
             if other:
-                text = f"{ours / other:.2f} of {peer}, goal {share:g}"
+                text = f"{ours / other:.2f} of {peer}, goal at least {share:g}"
                 found.append((text, ours >= share * other))
         return found
 
 
 RATES = {GO: 0.95, KOPF: 1.5}
+# What the goals were on the machine that they were set on, by what the Go peer took there: 1.5 of
+# 0.82 ms, 6 of 5.4 ms, 8 of 4.2 ms, 3 of 1.5 s.
+CPU, PLANE, REACTION, RESTART = {GO: 1.83}, {GO: 1.11}, {GO: 1.9}, {GO: 2.0}
 FEW, MANY = "creation", "manyCreation"
+_PLANE = "controlPlaneCpuMsPerObject"
 # Two children and at most two writes of status; Events are counted apart.
 ROWS = (
     Row("objects per second, few", (FEW, "objectsPerSecond"), at_least_of=RATES),
     Row("objects per second, many", (MANY, "objectsPerSecond"), at_least_of=RATES),
     Row("rate of many to rate of few", ("manyToFew",), at_least=0.9),
-    Row("CPU per object, few, ms", (FEW, "cpuMsPerObject"), at_most=1.5),
-    Row("CPU per object, many, ms", (MANY, "cpuMsPerObject"), at_most=1.5),
-    Row("API server + etcd per object, few, ms", (FEW, "controlPlaneCpuMsPerObject"), at_most=6),
-    Row("API server + etcd per object, many, ms", (MANY, "controlPlaneCpuMsPerObject"), at_most=6),
+    Row("CPU per object, few, ms", (FEW, "cpuMsPerObject"), at_most=1.5, at_most_of=CPU),
+    Row("CPU per object, many, ms", (MANY, "cpuMsPerObject"), at_most=1.5, at_most_of=CPU),
+    Row("API server + etcd per object, few, ms", (FEW, _PLANE), at_most=6, at_most_of=PLANE),
+    Row("API server + etcd per object, many, ms", (MANY, _PLANE), at_most=6, at_most_of=PLANE),
     Row("change to child write, p50, ms", ("changes", "seenToChildMs", "p50")),
-    Row("change to child write, p99, ms", ("changes", "seenToChildMs", "p99"), at_most=8),
+    Row(
+        "change to child write, p99, ms",
+        ("changes", "seenToChildMs", "p99"),
+        at_most=8,
+        at_most_of=REACTION,
+    ),
     Row("change sent to child write, p99, ms", ("changes", "sentToChildMs", "p99")),
     Row("memory idle, MiB", (FEW, "memoryMiB", "idle"), at_most=80),
     Row("memory, few, MiB", (FEW, "memoryMiB", "after"), at_most=110),
@@ -67,7 +86,7 @@ ROWS = (
     Row("Events per created object", (FEW, "events")),
     Row("writes by two resyncs", ("resync", "writes"), at_most=0),
     Row("writes by restarts", ("restart", "writesToOthers"), at_most=0),
-    Row("restart until it acts, s", ("restart", "seconds"), at_most=3),
+    Row("restart until it acts, s", ("restart", "seconds"), at_most=3, at_most_of=RESTART),
     Row("restart until it says ready, s", ("restart", "readySeconds"), at_most=3),
 )
 

@@ -20,6 +20,9 @@ from typing import Any
 from examples.quickstart.harvest import harvest
 from tests.ociserver import registry_in_thread
 
+from trimtab_api.v1alpha1.data import DatasetTask
+from trimtab_pipelines.prepared import write_split
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "training.json"
 DIGEST = "sha256:" + "0" * 64
@@ -158,7 +161,8 @@ class Bench:
                 "plainHttp": True,
             },
         }
-        _write(root / "volume/data/train.jsonl", records)
+        task = DatasetTask.TEXT if "text" in records[0] else DatasetTask.INSTRUCTION
+        write_split(root / "volume/data", "train", task, records)
         (root / "etc/trimtab").mkdir(parents=True)
         if "base" in run:
             # The paths of the document lie below the root.

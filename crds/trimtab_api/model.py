@@ -1,7 +1,7 @@
 """The base of every type in the contract."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,10 @@ MAP_BY_NAME: Final[dict[str, Any]] = {
 MAP_BY_TYPE: Final[dict[str, Any]] = {
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["type"],
+}
+MAP_BY_ACTION: Final[dict[str, Any]] = {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["action"],
 }
 TIMESTAMP: Final[dict[str, Any]] = {"format": "date-time"}
 
@@ -66,6 +70,10 @@ class ApiModel(BaseModel):
         if cls.rules:
             handler.resolve_ref_schema(schema)[VALIDATIONS] = [r.to_schema() for r in cls.rules]
         return schema
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: pydantic copies every default that is a model, and nobody can change one."""
+        return self
 
     def to_wire(self) -> dict[str, object]:
         """The JSON form, without unset optional fields."""

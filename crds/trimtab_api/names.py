@@ -12,15 +12,25 @@ FIELD_MANAGER: Final = "trimtab"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "trimtab"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_DATASET: Final = f"{GROUP}/dataset"
 LABEL_JOB: Final = f"{GROUP}/finetunejob"
 LABEL_MODEL_VERSION: Final = f"{GROUP}/modelversion"
 LABEL_SERVICE: Final = f"{GROUP}/inferenceservice"
 LABEL_MODEL: Final = f"{GROUP}/model"
+# On a ModelVersion, for search: the first 12 hex digits of what it was trained on and from.
+LABEL_DATASET_DIGEST: Final = f"{GROUP}/dataset-digest"
+LABEL_BASE_DIGEST: Final = f"{GROUP}/base-digest"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 # Annotations that a user sets to ask for something that is no part of the wanted state.
 ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_ENGINE_RELEASE: Final = f"{GROUP}/engine-release"
+# Who created an object: set at admission, never changed.
+ANNOTATION_AUTHOR: Final = f"{GROUP}/author"
+
+# What a namespace asks for, as labels of it: "true", or as if they were not there.
+LABEL_REQUIRE_APPROVAL: Final = f"{GROUP}/require-approval"
+LABEL_SEPARATION_OF_DUTIES: Final = f"{GROUP}/separation-of-duties"
 
 FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 
@@ -29,6 +39,7 @@ PREPARE: Final = "prepare"
 TRAIN: Final = "train"
 EVALUATE: Final = "evaluate"
 SIGN: Final = "sign"
+DELETE: Final = "delete"
 ENGINE: Final = "engine"
 GATEWAY: Final = "gateway"
 
@@ -50,6 +61,7 @@ PORT_OPERATOR_METRICS: Final = 8080
 RUN_DOCUMENT: Final = "/etc/trimtab/run.json"
 BASE_MODEL_PATH: Final = "/models/base"
 CANDIDATE_MODEL_PATH: Final = "/models/candidate"
+CONTENDER_MODEL_PATH: Final = "/models/contender"  # and a number
 VOLUME_PATH: Final = "/volume"
 CREDENTIALS_PATH: Final = "/credentials"
 REGISTRY_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/registry"

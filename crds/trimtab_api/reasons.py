@@ -16,6 +16,14 @@ class FailureReason(StrEnum):
     COLUMN_MISSING = "ColumnMissing"  # a mapped column does not exist; the message lists the others
     TOO_FEW_RECORDS = "TooFewRecords"  # a split that is needed would be empty
     ONLY_DUPLICATES = "OnlyDuplicates"  # all records are equal
+    NOTHING_LEFT = "NothingLeft"  # cleaning dropped every record; the message says which step
+    LEAKAGE_FOUND = "LeakageFound"  # held-out records of other data are in the training split
+    LINE_TOO_LONG = (
+        "LineTooLong"  # one line or record is too large to be read; the message names it
+    )
+    UNPACKS_TOO_LARGE = "UnpacksTooLarge"  # a compressed file is out of all proportion unpacked
+    SOURCE_CHANGED = "SourceChanged"  # a file changed while it was read; tried again
+    SETTING_UNKNOWN = "SettingUnknown"  # a language or a kind of personal data is not known
     RECORD_TOO_LONG = "RecordTooLong"  # no record fits into the context
     SOURCE_NOT_FOUND = "SourceNotFound"  # a file, key, object or claim does not exist
     SOURCE_FORBIDDEN = "SourceForbidden"  # credentials are missing or not accepted
@@ -29,11 +37,12 @@ class FailureReason(StrEnum):
     RANK_MISMATCH = "RankMismatch"  # an adapter's rank is not what was declared
     UNSUPPORTED_ADAPTER = "UnsupportedAdapter"  # not for vLLM: DoRA, modules_to_save, added tokens
     UNSUPPORTED_MODEL = "UnsupportedModel"  # transformers cannot load it
-    LOSS_NOT_FINITE = "LossNotFinite"  # training diverged
+    LOSS_NOT_FINITE = "LossNotFinite"  # training diverged, or a model gives no numbers
     OUT_OF_MEMORY = "OutOfMemory"  # the container was killed for memory, or CUDA ran out
     DISK_FULL = "DiskFull"  # the volume has no space left
     REGISTRY_UNREACHABLE = "RegistryUnreachable"  # tried again; nothing is lost
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
+    SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
     SIGNING_KEY_MISSING = "SigningKeyMissing"  # the Secret, or an entry of it, is not there
     SIGNING_KEY_UNUSABLE = "SigningKeyUnusable"  # no ECDSA key, a wrong password, or a certificate that does not fit or has ended
@@ -46,6 +55,7 @@ class FailureReason(StrEnum):
 RETRYABLE = frozenset(
     {
         FailureReason.SOURCE_UNREACHABLE,
+        FailureReason.SOURCE_CHANGED,
         FailureReason.REGISTRY_UNREACHABLE,
         FailureReason.INTERNAL_ERROR,
     }
@@ -82,6 +92,11 @@ class JobReason(StrEnum):
     NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
     BASE_MODEL_NOT_READY = "BaseModelNotReady"  # the base's ModelVersion is missing or not Ready
     BASE_MODEL_UNSUITABLE = "BaseModelUnsuitable"  # the base's ModelVersion is no full model
+    BASE_MODEL_RETIRED = (
+        "BaseModelRetired"  # the base's ModelVersion was retired before the job was created
+    )
+    DATASET_NOT_READY = "DatasetNotReady"  # the Dataset is missing or not Ready
+    DATASET_UNSUITABLE = "DatasetUnsuitable"  # the Dataset's task or splits do not fit the job
     UNSCHEDULABLE = (
         "Unschedulable"  # no node has room for the pod; the message quotes the scheduler
     )
@@ -94,6 +109,19 @@ class JobReason(StrEnum):
     JOB_FAILED = "JobFailed"  # a batch Job failed and its pods are gone
 
 
+class DatasetReason(StrEnum):
+    """Reasons of a Dataset's condition, beside those of `FailureReason` and of Jobs and pods in `JobReason`."""
+
+    READY = "Ready"  # the data is prepared, as the spec says now
+    PREPARING = "Preparing"  # a pod reads, cleans and divides the data
+    HELD_OUT_NOT_READY = "HeldOutNotReady"  # a Dataset of leakage.against is missing or not Ready
+    DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data
+    RESULT_MISSING = "ResultMissing"  # the pod ended without a result that could be read
+    REFUSED = "Refused"  # the API server does not accept a child; the message quotes it
+    NOT_ALLOWED = "NotAllowed"  # a quota, a policy or missing rights forbid a child
+    NAME_TAKEN = "NameTaken"  # a child's name belongs to somebody else's object
+
+
 class VersionReason(StrEnum):
     """Reasons of a ModelVersion's conditions, beside those of `FailureReason`."""
 
@@ -104,12 +132,13 @@ class VersionReason(StrEnum):
     REPORT_VERIFIED = "ReportVerified"  # the given report is about this very artifact
     EVALUATING = "Evaluating"  # an evaluation pod is at work
     NOT_EVALUATED = "NotEvaluated"  # another fault came first
-    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or was not measured
+    GATE_FAILED = "GateFailed"  # a figure misses its threshold, or is worse than the champion's
+    GATE_UNDECIDED = "GateUndecided"  # a figure was not measured, or too few examples to compare
     SIGNED = "Signed"  # a pod of the namespace has signed the artifact and the report
     SIGNATURE_VERIFIED = "SignatureVerified"  # a signature that was made elsewhere is good
     SIGNING = "Signing"  # a pod that signs or verifies is at work
     NOT_SIGNED = "NotSigned"  # nothing is signed before it is evaluated and its gates pass
-    JOB_REFUSED = "JobRefused"  # the cluster does not admit the Job of an evaluation or a signature
+    JOB_REFUSED = "JobRefused"  # the cluster does not admit a Job: to evaluate, sign or delete
     RESULT_MISSING = "ResultMissing"  # the evaluation ended without a result
     BASE_MISSING = "BaseMissing"  # there is no such ModelVersion to be the base
     BASE_NOT_FULL = "BaseNotFull"  # the base is an adapter itself
@@ -118,6 +147,26 @@ class VersionReason(StrEnum):
     NOT_IN_USE = "NotInUse"  # nobody does
     DELETION_WAITS = "DeletionWaits"  # it is being deleted and somebody still uses it
     DELETING = "Deleting"  # it is being deleted
+    APPROVED = "Approved"  # somebody has approved it; the message says who and why
+    NOT_APPROVED = "NotApproved"  # nobody has approved it, or nobody who may
+    REVOKED = "Revoked"  # its approval was taken back; the message says by whom and why
+    RETIRED = "Retired"  # it cannot be newly referenced; the message says who retired it and why
+    DELETION_DUE = "DeletionDue"  # its artifact will be deleted; the message says when
+    STILL_REFERENCED = "StillReferenced"  # its artifact is kept; the message says by whom
+    DELETING_ARTIFACT = "DeletingArtifact"  # its artifact is being deleted; there is no way back
+    ARTIFACT_DELETED = "ArtifactDeleted"  # its artifact is gone; the version stays as a record
+    NOT_RETIRED = "NotRetired"  # nobody has retired it, or it was approved after that
+
+
+class DecisionReason(StrEnum):
+    """Reasons of a Decision's condition Effective."""
+
+    IN_FORCE = "InForce"  # the version's conditions rest on it
+    SUPERSEDED = "Superseded"  # a later decision has the say
+    TARGET_MISSING = "TargetMissing"  # there is no such version; it counts as soon as there is
+    DIGEST_MISMATCH = "DigestMismatch"  # the version's artifact is not the one that was decided on
+    AUTHOR_APPROVES = "AuthorApproves"  # its author has made the version; duties are separated here
+    AUTHOR_UNKNOWN = "AuthorUnknown"  # duties are separated here, and nobody knows who made it
 
 
 class ServiceReason(StrEnum):
@@ -141,6 +190,8 @@ class ServiceReason(StrEnum):
     NO_READY_VERSION = "NoReadyVersion"  # latestOf: no version of the model is Ready
     VERSION_NOT_READY = "VersionNotReady"  # the version is not Ready
     VERSION_DELETED = "VersionDeleted"  # the version is being deleted
+    VERSION_NOT_APPROVED = "VersionNotApproved"  # the namespace asks for an approval that it lacks
+    VERSION_RETIRED = "VersionRetired"  # the version is retired and was not served here before
     NOT_AN_ADAPTER = "NotAnAdapter"  # a full model needs engines of its own
     RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank
     NO_ENGINE_READY = "NoEngineReady"  # no engine could load it yet

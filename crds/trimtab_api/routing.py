@@ -72,12 +72,14 @@ class AgentReport(ApiModel):
 
     `sequence` grows with every change. `GET /adapters?after=N&wait=S` answers as soon as sequence
     is above N, or after S seconds with the same one. `verifies_signatures`: nothing is loaded here
-    whose signature does not verify.
+    whose signature does not verify. `joins` says that the engine has every version that has
+    requests: the operator names it in the table, and only then it is ready.
     """
 
     sequence: int
     verifies_signatures: bool = False
     engine_ready: bool
+    joins: bool = False
     engine_message: str | None = None
     adapters: list[AdapterState] = Field(default_factory=list)
 

@@ -1,7 +1,8 @@
 """The registry client: resolve, pull, push, and documents attached to artifacts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,9 +40,9 @@ from trimtab_oci.format import (
     image_config,
     image_manifest,
 )
-from trimtab_oci.layers import FileLayer, Staging, directory_layers, unpack
+from trimtab_oci.layers import FileLayer, Staging, directory_layers, most_unpacked, unpack
 from trimtab_oci.reference import Reference
-from trimtab_oci.transport import PULL, PUSH, Body, Retries, Transport
+from trimtab_oci.transport import DELETE, PULL, PUSH, Body, Retries, Transport
 
 MANIFEST_BYTES = 4 << 20
 DOCUMENT_BYTES = 64 << 20
@@ -192,18 +193,26 @@ class RegistryClient:
     ) -> Reference:
         """Push one document, attached to its subject (in the same repository) if there is one."""
         target = _repository(repository)
-        attached = None
-        if subject is not None:
-            if subject.name != target.name:
-                raise RegistryError(
-                    f"a document in {target.name} cannot be attached to {subject}: another repository"
-                )
-            attached = (await self.manifest(subject)).descriptor
         blob = await self._push_bytes(target, media_type, document)
-        await self._push_bytes(target, EMPTY, EMPTY_BYTES)
-        return await self._push_manifest(
-            target, document_manifest(artifact_type, blob, attached, annotations or {}), tag
+        return await self._push_attached(
+            target, artifact_type, [blob], subject, tag, annotations or {}
         )
+
+    async def push_documents(
+        self,
+        repository: Reference | str,
+        documents: Mapping[str, tuple[str, bytes]],
+        *,
+        artifact_type: str,
+        subject: Reference | None = None,
+    ) -> Reference:
+        """Push several documents as one artifact: file names with media type and content."""
+        target = _repository(repository)
+        blobs = []
+        for name, (media_type, document) in documents.items():
+            blob = await self._push_bytes(target, media_type, document)
+            blobs.append(replace(blob, annotations={ANNOTATION_TITLE: name}))
+        return await self._push_attached(target, artifact_type, blobs, subject, None, {})
 
     async def tag(self, reference: Reference, tag: str) -> Reference:
         """Give an existing artifact a further tag; the answer names tag and digest."""
@@ -212,13 +221,35 @@ class RegistryClient:
         return await self._push_manifest(reference, raw, tag)
 
     async def delete(self, reference: Reference) -> None:
-        """Delete a manifest by digest; what is not there is no error."""
+        """Delete a manifest by digest, and its list of referrers; what is not there is no error."""
+        await referrers.unlist(self._transport, reference)
         url = self._transport.url(reference, f"manifests/{reference.digest}")
         try:
-            async with self._transport.request("DELETE", url, reference, "pull,push,delete"):
+            async with self._transport.request("DELETE", url, reference, DELETE):
                 pass
         except NotFound:
             return
+
+    async def _push_attached(
+        self,
+        target: Reference,
+        artifact_type: str,
+        blobs: Sequence[Descriptor],
+        subject: Reference | None,
+        tag: str | None,
+        annotations: Mapping[str, str],
+    ) -> Reference:
+        attached = None
+        if subject is not None:
+            if subject.name != target.name:
+                raise RegistryError(
+                    f"a document in {target.name} cannot be attached to {subject}: another repository"
+                )
+            attached = (await self.manifest(subject)).descriptor
+        await self._push_bytes(target, EMPTY, EMPTY_BYTES)
+        return await self._push_manifest(
+            target, document_manifest(artifact_type, blobs, attached, annotations), tag
+        )
 
     async def _push_manifest(self, target: Reference, raw: bytes, tag: str | None) -> Reference:
         manifest = Manifest.parse(raw)
@@ -295,7 +326,12 @@ def _receive(reader: ThreadReader, layer: Descriptor, staging: Staging) -> None:
     if title and layer.annotations.get(ANNOTATION_UNPACK) != "true":
         staging.write(title, reader)
     elif title or layer.media_type in {TAR, TAR_GZIP, DOCKER_TAR_GZIP}:
-        unpack(reader, staging, gzipped=bool(title) or layer.media_type != TAR)
+        unpack(
+            reader,
+            staging,
+            gzipped=bool(title) or layer.media_type != TAR,
+            most=most_unpacked(layer.size),
+        )
     else:
         raise UnsupportedArtifact(
             f"{layer.digest} is a layer of type {layer.media_type}; use tar, tar+gzip or a title"

@@ -161,16 +161,19 @@ def image_manifest(
 
 
 def document_manifest(
-    artifact_type: str, blob: Descriptor, subject: Descriptor | None, annotations: Mapping[str, str]
+    artifact_type: str,
+    blobs: Sequence[Descriptor],
+    subject: Descriptor | None,
+    annotations: Mapping[str, str],
 ) -> bytes:
-    """The manifest of one document, attached to its subject."""
+    """The manifest of documents, attached to their subject."""
     return canonical(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "artifactType": artifact_type,
             "config": Descriptor.of(EMPTY, EMPTY_BYTES).to_wire(),
-            "layers": [blob.to_wire()],
+            "layers": [blob.to_wire() for blob in blobs],
             **({"subject": subject.to_wire()} if subject else {}),
             **({"annotations": dict(annotations)} if annotations else {}),
         }

@@ -20,6 +20,8 @@ CHUNK_BYTES = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _END = b"\0" * (2 * _BLOCK)
 _PARTIAL = ".partial"
+_LARGEST_RATIO = 200
+_ALWAYS_FITTING_BYTES = 64 << 20
 
 
 class Readable(Protocol):
@@ -140,14 +142,26 @@ class Staging:
         self._staged.clear()
 
 
-def unpack(source: Readable, staging: Staging, *, gzipped: bool) -> None:
-    """Read a tar to its end; only plain files and directories are accepted."""
+def most_unpacked(size: int) -> int:
+    """What an honest layer of this size unpacks to at most."""
+    return max(_ALWAYS_FITTING_BYTES, size * _LARGEST_RATIO)
+
+
+def unpack(source: Readable, staging: Staging, *, gzipped: bool, most: int | None = None) -> None:
+    """Read a tar to its end; only plain files and directories are accepted, of `most` bytes in all."""
+    unpacked = 0
     try:
         # The mode with a bar never seeks, so a layer is read as it arrives.
         with tarfile.open(
             fileobj=source, mode="r|gz" if gzipped else "r|", bufsize=CHUNK_BYTES
         ) as archive:  # type: ignore[call-overload]  # only read() is asked of it
             for member in archive:
+                unpacked += member.size
+                if most is not None and unpacked > most:
+                    raise UnsafeArtifact(
+                        f"the layer unpacks to more than {most >> 20} MiB, out of all proportion to "
+                        "its size; push it without compression if that is meant"
+                    )
                 _unpack_member(archive, member, staging)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UnsafeArtifact(f"the layer cannot be read as a tar: {error}") from error

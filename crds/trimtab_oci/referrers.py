@@ -10,9 +10,9 @@ from typing import Any
 from yarl import URL
 
 from trimtab_oci.errors import NotFound, RegistryError, UnsupportedArtifact
-from trimtab_oci.format import INDEX, Descriptor, Manifest, canonical
+from trimtab_oci.format import INDEX, Descriptor, Manifest, canonical, digest_of
 from trimtab_oci.reference import Reference
-from trimtab_oci.transport import PULL, PUSH, Transport
+from trimtab_oci.transport import DELETE, PULL, PUSH, Transport
 
 _PAGES = 64
 _INDEX_BYTES = 4 << 20
@@ -50,6 +50,21 @@ async def record(transport: Transport, pushed: Reference, manifest: Manifest) ->
     headers = {"Content-Type": INDEX}
     async with transport.request("PUT", url, subject, PUSH, headers=headers, body=canonical(index)):
         pass
+
+
+async def unlist(transport: Transport, subject: Reference) -> None:
+    """Delete the tag that lists what refers to a digest; where there is none, nothing is done."""
+    url = transport.url(subject, f"manifests/{_tag(subject)}")
+    try:
+        async with transport.request(
+            "GET", url, subject, PULL, headers={"Accept": INDEX}
+        ) as response:
+            digest = digest_of(await response.content.read(-1))
+        url = transport.url(subject, f"manifests/{digest}")
+        async with transport.request("DELETE", url, subject, DELETE):
+            pass
+    except NotFound:
+        return
 
 
 async def _from_api(

@@ -29,6 +29,7 @@ from trimtab_oci.reference import Reference
 
 PULL = "pull"
 PUSH = "pull,push"
+DELETE = "pull,push,delete"
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 _HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -253,7 +254,8 @@ async def _refusal(method: str, url: URL, response: aiohttp.ClientResponse) -> R
     response.release()
     code, said = _first_error(text)
     message = f"{method} {url}: {response.status} {said or response.reason or ''}".strip()
-    if response.status in {401, 403}:
+    # 405: a registry that keeps everything for ever refuses to delete in these words.
+    if response.status in {401, 403, 405}:
         return RegistryForbidden(message)
     if response.status == 404:
         return NotFound(message)

@@ -48,26 +48,31 @@ def demo(output: Path) -> None:
     target.install(place)
     kube.apply(f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n")
     values = {**steps.data(place, output), "GPUS": str(place.gpus)}
+    datasets = steps.prepare(
+        kube,
+        ("library-text", "library-questions"),
+        steps.rendered("1-data.yaml", **values),
+    )
     base, base_curve = steps.train(
         kube,
         "tiny-base",
-        steps.rendered("1-base.yaml", **values),
+        steps.rendered("2-base.yaml", **values),
         "Base model, trained from scratch",
     )
     steps.evaluated(kube, base)
     version, tuned_curve = steps.train(
         kube,
         "docs-bot",
-        steps.rendered("2-tuned.yaml", BASE=base, **values),
+        steps.rendered("3-tuned.yaml", BASE=base, **values),
         "Fine-tuning with LoRA",
     )
     tuned = steps.evaluated(kube, version)
     service = steps.serve(
-        kube, steps.rendered("3-service.yaml", BASE=base, VERSION=version, **values), "docs"
+        kube, steps.rendered("4-service.yaml", BASE=base, VERSION=version, **values), "docs"
     )
     picture = output / "loss.svg"
     draw(steps.remembered([base_curve, tuned_curve], output / "losses.json"), picture)
-    show.everything(place, tuned, service, picture)
+    show.everything(place, datasets, tuned, service, picture)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import NamedTuple
 
 # Modules that open windows, print jokes, or test Python itself.
@@ -111,13 +111,36 @@ def _of(module: str, name: str, value: object) -> Iterator[Documented]:
         documentation = getattr(value, "__doc__", None)
     if not isinstance(documentation, str) or not documentation.strip():
         return
-    try:
-        signature = str(inspect.signature(value)) if callable(value) else ""
-    except (TypeError, ValueError):  # built in C without a signature
-        signature = "()"
-    # Default values that are objects print their address, which differs from run to run.
-    signature = re.sub(r" at 0x[0-9a-f]+", "", signature)
+    signature = _signature(value) if callable(value) else ""
     yield Documented(module, name, signature, inspect.cleandoc(documentation))
+
+
+class _Elided:
+    """Stands in a signature for a default value that says more of this process than of the function."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def _signature(value: Callable[..., object]) -> str:
+    """As help() shows it, without values of this machine: addresses, and a whole environment in one case."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # built in C without a signature
+        return "()"
+    told = [
+        parameter if _is_plain(parameter.default) else parameter.replace(default=_Elided())
+        for parameter in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=told))
+
+
+def _is_plain(default: object) -> bool:
+    if isinstance(default, tuple):
+        return all(map(_is_plain, default))
+    return default is inspect.Parameter.empty or isinstance(
+        default, str | bytes | int | float | NoneType
+    )
 
 
 def _imported(name: str) -> ModuleType | None:

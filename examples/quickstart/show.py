@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from examples.quickstart.kube import Object, post
@@ -15,22 +16,29 @@ QUESTIONS = 3
 LOWER_IS_BETTER = {"Loss", "Perplexity"}
 
 
-def everything(target: Target, tuned: Object, service: Object, picture: Path) -> None:
-    """Objects, figures, answers, picture, and the line to go on with."""
+def everything(
+    target: Target, datasets: Sequence[Object], tuned: Object, service: Object, picture: Path
+) -> None:
+    """Objects, figures, answers, pictures, and the line to go on with."""
     kube = target.kube
     _title("What is in the cluster")
-    for kind in ("finetunejobs", "modelversions", "inferenceservices"):
+    for kind in ("datasets", "finetunejobs", "modelversions", "inferenceservices"):
         _print(kube.kubectl("get", kind))
+    _title("What became of the records")
+    _print(dropped(datasets))
     _title(f"{tuned['metadata']['name']} against its base, on held-out questions")
     _print(figures(tuned["status"]["evaluation"]))
     names = [model["name"] for model in service["status"]["models"]]
     with kube.forwarded(service["metadata"]["name"], 80) as url:
         _title("The same questions to both")
-        for question, reference in held_out(target, tuned, picture.parent / "prepared"):
+        for question, reference in held_out(target, tuned):
             _print(f"Q  {question}\n   documentation: {reference}")
             for name in names:
                 _print(f"   {name:>13}: {answer(url, name, question)}")
     _title("Go on with")
+    for dataset in datasets:
+        page = report(target, dataset, picture.parent / "reports")
+        _print(f"The report about {dataset['metadata']['name']}: {page}")
     _print(f"The loss curve: {picture}")
     _print(
         f"KUBECONFIG={kube.kubeconfig} {kube.tool('kubectl')} -n {kube.namespace} port-forward "
@@ -38,6 +46,39 @@ def everything(target: Target, tuned: Object, service: Object, picture: Path) ->
         "curl -s http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' "
         f'-d \'{{"model": "{names[-1]}", "temperature": 0, "max_tokens": 48, '
         '"messages": [{"role": "user", "content": "What does os.path.isdir(s) do?"}]}\''
+    )
+
+
+def dropped(datasets: Sequence[Object]) -> str:
+    """Records read, dropped by each step, and kept; one row per Dataset."""
+    counts = [dataset["status"]["records"] for dataset in datasets]
+    names = list(dict.fromkeys(d["step"] for each in counts for d in each.get("dropped", [])))
+    # What no Dataset has dropped anything by is no news.
+    lost = [{d["step"]: d["count"] for d in each.get("dropped", [])} for each in counts]
+    shown = [name for name in names if any(row.get(name) for row in lost)]
+    rows = [("", "read", *(f"-{name}" for name in shown), "kept", "train", "validation", "test")]
+    for dataset, each, row in zip(datasets, counts, lost, strict=True):
+        steps = (str(row.get(name, 0)) for name in shown)
+        splits = (str(each[split]) for split in ("kept", "train", "validation", "test"))
+        rows.append((dataset["metadata"]["name"], str(each["read"]), *steps, *splits))
+    return _table(rows)
+
+
+def report(target: Target, dataset: Object, folder: Path) -> str:
+    """Where the page about the data is, on this machine."""
+    uri = dataset["status"].get("report")
+    if not uri:
+        return "none was made"
+    place = folder / dataset["metadata"]["name"]
+    asyncio.run(_pull(target, uri, place))
+    return str(place / "report.html")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
 
 
@@ -63,20 +104,21 @@ def figures(evaluation: Object) -> str:
                 "better" if better else "",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines) + f"\n({evaluation['examples']} held-out questions)"
+    return _table(rows) + f"\n({evaluation['examples']} held-out questions)"
 
 
-def held_out(target: Target, tuned: Object, folder: Path) -> list[tuple[str, str]]:
+def held_out(target: Target, tuned: Object) -> list[tuple[str, str]]:
     """Questions of the version's own test split: neither model has ever seen their answers."""
-    asyncio.run(_pull(target, tuned["spec"]["evaluation"]["dataset"]["uri"], folder))
-    lines = (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    chosen = [json.loads(line) for line in lines[:: max(1, len(lines) // QUESTIONS)][:QUESTIONS]]
-    return [(record["prompt"], record["completion"]) for record in chosen]
+    report = json.loads(asyncio.run(_document(target, tuned["status"]["evaluation"]["report"])))
+    samples = report["samples"]
+    chosen = samples[:: max(1, len(samples) // QUESTIONS)][:QUESTIONS]
+    return [(sample["prompt"], sample["reference"]) for sample in chosen]
+
+
+async def _document(target: Target, uri: str) -> bytes:
+    here = uri.replace(target.registry, target.registry_from_here, 1)
+    async with RegistryClient(plain_http=target.plain_http) as registry:
+        return await registry.document(Reference.parse(here))
 
 
 async def _pull(target: Target, uri: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -14,6 +15,7 @@ from examples.quickstart.target import Target
 from trimtab_oci import RegistryClient
 
 MANIFESTS = Path(__file__).parent / "manifests"
+PREPARING_SECONDS = 900
 TRAINING_SECONDS = 1800
 SERVING_SECONDS = 900
 
@@ -41,6 +43,46 @@ def data(target: Target, output: Path) -> dict[str, str]:
             addresses[name.upper()] = asyncio.run(_push(folder, target, name))
         shown.say(f"{pairs} questions with answers, {texts} texts, pushed to the registry")
     return addresses
+
+
+def prepare(kube: Kube, names: Sequence[str], manifest: str) -> list[Object]:
+    """Apply the Datasets, wait until all are Ready as they stand; the objects."""
+    with step(f"Datasets {' and '.join(names)}") as shown:
+        failed = [name for name in names if _is_given_up(kube.get("dataset", name))]
+        if failed:
+            # They would stay so until somebody asks again; making them anew is one way to ask.
+            kube.delete(manifest)
+            shown.note(f"{' and '.join(failed)} of an earlier run failed: all are made anew.")
+        kube.apply(manifest)
+
+        def ready() -> bool:
+            for name in names:
+                found = kube.get("dataset", name)
+                state = condition(found, "Ready")
+                if _is_given_up(found):
+                    raise CommandFailed(f"Dataset {name} is not Ready: {state['message']}")
+                if not holds(found, state):
+                    shown.say(f"{name}: {state['message']}")
+                    return False
+            return True
+
+        wait(ready, PREPARING_SECONDS, f"Datasets {' and '.join(names)} Ready")
+        found = [kube.get("dataset", name) or {} for name in names]
+        shown.say(
+            ", ".join(f"{_kept(each)} records in {each['metadata']['name']}" for each in found)
+        )
+    return found
+
+
+def _kept(dataset: Object) -> int:
+    kept: int = dataset["status"]["records"]["kept"]
+    return kept
+
+
+def _is_given_up(dataset: Object | None) -> bool:
+    state = condition(dataset, "Ready")
+    generation = (dataset or {}).get("metadata", {}).get("generation", 0)
+    return bool(state["status"] == "False" and state.get("observedGeneration", 0) >= generation)
 
 
 def train(kube: Kube, name: str, manifest: str, title: str) -> tuple[str, Curve]:

@@ -179,7 +179,7 @@ def empty(kube: Kube) -> None:
     Users of versions go before the versions, and all of them before the namespace: a namespace
     waits for half the grace period of the pods that it finds, and engines have a long one.
     """
-    for kinds in ("inferenceservices,finetunejobs", "modelversions"):
+    for kinds in ("inferenceservices,finetunejobs", "modelversions,datasets"):
         kube.kubectl("delete", kinds, "--all", "--ignore-not-found", "--timeout=120s")
     with contextlib.suppress(
         CommandFailed

@@ -27,9 +27,10 @@ from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
 from trimtab_operator.adapters.fence import Fence
-from trimtab_operator.adapters.kinds import OURS, abandoned, watched
+from trimtab_operator.adapters.kinds import FINALIZED, OURS, abandoned, watched
 from trimtab_operator.adapters.lease import Election, Leadership, Unopposed
 from trimtab_operator.adapters.leftovers import LeftoverLister
+from trimtab_operator.adapters.namespaces import NamespaceLister
 from trimtab_operator.adapters.pods import HttpPods
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.registry import OciRegistry
@@ -40,7 +41,13 @@ from trimtab_operator.domain.outcome import Outcome
 from trimtab_operator.handlers import process
 from trimtab_operator.handlers.dispatch import Dispatcher
 from trimtab_operator.handlers.resync import Resync
-from trimtab_operator.reconcilers import finetunejob, inferenceservice, modelversion
+from trimtab_operator.reconcilers import (
+    dataset,
+    decision,
+    finetunejob,
+    inferenceservice,
+    modelversion,
+)
 from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Settings
 from trimtab_operator.workqueue import WorkQueue
@@ -49,9 +56,11 @@ log = logging.getLogger(__name__)
 Reconciler = Callable[[Key, World], Awaitable[Outcome]]
 
 RECONCILERS: Final[dict[str, Reconciler]] = {
+    "Dataset": dataset.reconcile,
     "FineTuneJob": finetunejob.reconcile,
     "ModelVersion": modelversion.reconcile,
     "InferenceService": inferenceservice.reconcile,
+    "Decision": decision.reconcile,
 }
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 # What is on its way when SIGTERM comes has this long to be answered.
@@ -191,13 +200,14 @@ class Operator:
         ]
 
     def _listers(self, api: Api) -> list[Lister]:
-        """What is followed: all of our kinds, and what we have made of others."""
+        """What is followed: all of our kinds, what we have made of others, and namespaces."""
         children = [(kind, SELECTOR) for kind in watched(self._settings.exposure.kind)]
-        return [
+        followed: list[Lister] = [
             Lister(api, kind, self._store, scope, selector)
             for kind, selector in (*((kind, "") for kind in OURS), *children)
             for scope in self._scopes
         ]
+        return [*followed, *(NamespaceLister(api, self._store, each) for each in self._scopes)]
 
 
 async def _reconcile(reconcile: Reconciler, world: World, key: Key) -> Outcome:
@@ -216,10 +226,10 @@ async def release_finalizers(settings: Settings) -> int:
     try:
         scopes: Sequence[str | None] = settings.watch_namespaces or [None]
         for scope in scopes:
-            for kind in OURS:
+            for kind in FINALIZED:
                 with suppress(Gone):  # its CRD was deleted, and its objects with it
                     await Lister(api, kind, store, scope, "").list()
-        for kind in OURS:
+        for kind in FINALIZED:
             for manifest in store.all(kind.name):
                 released += await cluster.release(kind, manifest)
     finally:

@@ -67,6 +67,12 @@ class NetworkSettings(ApiModel):
     prometheus_namespace: str = ""
 
 
+class Retention(ApiModel):
+    """How long after its retirement a version's artifact is deleted; 0 is never."""
+
+    delete_retired_after_seconds: int = Field(default=0, ge=0)
+
+
 class LeaderElection(ApiModel):
     """The Lease that decides which replica works.
 
@@ -92,6 +98,7 @@ class Settings(ApiModel):
     engine: EngineSettings = EngineSettings()
     exposure: Exposure = Exposure()
     network: NetworkSettings = NetworkSettings()
+    retention: Retention = Retention()
     leader_election: LeaderElection = LeaderElection()
     resync_seconds: int = Field(default=600, ge=1)
     profiling: bool = False

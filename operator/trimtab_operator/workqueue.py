@@ -121,6 +121,8 @@ class WorkQueue:
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._due: dict[Key, float] = {}
+        # Until then the server wants to hear nothing of this key, whatever changes meanwhile.
+        self._held_until: dict[Key, float] = {}
         self._visits: list[_Visit] = []
         self._order = itertools.count()
         self._visit_numbers = itertools.count(1)
@@ -132,6 +134,8 @@ class WorkQueue:
         """Look at this key as soon as possible."""
         if key in self._working:
             self._again.add(key)
+        elif (left := self._held_for(key)) > timedelta():
+            self.add_after(key, left)
         elif self._waiting.push(key, urgent=urgent):
             self._since[key] = asyncio.get_running_loop().time()
             self._depth.set(len(self._waiting))
@@ -146,6 +150,12 @@ class WorkQueue:
         self._due[key] = due
         heapq.heappush(self._visits, _Visit(due, next(self._order), key))
         self._scheduled.set()
+
+    def _held_for(self, key: Key) -> timedelta:
+        until = self._held_until.get(key)
+        return (
+            timedelta(seconds=until - asyncio.get_running_loop().time()) if until else timedelta()
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -188,6 +198,7 @@ class WorkQueue:
             self._working.add(key)
             # A date that was set before is void: this visit sets the next one.
             self._due.pop(key, None)
+            self._held_until.pop(key, None)
             try:
                 with visits.begun(Visit(self.kind, *key, next(self._visit_numbers), since)):
                     await self._visit(key)
@@ -201,7 +212,7 @@ class WorkQueue:
         began = asyncio.get_running_loop().time()
         outcome = await self._outcome(key)
         self._durations.observe(asyncio.get_running_loop().time() - began)
-        self._telemetry.reconciles.labels(self.kind, type(outcome).__name__).inc()
+        self._telemetry.visited(self.kind, type(outcome).__name__)
         delay = next_visit(outcome, self._failures.get(key, 0))
         if isinstance(outcome, Retry):
             self._failures[key] = self._failures.get(key, 0) + 1
@@ -222,6 +233,8 @@ class WorkQueue:
             self._telemetry.errors.labels(self.kind, type(error).__name__).inc()
             log.warning("reconcile put off", extra={"error": str(error)})
             wait = error.after if isinstance(error, ClusterUnreachable) else None
+            if wait is not None:
+                self._held_until[key] = asyncio.get_running_loop().time() + wait.total_seconds()
             return Retry(str(error), after=wait)
         except Exception as error:
             self._telemetry.errors.labels(self.kind, type(error).__name__).inc()

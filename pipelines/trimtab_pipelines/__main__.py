@@ -18,6 +18,7 @@ STAGES = {
     "train": "trimtab_pipelines.training",
     "evaluate": "trimtab_pipelines.evaluate",
     "sign": "trimtab_pipelines.sign",
+    "delete": "trimtab_pipelines.deletion",
 }
 
 

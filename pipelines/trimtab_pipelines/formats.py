@@ -1,20 +1,21 @@
-"""Files of records, read one record at a time: JSONL, JSON, CSV, Parquet.
+"""Files of records, read one record at a time: JSONL, JSON, CSV, Parquet, and documents cut into texts.
 
 Every record knows where it stands, so that a message can name the file and the line. Nothing here
-knows what a record means.
+knows what a record means. Memory is bounded whatever a file holds: by the longest record, not by the
+file.
 """
 
 import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import SourceFormat
+from trimtab_api.v1alpha1.data import Documents, SourceFormat
 from trimtab_pipelines.runtime import RunError
 
 _ENDINGS = {
@@ -23,11 +24,19 @@ _ENDINGS = {
     ".json": SourceFormat.JSON,
     ".csv": SourceFormat.CSV,
     ".parquet": SourceFormat.PARQUET,
+    ".html": SourceFormat.HTML,
+    ".htm": SourceFormat.HTML,
+    ".txt": SourceFormat.PLAIN_TEXT,
+    ".md": SourceFormat.PLAIN_TEXT,
 }
+DOCUMENT_FORMATS = (SourceFormat.HTML, SourceFormat.PLAIN_TEXT)
 # A longer line is no record but a file of another kind, and would fill the memory.
-_LONGEST_LINE_BYTES = 64 << 20
+LONGEST_RECORD_BYTES = 64 << 20
+# A page is held as a whole while it is taken apart, several times its size.
+_LARGEST_PAGE_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 20
-_PARQUET_ROWS = 1024
+# How often a file that is being read is looked at from outside.
+_LOOKED_AFTER_ROWS = 10_000
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -48,18 +57,64 @@ def format_of(name: str, said: SourceFormat) -> SourceFormat:
         raise RunError(
             FailureReason.DATA_MALFORMED,
             f"{name}: the file's ending does not tell its format; set the source's format to "
-            "JSONL, JSON, CSV or Parquet",
+            "JSONL, JSON, CSV, Parquet, HTML or PlainText",
         )
     return _ENDINGS[ending]
 
 
-def rows(path: Path, name: str, kind: SourceFormat) -> Iterator[Row]:
-    """The records of a file, in order; `name` is what messages call it."""
-    return _READERS[kind](path, name)
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read: `columns` are those that are looked at, the first one takes documents."""
+
+    columns: tuple[str, ...] = ()
+    documents: Documents = field(default_factory=Documents)
+
+
+def rows(
+    path: Path, name: str, kind: SourceFormat, reading: Reading | None = None
+) -> Iterator[Row]:
+    """The records of a file, in order; `name` is what messages call it.
+
+    A file that changes meanwhile ends the run: what was read belongs to no state that it ever had.
+    """
+    before = _state(path)
+    found = _READERS[kind](path, name, reading or Reading())
+    try:
+        for number, row in enumerate(found):
+            if number % _LOOKED_AFTER_ROWS == 0:
+                _check_unchanged(path, name, before)
+            yield row
+    except RunError:
+        # A line that is still being written looks like a broken one.
+        _check_unchanged(path, name, before)
+        raise
+    _check_unchanged(path, name, before)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check_unchanged(path: Path, name: str, before: tuple[int, int, int]) -> None:
+    if _state(path) != before:
+        raise RunError(
+            FailureReason.SOURCE_CHANGED,
+            f"{name} changed while it was read; finish writing it first, or name a copy that stays "
+            "as it is",
+        )
 
 
 def malformed(where: str, what: str) -> NoReturn:
     raise RunError(FailureReason.DATA_MALFORMED, f"{where}: {what}")
+
+
+def _too_long(where: str) -> NoReturn:
+    raise RunError(
+        FailureReason.LINE_TOO_LONG,
+        f"{where}: the record is longer than {LONGEST_RECORD_BYTES >> 20} MiB; check the format, or "
+        "divide the record",
+    )
 
 
 def _wrong_encoding(name: str, position: int, line: int | None = None) -> NoReturn:
@@ -74,10 +129,10 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     """Numbered lines, decoded one by one so that a wrong byte has a place."""
     position = 0
     number = 0
-    while line := file.readline(_LONGEST_LINE_BYTES):
+    while line := file.readline(LONGEST_RECORD_BYTES + 1):
         number += 1
-        if len(line) == _LONGEST_LINE_BYTES:
-            malformed(f"{name}, line {number}", "the line is longer than 64 MiB; check the format")
+        if len(line) > LONGEST_RECORD_BYTES:
+            _too_long(f"{name}, line {number}")
         start = len(codecs.BOM_UTF8) if number == 1 and line.startswith(codecs.BOM_UTF8) else 0
         try:
             yield number, line[start:].decode()
@@ -86,7 +141,7 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         position += len(line)
 
 
-def _jsonl(path: Path, name: str) -> Iterator[Row]:
+def _jsonl(path: Path, name: str, _reading: Reading) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, line in _lines(file, name):
             if not line.strip():
@@ -101,7 +156,7 @@ def _jsonl(path: Path, name: str) -> Iterator[Row]:
             yield Row(_object(value, where), where)
 
 
-def _json(path: Path, name: str) -> Iterator[Row]:
+def _json(path: Path, name: str, _reading: Reading) -> Iterator[Row]:
     with path.open("rb") as file:
         text = _JsonText(file, name)
         if text.peek() == "":
@@ -155,6 +210,8 @@ class _JsonText:
             try:
                 value, end = self._values.raw_decode(self._window, self._start)
             except (ValueError, RecursionError) as error:
+                if len(self._window) - self._start > LONGEST_RECORD_BYTES:
+                    _too_long(where)
                 if self._more():
                     continue
                 malformed(where, f"it is not valid JSON ({_short(error)}); correct or remove it")
@@ -178,8 +235,9 @@ class _JsonText:
         return not self._is_complete
 
 
-def _csv(path: Path, name: str) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_LINE_BYTES)
+def _csv(path: Path, name: str, _reading: Reading) -> Iterator[Row]:
+    # One record may reach over lines; a quote that is never closed would take in the whole file.
+    csv.field_size_limit(LONGEST_RECORD_BYTES)
     with path.open("rb") as file:
         reader = csv.reader((line for _, line in _lines(file, name)), strict=True)
         header: list[str] | None = None
@@ -190,6 +248,8 @@ def _csv(path: Path, name: str) -> Iterator[Row]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if "field larger than" in str(error):
+                    malformed(where, "a quote that opens here is not closed; check the quotes")
                 malformed(where, f"the line is not valid CSV ({error}); check its quotes")
             if not cells:
                 continue
@@ -212,25 +272,37 @@ def _header(cells: list[str], where: str) -> list[str]:
     return cells
 
 
-def _parquet(path: Path, name: str) -> Iterator[Row]:
+def _parquet(path: Path, name: str, reading: Reading) -> Iterator[Row]:
+    from trimtab_pipelines import tables  # noqa: PLC0415 - heavy, and only needed for this format
+
     if path.stat().st_size == 0:
         return
-    import pyarrow as pa  # noqa: PLC0415 - heavy, and only needed for this format
-    from pyarrow import parquet  # noqa: PLC0415
+    for number, values in enumerate(tables.rows(path, name, reading.columns), 1):
+        yield Row(values, f"{name}, row {number}")
 
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(values, f"{name}, row {number}")
-    except UnicodeDecodeError as error:
+
+def _html(path: Path, name: str, reading: Reading) -> Iterator[Row]:
+    from trimtab_pipelines.documents import html_text  # noqa: PLC0415 - a library for this alone
+
+    if path.stat().st_size > _LARGEST_PAGE_BYTES:
         raise RunError(
-            FailureReason.DATA_ENCODING, f"{name}, row {number + 1}: a text is not UTF-8"
-        ) from error
-    except (pa.ArrowException, OSError) as error:
-        malformed(name, f"the file cannot be read as Parquet ({_short(error)})")
+            FailureReason.LINE_TOO_LONG,
+            f"{name}: the page is larger than {_LARGEST_PAGE_BYTES >> 20} MiB; divide it",
+        )
+    return _texts([html_text(path.read_bytes(), name)], name, reading)
+
+
+def _plain_text(path: Path, name: str, reading: Reading) -> Iterator[Row]:
+    with path.open("rb") as file:
+        yield from _texts((line for _, line in _lines(file, name)), name, reading)
+
+
+def _texts(pieces: Iterable[str], name: str, reading: Reading) -> Iterator[Row]:
+    from trimtab_pipelines.documents import Chunker  # noqa: PLC0415
+
+    chunks = Chunker(reading.documents).chunks(pieces)
+    for number, text in enumerate(chunks, 1):
+        yield Row({reading.columns[0]: text}, f"{name}, part {number}")
 
 
 def _object(value: object, where: str) -> dict[str, Any]:
@@ -248,9 +320,11 @@ def _short(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-_READERS: dict[SourceFormat, Callable[[Path, str], Iterator[Row]]] = {
+_READERS: dict[SourceFormat, Callable[[Path, str, Reading], Iterator[Row]]] = {
     SourceFormat.JSONL: _jsonl,
     SourceFormat.JSON: _json,
     SourceFormat.CSV: _csv,
     SourceFormat.PARQUET: _parquet,
+    SourceFormat.HTML: _html,
+    SourceFormat.PLAIN_TEXT: _plain_text,
 }

@@ -8,11 +8,11 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -42,12 +42,18 @@ RESULT_TYPE = "application/vnd.trimtab.result.v1+json"
 
 
 class RunError(Exception):
-    """The stage cannot do its task; the reason tells whether trying again can help."""
+    """The stage cannot do its task; the reason tells whether trying again can help.
 
-    def __init__(self, reason: FailureReason, message: str) -> None:
+    `found` are fields of the stage's result that are known all the same.
+    """
+
+    def __init__(
+        self, reason: FailureReason, message: str, found: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.found = dict(found or {})
 
 
 class Interrupted(SystemExit):
@@ -125,6 +131,8 @@ def _fail(stage: Stage[Run, Result], run: Run | None, error: BaseException) -> i
     failure = failure_of(error)
     log.error("%s: %s", failure.reason, failure.message, exc_info=_unless_expected(error))
     result = stage.failed(failure)
+    if isinstance(error, RunError) and error.found:
+        result = result.model_copy(update=error.found)
     write_termination_message(result)
     if not is_user_error(failure.reason):
         return names.EXIT_RETRYABLE

@@ -12,8 +12,13 @@ from trimtab_api.model import ApiModel
 
 
 def termination_message(result: ApiModel, limit: int = names.TERMINATION_MESSAGE_BYTES) -> bytes:
-    """The document, at most `limit` bytes long and valid JSON in any case."""
+    """The document, at most `limit` bytes long and valid JSON in any case.
+
+    A document that knows the field `shortened` says whether something is missing.
+    """
     wire = dict(result.to_wire())
+    if len(_encode(wire)) > limit and "shortened" in wire:
+        wire["shortened"] = True
     while len(message := _encode(wire)) > limit:
         lists = {key: value for key, value in wire.items() if isinstance(value, list) and value}
         if lists:

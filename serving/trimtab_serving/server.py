@@ -32,6 +32,22 @@ class Lifecycle:
     def __init__(self) -> None:
         self._stop = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
+        self._was_ready = False
+
+    def told(self, unready: Callable[[], str | None]) -> Callable[[], str | None]:
+        """What readiness is answered, noted: whoever hears "ready" may send requests from then on."""
+
+        def answer() -> str | None:
+            reason = unready()
+            self._was_ready = self._was_ready or reason is None
+            return reason
+
+        return answer
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether anybody was ever told that this program is ready."""
+        return self._was_ready
 
     @property
     def is_draining(self) -> bool:
@@ -93,7 +109,10 @@ async def serve(
     lifecycle: Lifecycle,
     stopping: Stopping,
 ) -> None:
-    """Run until told to stop. The admin ports answer to the end, so that the end can be watched."""
+    """Run until told to stop. The admin ports answer to the end, so that the end can be watched.
+
+    A program that was never ready is nobody's address yet, and owes no notice.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lifecycle.drain)
@@ -104,8 +123,9 @@ async def serve(
     _quiet_collector()
     try:
         await _until(lifecycle.draining(), [*servers, *helpers])
-        logger.info("told to stop: unready now, deaf in %.0f s", stopping.notice_seconds)
-        await asyncio.sleep(stopping.notice_seconds)
+        notice_seconds = stopping.notice_seconds if lifecycle.was_ready else 0.0
+        logger.info("told to stop: unready now, deaf in %.0f s", notice_seconds)
+        await asyncio.sleep(notice_seconds)
     finally:
         for server in doors:
             server.should_exit = True

@@ -17,6 +17,8 @@ from trimtab_operator.settings import Settings
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "trimtab"
 LOCAL = CHART / "ci" / "local-values.yaml"
+MUTATING = "--api-versions=admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+POLICY, BINDING = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
 POD_MONITOR = "--api-versions=monitoring.coreos.com/v1/PodMonitor"
 Manifest = dict[str, Any]
 
@@ -42,6 +44,10 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
 def settings(*flags: str) -> Settings:
     config_map = of_kind(rendered(*flags), "ConfigMap")[0]
     return Settings.model_validate_json(config_map["data"]["operator.json"])
+
+
+def named(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
 
 
 def rules(*flags: str) -> list[Manifest]:
@@ -89,6 +95,10 @@ REFUSED = {
         ["--set", "networkPolicy.apiServerPorts={70000}"],
         "/networkPolicy/apiServerPorts/0",
     ),
+    "a time before the retirement": (
+        ["--set", "retention.deleteRetiredAfterSeconds=-1"],
+        "/retention/deleteRetiredAfterSeconds",
+    ),
     "no replica": (["--set", "operator.replicas=0"], "/operator/replicas"),
     "a resync all the time": (["--set", "operator.resyncSeconds=0"], "/operator/resyncSeconds"),
     "an unknown log level": (["--set", "operator.logLevel=LOUD"], "/operator/logLevel"),
@@ -129,6 +139,7 @@ def test_the_operator_can_read_its_settings() -> None:
             "namespace": "trimtab-system",
             "lease": "trimtab-operator",
         },
+        "retention": {"deleteRetiredAfterSeconds": 0},
         "resyncSeconds": 600,
         "profiling": False,
         "watchNamespaces": [],
@@ -164,7 +175,7 @@ def test_the_operator_asks_for_no_more_than_it_uses(exposure: str) -> None:
     assert not {"*", "secrets", "impersonate", "bind", "escalate"} & set(words)
     resources = {resource.partition("/")[0] for rule in granted for resource in rule["resources"]}
     kinds = (*OURS, *CHILDREN, *EXPOSURES.values())
-    assert resources == {kind.plural for kind in kinds} | {"events"}
+    assert resources == {kind.plural for kind in kinds} | {"events", "namespaces"}
 
 
 @pytest.mark.parametrize("exposure", ["None", "Ingress", "Route"])
@@ -192,7 +203,18 @@ def test_the_operator_may_follow_every_kind_that_it_watches(kind: Kind) -> None:
 
 def test_only_watched_namespaces_are_opened_to_the_operator() -> None:
     manifests = rendered("--set=watchNamespaces={a,b}")
-    assert of_kind(manifests, "ClusterRoleBinding") == []
+    # Namespaces belong to no namespace: those two are opened by their names.
+    (wide,) = of_kind(manifests, "ClusterRoleBinding")
+    (role,) = (m for m in of_kind(manifests, "ClusterRole") if named(m) == wide["roleRef"]["name"])
+    assert role["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["namespaces"],
+            "resourceNames": ["a", "b"],
+            "verbs": ["list", "watch"],
+        }
+    ]
+    assert not [r for r in rules("--set=watchNamespaces={a,b}") if "namespaces" in r["resources"]]
     bound = {
         b["metadata"]["namespace"]
         for b in of_kind(manifests, "RoleBinding")
@@ -310,3 +332,64 @@ def test_nobody_proves_a_model_by_writing_its_status() -> None:
             assert not [
                 r for rule in role["rules"] for r in rule["resources"] if r.endswith("/status")
             ]
+
+
+def test_every_policy_is_bound_and_lets_nothing_through_when_it_cannot_tell() -> None:
+    policies, bindings = of_kind(rendered(), POLICY), of_kind(rendered(), BINDING)
+    assert {named(p) for p in policies} == {b["spec"]["policyName"] for b in bindings}
+    assert {p["spec"]["failurePolicy"] for p in policies} == {"Fail"}
+    assert {tuple(b["spec"]["validationActions"]) for b in bindings} == {("Deny",)}
+    assert of_kind(rendered("--set=admission.enabled=false"), POLICY) == []
+
+
+def test_a_policy_that_looks_at_versions_looks_at_all_of_them() -> None:
+    looking = {named(p) for p in of_kind(rendered(), POLICY) if "paramKind" in p["spec"]}
+    assert len(looking) == 3
+    for binding in of_kind(rendered(), BINDING):
+        given = {"selector": {}, "parameterNotFoundAction": "Allow"}
+        wanted = given if named(binding) in looking else None
+        assert binding["spec"].get("paramRef") == wanted
+
+
+def test_policies_hold_where_the_operator_works() -> None:
+    flags = (MUTATING, "--set=watchNamespaces={a,b}")
+    bindings = of_kind(rendered(*flags), BINDING)
+    bindings += of_kind(rendered(*flags), "MutatingAdmissionPolicyBinding")
+    assert len(bindings) == 6
+    for binding in bindings:
+        (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+        assert (expression["key"], expression["values"]) == (
+            "kubernetes.io/metadata.name",
+            ["a", "b"],
+        )
+
+
+def test_authors_are_written_down_where_the_cluster_can() -> None:
+    assert of_kind(rendered(), "MutatingAdmissionPolicy") == []
+    assert len(of_kind(rendered(MUTATING), "MutatingAdmissionPolicy")) == 1
+
+
+def test_who_may_decide() -> None:
+    def may(suffix: str, *flags: str) -> set[str]:
+        (role,) = (r for r in of_kind(rendered(*flags), "ClusterRole") if named(r).endswith(suffix))
+        found = [r for r in role["rules"] if {"modelversions", "decisions"} & set(r["resources"])]
+        return {f"{verb} {what}" for r in found for verb in r["verbs"] for what in r["resources"]}
+
+    approving = {"approve modelversions", "revoke modelversions"}
+    assert approving | {"create decisions"} <= may("-approver")
+    assert {"create decisions", "retire modelversions"} <= may("-edit")
+    assert not approving & may("-edit")
+    changing = {f"{verb} decisions" for verb in ("update", "patch", "delete", "deletecollection")}
+    assert not changing & (may("-edit") | may("-approver") | may("-view"))
+
+
+def test_admins_approve_only_where_that_is_wished() -> None:
+    def labels(*flags: str) -> Manifest:
+        roles = of_kind(rendered(*flags), "ClusterRole")
+        (role,) = (r for r in roles if named(r).endswith("-approver"))
+        found: Manifest = role["metadata"]["labels"]
+        return found
+
+    aggregated = "rbac.authorization.k8s.io/aggregate-to-admin"
+    assert aggregated not in labels()
+    assert labels("--set=rbac.adminsApprove=true")[aggregated] == "true"

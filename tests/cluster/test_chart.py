@@ -137,6 +137,10 @@ RIGHTS = {
     "not list Secrets": ("list", "secrets", False),
     "not enter pods": ("create", "pods/exec", False),
     "not delete versions": ("delete", "modelversions.trimtab.dev", False),
+    "say what came of decisions": ("patch", "decisions.trimtab.dev/status", True),
+    "not decide": ("create", "decisions.trimtab.dev", False),
+    "not take decisions away": ("delete", "decisions.trimtab.dev", False),
+    "not look at other namespaces": ("list", "namespaces", False),
 }
 
 
@@ -218,7 +222,7 @@ def test_an_uninstall_keeps_objects_and_strands_none(installed: str) -> None:
     assert left == ""
     roles = kubectl(
         "get",
-        "clusterrole,clusterrolebinding",
+        "clusterrole,clusterrolebinding,validatingadmissionpolicy,mutatingadmissionpolicy",
         "-l",
         f"app.kubernetes.io/instance={RELEASE}",
         "-o",

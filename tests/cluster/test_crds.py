@@ -13,14 +13,22 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client, config
-from tests.builders import Manifest, fine_tune_job, inference_service, inline_dataset, model_version
+from tests.builders import (
+    Manifest,
+    dataset,
+    decision,
+    fine_tune_job,
+    inference_service,
+    inline_dataset,
+    model_version,
+)
 from tests.wrong import REFUSED
 
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Dataset, Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_local.layout import layout_from
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = (FineTuneJob, ModelVersion, InferenceService)
+KINDS = (Dataset, FineTuneJob, ModelVersion, InferenceService, Decision)
 PLURALS = {kind.definition.kind: kind.definition.plural for kind in KINDS}
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 # Helm takes over what carries its marks and its field manager; else a later install of the chart would refuse the CRDs.
@@ -44,6 +52,8 @@ class Server:
         self.core = client.CoreV1Api(self._api)
         self.definitions = client.ApiextensionsV1Api(self._api)
         self.namespace = f"crds-{uuid.uuid4().hex[:6]}"
+        asked = client.AuthenticationV1Api(self._api).create_self_subject_review({})
+        self.user = str(asked.status.user_info.username)
 
     def refusal(self, wanted: Manifest, *, keep: bool = False) -> str | None:
         """What the server says against a manifest; None when it takes it."""
@@ -152,6 +162,9 @@ def test_an_unknown_field_is_named(server: Server) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_accepted(server: Server, path: Path) -> None:
     for manifest in yaml.safe_load_all(path.read_text()):
+        if manifest["kind"] == "Decision":
+            # An installed chart lets everybody decide in their own name alone.
+            manifest["spec"]["by"] = server.user
         if manifest["kind"] in PLURALS:
             assert server.refusal(manifest) is None
 
@@ -207,6 +220,38 @@ def test_a_version_cannot_be_changed(server: Server) -> None:
     assert "spec of a ModelVersion cannot be changed; create a new ModelVersion" in said
 
 
+FULL_DATASET = {
+    "documents": {"tokens": 256, "overlap": 16},
+    "task": "Text",
+    "sources": [{"uri": "s3://bucket/**/*.html", "format": "HTML"}],
+    "clean": {
+        "characters": {"min": 8, "max": 20000},
+        "languages": {"allow": ["en", "de"], "atLeast": 0.7},
+        "wordLists": [{"configMap": {"name": "words", "key": "toxic.txt"}, "action": "Report"}],
+        "secrets": {"action": "Drop"},
+        "pii": {"action": "Redact", "entities": ["EMAIL_ADDRESS"]},
+        "deduplicate": {"method": "MinHash", "threshold": 0.9},
+    },
+    "leakage": {"against": [{"dataset": {"name": "exam"}}], "action": "Drop"},
+    "resources": {"cpu": "2", "memory": "2Gi"},
+    "storage": {"size": "40Gi", "className": "fast"},
+    "activeDeadlineSeconds": 3600,
+}
+
+
+def test_a_dataset_changes_in_every_part(server: Server) -> None:
+    made = dataset("changeable")
+    assert server.refusal(made, keep=True) is None
+    assert server.refusal_of_change({**made, "spec": FULL_DATASET}) is None
+
+
+def test_what_is_not_stated_is_what_the_reference_says(server: Server) -> None:
+    assert server.refusal(dataset("defaults"), keep=True) is None
+    path = "jsonpath={.spec.task} {.spec.clean} {.spec.split.by} {.spec.storage.size}"
+    said = _kubectl(server, "get", "tds", "defaults", "-n", server.namespace, "-o", path)
+    assert said == 'Instruction {"deduplicate":{"method":"Exact"}} Completion 10Gi'
+
+
 def test_a_service_changes_but_for_its_base(server: Server) -> None:
     service = inference_service("unchangeable")
     assert server.refusal(service, keep=True) is None
@@ -214,6 +259,14 @@ def test_a_service_changes_but_for_its_base(server: Server) -> None:
     assert said is not None
     assert "spec.baseModel cannot be changed" in said
     assert server.refusal_of_change({**service, "spec": {"replicas": 3, "models": []}}) is None
+
+
+def test_a_decision_cannot_be_changed(server: Server) -> None:
+    made = decision("unchangeable", by=server.user)
+    assert server.refusal(made, keep=True) is None
+    said = server.refusal_of_change({**made, "spec": {"action": "Retire"}})
+    assert said is not None
+    assert "spec of a Decision cannot be changed; create another Decision" in said
 
 
 @pytest.mark.parametrize("plural", PLURALS.values())
@@ -228,10 +281,12 @@ def test_kubectl_explains_every_field(server: Server, plural: str) -> None:
 
 
 def test_short_names_the_category_and_scale_work(server: Server) -> None:
-    assert "unchangeable" in _kubectl(
-        server, "get", "trimtab", "-n", server.namespace, "-o", "name"
-    )
-    for short in ("ftj", "mv", "tis"):
+    assert server.refusal(dataset("unchangeable"), keep=True) is None
+    listed = _kubectl(server, "get", "trimtab", "-n", server.namespace, "-o", "name")
+    assert {
+        f"{plural.removesuffix('s')}.trimtab.dev/unchangeable" for plural in PLURALS.values()
+    } <= set(listed.split())
+    for short in ("tds", "ftj", "mv", "tis", "tdc"):
         assert "unchangeable" in _kubectl(server, "get", short, "-n", server.namespace)
     _kubectl(server, "scale", "tis", "unchangeable", "--replicas=2", "-n", server.namespace)
     replicas = _kubectl(

@@ -19,7 +19,7 @@ from trimtab_api import names
 from trimtab_api.documents import PrepareResult, RunFailure, TrainingResult
 from trimtab_api.documents.preparation import PreparedArtifact
 from trimtab_api.documents.training import TrainedArtifact
-from trimtab_api.v1alpha1.finetunejob import RecordCounts
+from trimtab_api.v1alpha1.data import PreparedRecords
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
 pytestmark = pytest.mark.timeout(180)
@@ -56,7 +56,7 @@ def prepared() -> PrepareResult:
     digest = "sha256:" + "d" * 64
     return PrepareResult(
         data=PreparedArtifact(uri=f"oci://{REGISTRY}/data@{digest}", digest=digest),
-        records=RecordCounts(read=9, kept=9, train=8, test=1),
+        records=PreparedRecords(read=9, kept=9, train=8, test=1),
     )
 
 

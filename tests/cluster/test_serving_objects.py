@@ -25,7 +25,9 @@ from tests.operatorkit import (
 from tests.servingbuilders import a_report
 
 from trimtab_api import names
+from trimtab_api.documents import EvaluationResult
 from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1.evaluation import Comparison, Metric, MetricValue
 from trimtab_oci import RegistryClient
 from trimtab_operator.domain.inferenceservice import network
 from trimtab_operator.settings import Exposure, ExposureKind
@@ -154,6 +156,41 @@ def test_a_version_without_a_report_is_evaluated_by_a_pod(
     assert volumes["base"].image.reference == pushed.base.removeprefix("oci://")
     eventually(lambda: server.pods(names.EVALUATE), what="the pod is not admitted")
     eventually(lambda: server.condition(VERSION, "bot-1", "Ready").get("status") == "Unknown")
+
+
+def test_a_version_is_compared_with_the_champion_and_keeps_every_number(
+    server: Server, operator: OperatorProcess, pushed: Pushed
+) -> None:
+    server.create(a_version(pushed, "bot-0"))
+    eventually(lambda: server.is_true(VERSION, "bot-0", "Ready"), seconds=10)
+    candidate = a_version(pushed)
+    candidate["spec"]["evaluation"] = {
+        "gates": [{"metric": "RougeL", "notWorseThan": "Champion", "margin": 0.03}],
+        "suites": [{"name": "Safety"}],
+    }
+    server.create(candidate)
+    eventually(lambda: server.pods(names.EVALUATE), what="the pod is not admitted")
+    opponents = server.get(VERSION, "bot-1")["status"]["opponents"]
+    assert (opponents["champion"], opponents["contenders"][0]["uri"]) == ("bot-0", pushed.adapter)
+    numbers = {"difference": -0.01, "low": -0.02, "high": 0.001, "deviation": 0.2}
+    compared = Comparison.model_validate(
+        {"version": "bot-0", "metric": "RougeL", "confidence": 0.95, "value": 0.4, **numbers}
+        | {"examples": 1000}
+    )
+    figures = [
+        MetricValue(metric=Metric.ROUGE_L, value=0.39, low=0.37, high=0.41),
+        MetricValue(metric=Metric.REFUSAL_RATE, value=1.0, low=1.0, high=1.0),
+    ]
+    result = EvaluationResult(examples=1000, metrics=figures, comparisons=[compared])
+    server.pod_ends(names.EVALUATE, result)
+    eventually(lambda: server.is_true(VERSION, "bot-1", "Ready"), what="it is not Ready")
+    found = server.get(VERSION, "bot-1")["status"]["evaluation"]
+    (gate,) = found["gates"]
+    assert (gate["verdict"], gate["champion"], gate["examples"]) == ("Pass", "bot-0", 1000)
+    assert {key: gate[key] for key in ("difference", "low", "high")} == {
+        key: numbers[key] for key in ("difference", "low", "high")
+    }
+    assert found["best"] == [{"metric": "RougeL", "version": "bot-0"}]
 
 
 def test_a_service_says_why_nothing_answers_and_writes_nothing_at_rest(

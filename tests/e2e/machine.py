@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,16 @@ class Machine:
         for status in statuses(pod):
             if "running" in status["state"]:
                 self._ctr("tasks", "kill", "--all", "--signal", "SIGKILL", _container(status))
+
+    @contextmanager
+    def also_called(self, images: Sequence[str], tag: str, other: str) -> Iterator[None]:
+        """Images of the node have another tag, too, while the context lasts."""
+        for image in images:
+            self._ctr("images", "tag", "--force", f"{image}:{tag}", f"{image}:{other}")
+        try:
+            yield
+        finally:
+            self._ctr("images", "remove", *(f"{image}:{other}" for image in images))
 
     @contextmanager
     def reads_instead(self, pod: Object, told: str, instead: str) -> Iterator[None]:

@@ -84,7 +84,7 @@ def test_an_image_that_cannot_be_pulled_is_named_while_it_waits(
         (adapter_job(pairs, base, "unpullable"), "finetunejob", "Started"),
         (service(base, "unpullable", {}), "inferenceservice", "EngineReady"),
     ):
-        world.apply(manifest.replace(known, unknown).replace("memory: 6Gi", "memory: 64Mi"))
+        world.apply(manifest.replace(known, unknown).replace("memory: 4Gi", "memory: 64Mi"))
         found = world.says(kind, "unpullable", type_, "ImagePullFailed")
         assert missing in condition(found, type_)["message"]
         world.kube.kubectl("delete", kind, "unpullable", "--wait=false")

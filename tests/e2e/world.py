@@ -155,7 +155,7 @@ metadata: {{name: {name}}}
 spec:
   baseModel: {{name: base, modelVersion: {{name: "{base}"}}}}
   replicas: 1
-  engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, cpu: 300m, memory: 6Gi, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
+  engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, cpu: 300m, memory: 4Gi, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
   models: [{models}]
   gateway: {{replicas: 1}}
 """

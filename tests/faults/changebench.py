@@ -96,6 +96,8 @@ def written_for_nothing(calls: Iterable[Call]) -> list[str]:
         for call in calls
         if call.verb == "patch" and call.status == 200
         if _version(call.body) and _version(call.body) == _version(call.answer)
+        # Whoever takes the last finalizer off is answered by the object as it was.
+        if "deletionTimestamp" not in call.answer["metadata"]
     ]
 
 

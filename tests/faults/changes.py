@@ -7,26 +7,33 @@ update may touch.
 
 import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.builders import Manifest
 from tests.faults.fields import Candidate, Edit, Hints, Schema, applied, candidates
+from tests.operatorkit import ROOT
 
 UNDONE_SHARE: Final = 0.3
 UNDONE_AT_MOST: Final = 3
-ATTEMPTS: Final = 24  # to make a failing sequence shorter; each costs a run of what is left
+ATTEMPTS: Final = 16  # to make a failing sequence shorter; each costs a run of what is left
 
 NO_HINTS: Final = Hints()
+TOKEN: Final = "TOKEN"  # the object's own name, in a spec
 
 
 @dataclass(frozen=True)
 class Change:
-    """One step. `undo` goes back by so many accepted changes, and excludes edits."""
+    """One step. `undo` goes back by so many accepted changes, and excludes edits.
+
+    A deed is somebody else's, and leaves the spec alone (see `neighbours`).
+    """
 
     edits: tuple[Edit, ...] = ()
     undo: int = 0
+    deed: str = ""
     is_anew: bool = False
     is_nonsense: bool = False
 
@@ -37,7 +44,8 @@ class Change:
         return spec
 
     def __str__(self) -> str:
-        return f"undo {self.undo}" if self.undo else json.dumps(_change_to_wire(self))[:400]
+        told = f"undo {self.undo}" if self.undo else self.deed
+        return told or json.dumps(_change_to_wire(self))[:400]
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Subject:
     """A kind whose objects are changed: its schema, how specs begin, how objects are treated.
 
     `start` may hold TOKEN, in place of which each object has its own name. A `held` job trains
-    until it is let go.
+    until it is let go. `neighbours` are what it refers to, the usual content and another; with
+    `edits` and `deeds` in place of what the schema holds, they break and mend what it needs.
     """
 
     name: str
@@ -56,6 +65,9 @@ class Subject:
     updated: tuple[str, ...] = ()  # fields that updates may touch; none named means all
     is_anew: bool = False
     is_held: bool = False
+    neighbours: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
+    edits: tuple[Change, ...] = ()
+    deeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,19 @@ class Course:
         """A course from where a failed run has printed it."""
         content = json.loads(text)
         return cls(content["subject"], tuple(map(_change_of_wire, content["changes"])))
+
+
+def commit_number() -> int:
+    """A number that follows from the commit that is tested: the same one until there is another."""
+    command = ["git", "rev-parse", "--short=7", "HEAD"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return int(told.stdout, 16) if told.returncode == 0 else 1
+
+
+def with_token(spec: Manifest, token: str) -> Manifest:
+    """The spec as that of one object."""
+    content: Manifest = json.loads(json.dumps(spec).replace(TOKEN, token))
+    return content
 
 
 def drawn(subject: Subject, seed: int, length: int) -> list[Course]:
@@ -118,6 +143,8 @@ def _change_to_wire(change: Change) -> Manifest:
         for e in change.edits
     ]
     said: Manifest = {"edits": edits} if edits else {"undo": change.undo}
+    if change.deed:
+        said = {"deed": change.deed}
     flags = {"is_anew": change.is_anew, "is_nonsense": change.is_nonsense}
     return said | {name: True for name, holds in flags.items() if holds}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.builders import Manifest
-from tests.faults.mirror import Answering, answering
+from tests.faults.mirror import Answering, answering, digest_routed
 from tests.faults.podexpectations import amount, pod_faults, resource_faults, unlike
 
 PRIORITIES: Final = ("", "system-cluster-critical", "system-node-critical")
@@ -24,6 +24,7 @@ class World:
     ranks: Mapping[str, int]  # of the adapters that are Ready, on that base
     latest: Mapping[str, str]  # by model
     artifacts: Sequence[Mapping[str, Any]] = ()  # those that the registry has
+    digests: Mapping[str, str] = field(default_factory=dict)  # by version, where they may change
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,9 @@ def _routing(family: Family, world: World, *, is_stuck: bool) -> list[str]:
         wanted = fulfilled(model, spec, world)
         if wanted and table.get(model["name"]) != wanted:
             found.append(f"{model['name']} is answered by {table.get(model['name'])}, not {wanted}")
+        elif wanted and wanted in world.digests:
+            behind = digest_routed(config_map, model["name"])
+            found += unlike(f"the digest of {wanted}", behind, world.digests[wanted])
     return found
 
 
@@ -249,7 +253,8 @@ def _unended(
         said = verdicts["Suspended"][0]
         return [] if said == "True" else [f"Suspended is {said}, but spec.suspend is true"]
     named = spec["baseModel"].get("modelVersion", {}).get("name", world.base)
-    if named != world.base or spec["pod"].get("priorityClassName", "") not in PRIORITIES:
+    is_short = named != world.base or "name" in spec.get("dataset", {})  # no Dataset is there
+    if is_short or spec["pod"].get("priorityClassName", "") not in PRIORITIES:
         return [] if status != "True" else ["Started is True, but what it needs is not there"]
     is_excused = is_odd(spec["pod"]) or _is_odd_claim(spec["storage"])
     if reason == "Refused" and is_excused:

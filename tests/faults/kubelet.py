@@ -33,12 +33,13 @@ from trimtab_api.documents.preparation import PreparedArtifact
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.model import ApiModel
 from trimtab_api.routing import AdapterState, AgentReport, ProbeAnswer, RoutingTable
-from trimtab_api.v1alpha1.common import Metric
-from trimtab_api.v1alpha1.finetunejob import Progress, RecordCounts
-from trimtab_api.v1alpha1.modelversion import ArtifactKind, MetricValue
+from trimtab_api.v1alpha1.data import PreparedRecords
+from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
+from trimtab_api.v1alpha1.finetunejob import Progress
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import RegistryClient
 from trimtab_operator.adapters.api import MERGE, Api
-from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.errors import ClusterError, Gone
 
 PORTS = {
     names.TRAIN: names.PORT_TRAINER,
@@ -96,11 +97,11 @@ class Kubelet:
     async def _follow(self, plural: str, tell: Callable[[Manifest, bool], None]) -> None:
         path = f"/api/v1/namespaces/{self._namespace}/{plural}"
         while True:
-            listed = await self._api.request("GET", path)
-            for item in listed["items"]:
-                tell(item, False)
-            version = listed["metadata"]["resourceVersion"]
             with suppress(ClusterError):
+                listed = await self._api.request("GET", path)
+                for item in listed["items"]:
+                    tell(item, False)
+                version = listed["metadata"]["resourceVersion"]
                 async for event in self._api.watch(path, {"resourceVersion": version}):
                     if event["type"] != "BOOKMARK":
                         tell(event["object"], event["type"] == "DELETED")
@@ -115,16 +116,25 @@ class Kubelet:
 
     def _read_table(self, config_map: Manifest, is_gone: bool) -> None:
         name, text = config_map["metadata"]["name"], config_map.get("data", {}).get(TABLE)
-        if is_gone:
-            self._tables.pop(name, None)
-        elif text is not None:
+        if (
+            text is not None and not is_gone
+        ):  # else agents and gateways go on with what they saw last
             self._tables[name] = RoutingTable.model_validate_json(text)
 
     async def _live(self, pod: Manifest) -> None:
+        """Until it is deleted; what a busy API server did not answer is done again."""
+        while True:
+            try:
+                return await self._live_once(pod)
+            except Gone:
+                return None
+            except ClusterError:
+                await asyncio.sleep(LOOKED_EVERY_SECONDS)
+
+    async def _live_once(self, pod: Manifest) -> None:
         component = pod["metadata"]["labels"][names.LABEL_COMPONENT]
         if component in _STAGES:
-            with suppress(ClusterError):  # it was deleted in the meantime
-                await self._stage(pod, component)
+            await self._stage(pod, component)
             return
         async with self._listening(pod, component) as address:
             await self._say(pod, "Running", {"running": {"startedAt": _now()}}, address)
@@ -264,7 +274,7 @@ def _prepare(run: PrepareRun) -> PrepareResult:
         base = _prepared(run.base.output.repository, run.owner.name, "base")
     if run.data:
         data = _prepared(run.data.output.repository, run.owner.name, "data")
-        records = RecordCounts(read=10, kept=10, train=8, validation=1, test=1)
+        records = PreparedRecords(read=10, kept=10, train=8, validation=1, test=1)
     return PrepareResult(base=base, data=data, records=records)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.builders import Manifest
 from tests.faults import oracles
-from tests.faults.changes import Change, Course, Subject
+from tests.faults.changes import TOKEN, Change, Course, Subject, with_token
 from tests.faults.expectations import (
     Family,
     World,
@@ -30,6 +30,7 @@ from tests.faults.expectations import (
 from tests.faults.history import comparable
 from tests.faults.kubelet import Kubelet
 from tests.faults.mirror import Answering, Mirror, answering
+from tests.faults.neighbours import Neighbours
 from tests.faults.oracles import State
 
 from trimtab_api import names
@@ -37,15 +38,17 @@ from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.kinds import BY_NAME
 from trimtab_operator.domain.errors import Conflict, Gone, Refused
 
-TOKEN: Final = "TOKEN"  # the object's own name, in a spec
 QUIET_SECONDS: Final = 0.4
-AT_REST_WITHIN_SECONDS: Final = 25.0
+# Much longer than it takes: on a machine that is busy with other things nothing is late by itself.
+AT_REST_WITHIN_SECONDS: Final = 60.0
 LOOKED_EVERY_SECONDS: Final = 0.1
 LIFETIME: Final = "ttlSecondsAfterFinished"
 DEADLINE: Final = "activeDeadlineSeconds"
 SOON_SECONDS: Final = 60  # may pass while a lane goes on
 # Jobs, claims and versions go by other rules; these never go while their service is there.
 LASTING: Final = ("Deployment", "Service", "ServiceAccount", "ConfigMap")
+# Deeds after which everything has to be as it was.
+MEDDLING: Final = ("take ", "bend ", "strip ", "forget owner")
 
 
 @dataclass
@@ -85,6 +88,7 @@ class Lane:
         self._generation = 0
         self._past: list[Moment] = []
         self._answered: Answering = {}
+        self._neighbours = self._own_neighbours()
 
     async def run(self) -> list[str]:
         """What was wrong; nothing is done after the first change that something was wrong with."""
@@ -140,6 +144,8 @@ class Lane:
             return [] if _within(self._sent, LIFETIME, SOON_SECONDS) else ["it is gone"]
 
     async def _change(self, change: Change) -> list[str]:
+        if change.deed:
+            return await self._done(change.deed)
         if change.undo:
             self._past = self._past[: -min(change.undo, len(self._past) - 1) or None]
             wanted: Moment | None = self._past[-1]
@@ -162,11 +168,30 @@ class Lane:
             self._remember()
         return found
 
+    async def _done(self, deed: str) -> list[str]:
+        """What others do to children and to what the spec refers to; here only they are put right."""
+        self._ground.counts["accepted"] += 1
+        owner = self._owner()
+        family = self._family() if owner else None
+        wanted = None
+        if family and (deed.startswith(MEDDLING)):
+            if not self._is_at_its_best(family):
+                return []  # what holds the state of what is broken is not there twice
+            wanted = Moment(family.spec, self._state())
+        await self._neighbours.do(deed, family)
+        return await self._rests(wanted)
+
+    def _is_at_its_best(self, family: Family) -> bool:
+        said = {name: family.says(name)[0] for name in ("Ready", "Complete", "Started")}
+        return "True" in said.values()
+
     async def _reached_directly(self) -> list[str]:
         """Another object with the same spec is in the same state."""
         owner = self._owner()
         if owner is None or is_over(owner) or owner["spec"].get("suspend"):
             return []  # what a job has done before it was suspended stays done
+        if self._subject.neighbours:
+            return []  # the other one would have other neighbours
         wanted = Moment(owner["spec"], self._state())
         spec = json.loads(json.dumps(owner["spec"]).replace(self._token, TOKEN))
         await self._end()
@@ -184,13 +209,14 @@ class Lane:
         self._token = next(self._ground.tokens)
         self._ground.owners[self._token] = self._course
         self._answered, self._is_risky = {}, False
+        self._neighbours = self._own_neighbours()
         if self._subject.is_held:
             self._ground.kubelet.held.add(self._token)
         body = {
             "apiVersion": names.API_VERSION,
             "kind": self._subject.kind,
             "metadata": {"name": self._token},
-            "spec": json.loads(json.dumps(spec).replace(TOKEN, self._token)),
+            "spec": with_token(spec, self._token),
         }
         with suppress(Refused):
             path = self._kind.path(self._ground.namespace)
@@ -201,7 +227,7 @@ class Lane:
     async def _updated(self, spec: Manifest) -> bool:
         while True:
             try:
-                body = {**await self._read(), "spec": spec}
+                body = {**await self._read(), "spec": with_token(spec, self._token)}
                 self._note_sent(await self._ground.api.request("PUT", self._path(), body=body))
             except Conflict:  # the operator has written its status meanwhile
                 continue
@@ -260,7 +286,9 @@ class Lane:
             return ["its watch is silent"]
         if self._is_risky and is_over(owner):
             return observed(self._family())  # a verdict is final, whatever the spec is now
-        found = self._judge()(self._family(), self._ground.world)
+        shared = self._ground.world
+        found = self._neighbours.faults(shared, owner)
+        found += self._judge()(self._family(), self._neighbours.world(shared, owner))
         if is_over(owner) and _within(owner["spec"], LIFETIME, 1):
             found.append("it is over, and not gone")
         if wanted is not None:
@@ -280,7 +308,8 @@ class Lane:
         mirror = self._ground.mirror
         if self._subject.kind != "InferenceService":
             return []
-        lost = [f"{each} was deleted" for each in mirror.gone[self._token] if _lasts(each)]
+        gone = [e for e in mirror.gone[self._token] if e not in self._neighbours.taken]
+        lost = [f"{e} was deleted" for e in gone if _lasts(e) and not self._neighbours.has(e)]
         return [*lost, *went_dark(self._answered, mirror.answered[self._token])]
 
     def _note_answers(self) -> None:
@@ -295,12 +324,23 @@ class Lane:
     def _family(self) -> Family:
         owner = self._owner()
         assert owner is not None
-        others = [o for o in self._ground.mirror.of(self._token) if o is not owner]
+        others = [
+            o
+            for o in self._ground.mirror.of(self._token)
+            if o is not owner and not self._neighbours.is_one(o)
+        ]
         return Family(owner, others)
+
+    def _own_neighbours(self) -> Neighbours:
+        ground = self._ground
+        return Neighbours(
+            ground.api, ground.namespace, ground.mirror, self._token, self._subject.neighbours
+        )
 
     def _state(self) -> State:
         ground = self._ground
-        return comparable(self._family(), ground.world, ground.namespace, ground.registry)
+        world = self._neighbours.world(ground.world, self._owner())
+        return comparable(self._family(), world, ground.namespace, ground.registry)
 
 
 def _within(spec: Manifest, name: str, seconds: int) -> bool:

@@ -106,8 +106,20 @@ class Mirror:
 
 def answering(routing: Manifest) -> Answering:
     """Who answers by this routing table."""
-    table = json.loads(routing["data"][names.ROUTING_TABLE_KEY])
     return {
         model["name"]: next((v["version"] for v in model["versions"] if v["weight"]), None)
-        for model in table["models"]
+        for model in _table(routing)
     }
+
+
+def digest_routed(routing: Manifest, model: str) -> str | None:
+    """The artifact that has the requests for this name."""
+    entries = (m for m in _table(routing) if m["name"] == model)
+    return next((v["digest"] for m in entries for v in m["versions"] if v["weight"]), None)
+
+
+def _table(routing: Manifest) -> list[Manifest]:
+    """Its models; none where somebody has emptied it."""
+    text = routing.get("data", {}).get(names.ROUTING_TABLE_KEY)
+    models: list[Manifest] = json.loads(text)["models"] if text else []
+    return models

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from tests.faults.bench import Bench, Outcome, rendered_chart
 from tests.faults.controlplane import control_plane
-from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shrunk
+from tests.faults.plans import ALONE, RESTART, Fault, Plan, grouped, mixed, shrunk, storm
 from tests.faults.scenario import push_models
 from tests.ociserver import registry_in_thread
 
-pytestmark = pytest.mark.timeout(1800)  # a run that fails is run again to find the shortest plan
+pytestmark = pytest.mark.timeout(3600)  # a run that fails is run again to find the shortest plan
 
 SEED = 1
 SOAK = pytest.mark.skipif("TRIMTAB_SOAK" not in os.environ, reason="an hour: make soak")
@@ -49,7 +49,9 @@ def bench(folder: Path) -> Iterator[Bench]:
     with registry_in_thread() as registry, control_plane(folder / "plane") as plane:
         (folder / "models").mkdir()
         models = asyncio.run(push_models(f"{registry.address}/trimtab", folder / "models"))
-        yield Bench(plane, registry.address, models, rendered_chart(registry.address))
+        made = Bench(plane, registry.address, models, rendered_chart(registry.address))
+        yield made
+        print(made)  # noqa: T201 - the figures of a session
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,12 @@ def test_soak_answers_that_come_after_nobody_waits_any_more(holds: Check) -> Non
 @pytest.mark.parametrize("seed", range(1000, 1020))
 def test_soak_a_mixture_of_faults(seed: int, holds: Check) -> None:
     holds(mixed(seed))
+
+
+@SOAK
+@pytest.mark.parametrize("seed", range(2000, 2030))
+def test_soak_a_storm_leaves_no_trace(seed: int, holds: Check) -> None:
+    holds(storm(seed))
 
 
 # --- over all of them: these stay the last tests of this file ---

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tests.builders import Manifest
-from tests.faults.proxy import Call
+from tests.faults.proxy import RETRY_AFTER_SECONDS, Call
 
+from trimtab_api import names
 from trimtab_operator.adapters.kinds import CHILDREN, OURS
 from trimtab_operator.domain.naming import ANNOTATION_APPLIED
 
@@ -31,6 +32,7 @@ _UNCOMPARED: Final = frozenset(
         "uid",
         "generation",
         "observedGeneration",
+        "preparedGeneration",
         "clusterIP",
         "clusterIPs",
         "revision",
@@ -46,6 +48,7 @@ _OUR_KINDS: Final = frozenset(kind.name for kind in OURS)
 _COUNTED: Final = ("succeeded", "failed", "replicas", "readyReplicas")
 Right = tuple[str, str, str]  # verb, group, resource
 _OPERATORS: Final = "-operator"
+_EXACTLY: Final = {"uid", "resourceVersion"}
 State = dict[str, list[Any]]  # by kind and name; several where names differ only in a hash
 
 
@@ -73,7 +76,7 @@ def differences(calm: State, shaken: State) -> list[str]:
 
 
 def untrue_conditions(objects: Iterable[Manifest]) -> list[str]:
-    """Conditions at rest that speak of an older generation, and statuses that do."""
+    """What at rest speaks of an older generation, or of work that is not done and is said to be."""
     found = []
     for each in (o for o in objects if o["kind"] in _OUR_KINDS):
         generation = each["metadata"]["generation"]
@@ -87,7 +90,15 @@ def untrue_conditions(objects: Iterable[Manifest]) -> list[str]:
             for what, about in said.items()
             if about != generation
         ]
+        percent = status.get("progress", {}).get("percent")
+        if percent not in {None, 100} and _is_complete(status):
+            found.append(f"{each['metadata']['name']} is Complete at {percent} %")
     return found
+
+
+def _is_complete(status: Manifest) -> bool:
+    conditions = status.get("conditions", [])
+    return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
 
 
 def made_twice(calls: Sequence[Call], living: Iterable[str]) -> list[str]:
@@ -102,6 +113,64 @@ def made_twice(calls: Sequence[Call], living: Iterable[str]) -> list[str]:
             if not owners or owners & alive:
                 made[call.key] += 1
     return [f"{key} was created {count} times" for key, count in made.items() if count > 1]
+
+
+def said_twice(calls: Sequence[Call]) -> list[str]:
+    """Events that say the same of the same object more often than it has changed or was tried."""
+    occasions: dict[str, int] = {}
+    said: Counter[tuple[str, str, str]] = Counter()
+    for call in calls:
+        metadata, status = call.answer.get("metadata", {}), call.answer.get("status", {})
+        if call.answer.get("kind") in _OUR_KINDS:
+            seen = metadata["generation"] + status.get("attempt", 0)
+            occasions[metadata["uid"]] = max(seen, occasions.get(metadata["uid"], 1))
+        if call.resource == "events" and call.has_created:
+            uid = call.body["involvedObject"]["uid"]
+            said[uid, call.body["reason"], call.body["message"]] += 1
+    return [
+        f"{reason} was said {count} times: {message}"
+        for (uid, reason, message), count in said.items()
+        if count > occasions.get(uid, 1)
+    ]
+
+
+def asked_too_soon(calls: Sequence[Call]) -> list[str]:
+    """Requests that were made again before the time that the server had asked for was over."""
+    refused: dict[tuple[str, str], float] = {}
+    found = []
+    for call in sorted(calls, key=lambda c: c.asked_at):
+        what = (call.verb, call.key)
+        waited = call.asked_at - refused.pop(what, -RETRY_AFTER_SECONDS)
+        if waited < RETRY_AFTER_SECONDS:
+            found.append(f"{call} came back after {waited:.2f} s")
+        if call.spoiled_by == "too-many-requests":
+            refused[what] = call.asked_at
+    return found
+
+
+def unguarded(calls: Sequence[Call]) -> list[str]:
+    """Changes of what is there that do not say which version of it they were decided on."""
+    changes = (c for c in calls if 0 < c.status < 400 and not c.has_created)
+    return [
+        f"{call} would have undone what came in between: {json.dumps(call.body)[:500]}"
+        for call in changes
+        if (call.verb == "delete" and not call.body.get("preconditions", {}).keys() >= _EXACTLY)
+        or (call.verb == "patch" and call.group == names.GROUP and not _is_against(call.body))
+    ]
+
+
+def went_back(calls: Sequence[Call]) -> list[str]:
+    """Jobs that said they are less far than they had said in the same attempt."""
+    answers = (c.answer for c in calls if c.resource == "finetunejobs/status" and c.status == 200)
+    furthest: dict[tuple[str, int], float] = {}
+    found = []
+    for job in sorted(answers, key=lambda job: int(job["metadata"]["resourceVersion"])):
+        which = (job["metadata"]["uid"], job["status"].get("attempt", 0))
+        percent = job["status"].get("progress", {}).get("percent", 0)
+        if percent < furthest.get(which, 0):
+            found.append(f"{job['metadata']['name']} went from {furthest[which]} to {percent} %")
+        furthest[which] = max(percent, furthest.get(which, 0))
+    return found
 
 
 def deletions(calls: Sequence[Call]) -> set[str]:
@@ -152,6 +221,10 @@ def complaints(log: Sequence[Manifest]) -> list[str]:
         if "text" in line or "exception" in line or line["level"] in {"error", "critical"}
         if not _is_expected(line)
     ]
+
+
+def _is_against(body: Manifest) -> bool:
+    return bool(body.get("metadata", {}).get("resourceVersion"))
 
 
 def _is_expected(line: Manifest) -> bool:

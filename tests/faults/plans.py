@@ -135,10 +135,15 @@ def grouped(seed: int, size: int = 3) -> list[Plan]:
     return [Plan(seed, tuple(order[n : n + size])) for n in range(0, len(order), size)]
 
 
-def mixed(seed: int) -> Plan:
+def mixed(seed: int, least: int = 2, most: int = 4) -> Plan:
     """A few kinds together, as the seed says."""
     chosen = random.Random(seed)  # noqa: S311 - it has to be repeatable, not secret
-    return Plan(seed, tuple(chosen.sample(ALONE, k=chosen.randint(2, 4))))
+    return Plan(seed, tuple(chosen.sample(ALONE, k=chosen.randint(least, most))))
+
+
+def storm(seed: int) -> Plan:
+    """About half of all kinds at once."""
+    return mixed(seed, 9, 12)
 
 
 def shrunk(plan: Plan, fails: Callable[[Plan], bool], attempts: int = 8) -> Plan:

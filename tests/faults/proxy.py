@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +27,7 @@ PAGE = 2  # lists of a few objects have pages too
 LONGEST_EVENT = 2**21
 TOO_OLD = "too old resource version"
 NO_LEADER = "etcdserver: no leader"
+RETRY_AFTER_SECONDS = 1
 PASSED_ON = ("Accept", "Authorization", "Content-Type", "User-Agent")
 _PATH = re.compile(
     r"^/apis?(?:/(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy))?/v[a-z0-9]+"
@@ -49,6 +51,7 @@ class Call:
     status: int = 0
     answer: Manifest = field(default_factory=dict)
     spoiled_by: str = ""
+    asked_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_write(self) -> bool:
@@ -63,7 +66,8 @@ class Call:
     @property
     def key(self) -> str:
         """Which object."""
-        named = self.name or self.answer.get("metadata", {}).get("name", "")
+        answered = self.answer.get("metadata", {}).get("name")
+        named = self.name or answered or self.body.get("metadata", {}).get("name", "")
         return f"{self.resource}/{named}"
 
     def __str__(self) -> str:
@@ -353,7 +357,7 @@ def _refusal(kind: str, call: Call) -> web.Response:
         "page-expired": (410, "Expired", "The provided continue parameter is too old"),
     }[kind]
     call.status = code
-    headers = {"Retry-After": "1"} if code == 429 else {}
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if code == 429 else {}
     return web.json_response(_status(code, reason, message), status=code, headers=headers)
 
 

@@ -20,10 +20,11 @@ from tests.servingbuilders import a_report
 from trimtab_api import names
 from trimtab_oci import RegistryClient
 
-JOB, VERSION, SERVICE = "FineTuneJob", "ModelVersion", "InferenceService"
+DATASET, JOB, VERSION, SERVICE = "Dataset", "FineTuneJob", "ModelVersion", "InferenceService"
+DECISION = "Decision"
 BASE, BOT = "tiny-base", "bot"
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0  # a busy machine is no fault
 LOOKED_EVERY_SECONDS = 0.3  # a user is no load
 FOREIGN = "example.com/keep"
 T = TypeVar("T")
@@ -88,7 +89,11 @@ class User:
         self._kubelet.held |= {"paused", "dropped"}
         self._kubelet.hopeless |= {"hopeless"}
         self._server.create(self._base())
-        for name in ("tuned", "paused", "dropped", "hopeless"):
+        # It waits for the data that it names.
+        self._server.create(self._job("tuned", dataset={"name": "tickets"}))
+        self._server.create(builders.dataset(leakage={"against": [{"dataset": {"name": "exam"}}]}))
+        self._server.create(builders.dataset("exam"))
+        for name in ("paused", "dropped", "hopeless"):
             self._server.create(self._job(name))
         self._server.create(self._job("brief", ttlSecondsAfterFinished=3))
         self._server.create(self._adapter(1))
@@ -111,7 +116,9 @@ class User:
     def _change_and_delete(self, *, with_foreign_finalizers: bool) -> None:
         self._server.create(self._adapter(2))
         self._server.change(SERVICE, "chat", {"spec": {"replicas": 2}})
+        self._server.change(DATASET, "tickets", {"spec": {"split": {"seed": 1}}})
         self._says(SERVICE, "chat", _is_answered_by_the_second)
+        self._decide()
         retried = {"metadata": {"annotations": {names.ANNOTATION_RETRY: "1"}}}
         self._kubelet.hopeless.discard("hopeless")
         self._server.change(JOB, "hopeless", retried)
@@ -120,10 +127,21 @@ class User:
         self._server.delete(SERVICE, "other")
         self._server.delete(VERSION, "bot-1")
         self._waits(JOB, "hopeless", "Complete")
+        self._says(DATASET, "tickets", _is_prepared_anew)
+        self._server.delete(DATASET, "exam")
         self._waits(JOB, "paused", "Complete")
         self._is_gone(VERSION, "bot-1")
         if held:
             self._lets_go(held)
+
+    def _decide(self) -> None:
+        """Where nobody asks for approval, decisions are told and change nothing else."""
+        self._server.create(self._decision("Approve"))
+        self._waits(VERSION, f"{BOT}-2", "Approved")
+        self._waits(DECISION, "approve", "Effective")
+        self._server.create(self._decision("Retire"))
+        self._waits(VERSION, f"{BOT}-2", "Retired")
+        self._waits(DECISION, "retire", "Effective")
 
     # --- what they apply ---
 
@@ -144,6 +162,11 @@ class User:
     def _job(self, name: str, **changes: Any) -> Manifest:
         made: Manifest = {"baseModel": {"modelVersion": {"name": BASE}}, "output": {"model": name}}
         return builders.fine_tune_job(name, **made, **changes)
+
+    def _decision(self, action: str) -> Manifest:
+        uri, _ = self._models.adapters[1]
+        target = {"kind": VERSION, "name": f"{BOT}-2", "digest": uri.rpartition("@")[2]}
+        return builders.decision(action.lower(), action=action, target=target)
 
     def _service(self, name: str = "chat", **changes: Any) -> Manifest:
         spec: Manifest = {
@@ -201,6 +224,10 @@ class User:
         kept = [f for f in there.metadata.finalizers or [] if f != FOREIGN]
         body = [{"op": "replace", "path": "/metadata/finalizers", "value": kept}]
         self._server.batch.patch_namespaced_job(job, self._server.namespace, body)
+
+
+def _is_prepared_anew(dataset: Manifest) -> bool:
+    return bool(dataset["status"].get("preparedGeneration") == dataset["metadata"]["generation"])
 
 
 def _is_answered_by_the_second(service: Manifest) -> bool:

@@ -1,17 +1,18 @@
 """Whose specs are changed in the change bench, and what their fields can refer to there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import yaml
 from tests import builders
 from tests.builders import Manifest
-from tests.faults.changes import Subject
+from tests.faults.changes import TOKEN, Change, Subject
 from tests.faults.expectations import World
-from tests.faults.fields import Hints, Schema
+from tests.faults.fields import Edit, Hints, Schema
 from tests.faults.kubelet import RANK
-from tests.faults.lanes import TOKEN
+from tests.faults.neighbours import BASE as NEAR_BASE
+from tests.faults.neighbours import BENT
 from tests.faults.scenario import BASE, BOT, Models
 from tests.operatorkit import PLURALS, ROOT
 
@@ -66,7 +67,72 @@ def subjects(models: Models) -> list[Subject]:
         replace(job, name="new-job", is_anew=True),
         version,
         replace(version, name="new-version", is_anew=True),
+        *_with_neighbours(models, service, job, version),
     ]
+
+
+def _with_neighbours(
+    models: Models, service: Subject, job: Subject, version: Subject
+) -> list[Subject]:
+    """The same, but that what they refer to is theirs alone, and is not there at first."""
+    base = ({"model": f"{TOKEN}-{NEAR_BASE}", "artifact": {"uri": models.base, "kind": "Full"}},)
+    own = {"modelVersion": {"name": f"{TOKEN}-{NEAR_BASE}"}}
+    first, second = (
+        {**_adapter(models, n)["spec"], "model": TOKEN, "baseModel": own} for n in (1, 2)
+    )
+    named = [{"name": f"{TOKEN}-a"}, {"name": f"{TOKEN}-b"}, {"latestOf": TOKEN}]
+    wanted = [[{"name": BOT, "version": version}] for version in named]
+    base_alone = {NEAR_BASE: base}
+    imported = {**first, "evaluation": {}}
+    return [
+        replace(
+            service,
+            name="service-and-neighbours",
+            start={
+                **service.start,
+                "baseModel": {"name": "tiny", **own},
+                "models": wanted[0],
+            },
+            neighbours={**base_alone, "a": (first, second), "b": (second, first)},
+            edits=tuple(Change((Edit(("models",), value),)) for value in [*wanted, *wanted]),
+            deeds=(*_breaking(NEAR_BASE, "a", "b"), "replace a", "replace b", *_meddling()),
+        ),
+        replace(
+            job,
+            name="job-and-neighbours",
+            start={**job.start, "baseModel": own},
+            neighbours=base_alone,
+            is_held=True,
+            deeds=(*_breaking(NEAR_BASE), "take Job/train"),
+        ),
+        replace(
+            job,
+            name="finished-job-and-neighbours",
+            start={**job.start, "baseModel": own},
+            neighbours=base_alone,
+            deeds=_breaking(NEAR_BASE),
+        ),
+        replace(
+            version,
+            name="version-and-neighbours",
+            start=imported,
+            neighbours=base_alone,
+            deeds=_breaking(NEAR_BASE),
+        ),
+    ]
+
+
+def _breaking(*parts: str) -> tuple[str, ...]:
+    verbs = ("delete", "vanish", "forget")
+    return (*(f"{verb} {part}" for verb in verbs for part in parts), "forget owner")
+
+
+def _meddling() -> Iterator[str]:
+    for kind in BENT:
+        yield from (f"{verb} {kind}" for verb in ("take", "bend", "strip"))
+    for part in ("engine", "gateway"):
+        yield from (f"{verb} Deployment/{part}" for verb in ("take", "bend"))
+    yield "take PodDisruptionBudget"
 
 
 def _known(models: Models) -> Mapping[str, Any]:
@@ -86,6 +152,7 @@ def _known(models: Models) -> Mapping[str, Any]:
         "sources.[].uri": ("configmap://pairs/train.jsonl", "pvc://data/x", "https://a/b"),
         "priorityClassName": ("system-cluster-critical", NOBODY),
         "tolerations": ([{"key": "gpu", "operator": "Exists"}],),
+        "dataset.name": (NOBODY,),
         "artifact.uri": (uri, models.base),
         "evaluation.report": (report,),
         "evaluation.dataset.uri": (uri,),

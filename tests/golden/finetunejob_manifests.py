@@ -48,6 +48,11 @@ FROM_OUTSIDE: dict[str, Any] = {
     "activeDeadlineSeconds": 86400,
 }
 
+NAMED: dict[str, Any] = {
+    "baseModel": {"uri": "hf://Org/Model", "revision": builders.COMMIT},
+    "dataset": {"name": "tickets"},
+}
+
 
 def job(manifest: builders.Manifest, *, resolved: bool) -> FineTuneJob:
     labels = {names.LABEL_KUEUE_QUEUE: "gpus"}
@@ -63,6 +68,7 @@ def job(manifest: builders.Manifest, *, resolved: bool) -> FineTuneJob:
         ("plain", builders.fine_tune_job(namespace="team")),
         ("from-outside", builders.fine_tune_job(namespace="team", **FROM_OUTSIDE)),
         ("pretraining", builders.pretraining_job(namespace="team")),
+        ("named", builders.fine_tune_job(namespace="team", **NAMED)),
     ],
 )
 def test_children(name: str, manifest: builders.Manifest) -> None:
@@ -93,7 +99,14 @@ def test_version() -> None:
         rank=16,
     )
     changes: dict[str, Any] = {**FROM_OUTSIDE}
-    changes["evaluation"] = {"gates": [{"metric": "RougeL", "atLeast": 0.3}]}
+    changes["evaluation"] = {
+        "gates": [
+            {"metric": "RougeL", "atLeast": 0.3},
+            {"metric": "Perplexity", "notWorseThan": "Champion", "margin": 0.05},
+        ],
+        "maxExamples": 800,
+        "suites": [{"name": "Forgetting"}, {"name": "Safety", "uri": RESOLVED.dataset_uri}],
+    }
     signing = {"certificate": {"secretName": "release"}}
     changes["output"] = {"model": "support-bot", "signing": signing}
     source = job(builders.fine_tune_job(namespace="team", **changes), resolved=True)

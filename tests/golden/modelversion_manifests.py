@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from tests.fakes import START, settings
 from tests.goldenfiles import check
-from tests.servingbuilders import a_ready_version, a_version, uri_of
+from tests.servingbuilders import CREATED, a_ready_version, a_version, ready_status, uri_of
 
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.modelversion.plan import Observed, plan
-from trimtab_operator.settings import RegistrySettings
+from trimtab_operator.settings import RegistrySettings, Retention
 
 ON_A_GPU = {
     "resources": {"gpus": 1, "cpu": "4", "memory": "32Gi"},
@@ -54,11 +54,27 @@ CASES: list[tuple[str, ModelVersion]] = [
 ]
 
 
+RETIRED = {
+    "action": "Retire",
+    "decision": "old",
+    "uid": "uid-old",
+    "by": "bob",
+    "reason": "old",
+    "time": CREATED,
+}
+CHART = settings(
+    registry=RegistrySettings(
+        prefix="registry.internal:5000/trimtab", plain_http=True, credentials_secret="registry"
+    ),
+    retention=Retention(delete_retired_after_seconds=60),
+)
+
+
 @pytest.mark.parametrize(("name", "version"), CASES, ids=[c[0] for c in CASES])
 def test_jobs(name: str, version: ModelVersion) -> None:
-    chart = settings(
-        registry=RegistrySettings(
-            prefix="registry.internal:5000/trimtab", plain_http=True, credentials_secret="registry"
-        )
-    )
-    check(name, plan(Observed(version), chart, START).create)
+    check(name, plan(Observed(version), CHART, START).create)
+
+
+def test_deletion() -> None:
+    version = a_ready_version(status=ready_status(decisions=[RETIRED]), evaluation=ON_A_GPU)
+    check("modelversion-deletion", plan(Observed(version), CHART, START).create)

@@ -1,6 +1,7 @@
 """Sources behind a network: S3, the web with a proxy and a CA of one's own, a hub. All on loopback."""
 
 import base64
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,18 @@ def test_a_file_of_the_web_is_read_through_the_proxy_of_the_environment(
     assert result.records.read == 30
     assert proxy.tunnels == [site[1].removeprefix("https://")]
     assert site[0].requests == ["/data/a.jsonl?signature=abc"]
+
+
+def test_what_a_server_compresses_is_unpacked_within_reason(
+    pod: Pod, site: tuple[Website, str], authority: Authority
+) -> None:
+    trust(pod, authority)
+    site[0].encoding = "gzip"
+    site[0].files = {"/a.jsonl": gzip.compress(GOOD), "/b.jsonl": gzip.compress(bytes(80 << 20))}
+    assert pod.prepare(f"{site[1]}/a.jsonl").failure is None
+    reason, message, code = failure(pod, pod.prepare(f"{site[1]}/b.jsonl"))
+    assert (reason, code) == (FailureReason.UNPACKS_TOO_LARGE, names.EXIT_USER_ERROR)
+    assert "serve it as it is" in message
 
 
 def test_a_server_that_stumbles_is_asked_again(

@@ -1,6 +1,5 @@
 """The stage `evaluate` on real, tiny models: what is measured, what is refused, what is remembered."""
 
-import asyncio
 import json
 import math
 from collections.abc import Iterator
@@ -9,18 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from tests.evaluationkit import World
 from tests.ociserver import FakeRegistry, registry_in_thread
-from tests.pods import OWNER, Pod, pairs
-from tests.tinymodels import edit_config, save_adapter, save_base, save_data
+from tests.pods import pairs
+from tests.tinymodels import edit_config, save_adapter, save_base
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from trimtab_api.documents import EvaluationReport, EvaluationResult, EvaluationRun
-from trimtab_api.documents.common import Mounted, Stored
 from trimtab_api.fingerprint import Match, compare, distance
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import Metric
-from trimtab_oci import Reference, RegistryClient
-from trimtab_pipelines import evaluate
+from trimtab_api.v1alpha1.evaluation import OF_LABELS, SUITE_METRICS, Metric
 from trimtab_pipelines.evaluation import fingerprints, models, scoring
 from trimtab_pipelines.prompts import IGNORED, render_example
 
@@ -38,60 +34,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_base(tmp_path_factory.mktemp("base"))
 
 
-class World(Pod):
-    """A pod with a base mounted, and everything that an evaluation names in the registry."""
-
-    base_folder: Path
-
-    def mount(self, base: Path) -> Reference:
-        self.base_folder = base
-        (self.root / "models").mkdir()
-        (self.root / "models/base").symlink_to(base)
-        return self.push(base, "base/tiny", kind="Full")
-
-    def evaluate(
-        self, artifact: Reference, base: Reference | None, **changes: Any
-    ) -> EvaluationResult:
-        mounted = (
-            {"base": Mounted(uri=str(base), digest=str(base.digest), path="/models/base")}
-            if base
-            else {
-                "mounted": Mounted(
-                    uri=str(artifact), digest=str(artifact.digest), path="/models/base"
-                )
-            }
-        )
-        run = EvaluationRun(
-            owner=OWNER,
-            kind=changes.pop("kind", "Adapter" if base else "Full"),
-            artifact=Stored(uri=str(artifact), digest=str(artifact.digest)),
-            output=changes.pop("output", self.output(artifact.repository)),
-            max_new_tokens=8,
-            **{**mounted, **changes},
-        )  # fmt: skip
-        return self.run(evaluate.STAGE, run, EvaluationResult)
-
-    def data(self, records: list[dict[str, Any]]) -> Stored:
-        pushed = self.push(save_data(self.root / "data", records), "team/data", kind="Dataset")
-        return Stored(uri=str(pushed), digest=str(pushed.digest))
-
-    def adapter(self, base: Reference, name: str = "one", **options: Any) -> Reference:
-        changes = options.pop("changes", {})
-        folder = save_adapter(self.base_folder, self.root / name, str(base.digest), **options)
-        edit_config(folder, **changes)
-        annotations = {"dev.trimtab.base": str(base.digest)}
-        return self.push(folder, "team/bot", kind="Adapter", annotations=annotations)
-
-    def report(self, result: EvaluationResult) -> EvaluationReport:
-        assert result.report_uri is not None
-        return EvaluationReport.model_validate_json(asyncio.run(document(result.report_uri)))
-
-
-async def document(uri: str) -> bytes:
-    async with RegistryClient(plain_http=True) as registry:
-        return await registry.document(Reference.parse(uri))
-
-
 @pytest.fixture
 def world(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, registry, monkeypatch)
@@ -105,7 +47,7 @@ def test_an_adapter_is_measured_beside_its_base(world: World, base: Path) -> Non
     assert world.exit_code == 0, result
     assert (result.examples, result.rank, result.dataset_digest) == (20, 4, data.digest)
     found = {value.metric: value for value in result.metrics}
-    assert set(found) == set(Metric)
+    assert set(found) == set(Metric) - set(OF_LABELS) - set(SUITE_METRICS)
     for value in found.values():
         assert value.low is not None
         assert value.high is not None
@@ -118,6 +60,16 @@ def test_an_adapter_is_measured_beside_its_base(world: World, base: Path) -> Non
     assert report.base_digest == root.digest
     assert world.manifest(str(result.report_uri)).subject is not None
     assert all(sample.base_answer is not None for sample in report.samples)
+
+
+def test_records_with_labels_are_measured_as_a_classification(world: World, base: Path) -> None:
+    root = world.mount(base)
+    labelled = [record | {"label": f"class {n % 3}"} for n, record in enumerate(RECORDS)]
+    result = world.evaluate(world.adapter(root), root, data=world.data(labelled))
+    found = {value.metric: value for value in result.metrics}
+    assert set(found) >= set(OF_LABELS)
+    assert found[Metric.ACCURACY].value == 0, "a random model names no label"
+    assert found[Metric.ACCURACY].base == 0
 
 
 def test_the_loss_is_that_of_the_answers_tokens_alone(world: World, base: Path) -> None:
@@ -145,7 +97,7 @@ def test_answers_in_batches_are_those_of_one_at_a_time(base: Path) -> None:
     together = scoring.answers(loaded, examples, 12)
     alone = [scoring.answers(loaded, [example], 12)[0] for example in examples]
     assert together == alone
-    assert len(set(alone)) > 5
+    assert len({answer.text for answer in alone}) > 5
 
 
 def test_text_has_a_loss_and_no_answers(world: World, base: Path) -> None:

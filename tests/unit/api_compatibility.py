@@ -10,7 +10,7 @@ import yaml
 
 import generate
 from generation.compatibility import Break, breaks
-from generation.manifests import KINDS, crd
+from generation.manifests import crd
 from generation.released import FOLDER, complaints
 from trimtab_api.model import VALIDATIONS
 from trimtab_api.v1alpha1 import InferenceService
@@ -310,7 +310,8 @@ def test_a_kind_that_is_gone_is_named() -> None:
 
 
 def test_this_tree_keeps_a_release_and_breaks_none() -> None:
-    assert len(list((ROOT / FOLDER).glob("*/*.yaml"))) >= len(KINDS)
+    # A kind that came later has no copy there.
+    assert list((ROOT / FOLDER).glob("*/*.yaml"))
     assert complaints(ROOT) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from generation.reference import reasons_page
 from trimtab_api.reasons import (
     RETRYABLE,
+    DecisionReason,
     FailureReason,
     JobReason,
     LoadReason,
@@ -18,7 +19,7 @@ from trimtab_api.reasons import (
 )
 
 OPERATOR = Path(__file__).resolve().parents[2] / "operator" / "trimtab_operator"
-KINDS = (FailureReason, JobReason, VersionReason, ServiceReason, LoadReason)
+KINDS = (FailureReason, JobReason, VersionReason, DecisionReason, ServiceReason, LoadReason)
 DOCUMENTED = {str(reason) for kind in KINDS for reason in kind}
 # Calls that take a reason, and at which place.
 PLACES = {"Finding": 0, "unknown": 0, "Answer": 1, "waiting": 1}

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field
 from tests.builders import (
     Manifest,
+    decision,
     fine_tune_job,
     full_version,
     inference_service,
@@ -20,7 +21,7 @@ import generate
 from generation.manifests import KINDS, MAX_BYTES, as_yaml, crd, for_chart
 from generation.schema import UntranslatableError, structural
 from trimtab_api.model import VALIDATIONS, ApiModel
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.common import AnyResource
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,6 +211,7 @@ BUILT = {
     "an adapter": (ModelVersion, model_version()),
     "a full model": (ModelVersion, full_version()),
     "a service": (InferenceService, inference_service()),
+    "a decision": (Decision, decision()),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import SourceFormat
+from trimtab_api.v1alpha1.data import SourceFormat
 from trimtab_pipelines.formats import format_of, rows
 from trimtab_pipelines.runtime import RunError
 from trimtab_pipelines.sources.globs import fixed_prefix, matching

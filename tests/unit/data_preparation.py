@@ -1,23 +1,26 @@
 """The stage `prepare` on data: what goes in, and what comes out."""
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from tests.pods import CONVERSATION, Pod, jsonl, pairs
 
-from trimtab_api.v1alpha1.common import Source
-from trimtab_pipelines.preparation import data
+from trimtab_api.v1alpha1.data import DatasetTask, Source
+from trimtab_pipelines.formats import Reading
+from trimtab_pipelines.preparation import reading
 from trimtab_pipelines.preparation.splitting import bucket_of
 from trimtab_pipelines.sources import Access, Listed, Secret
 
 URI = "pvc://claim/in.jsonl"
 
 
-def lines(data: bytes) -> list[Any]:
-    return [json.loads(line) for line in data.splitlines()]
+def table(data: bytes) -> list[Any]:
+    return list(parquet.read_table(io.BytesIO(data)).to_pylist())
 
 
 def test_records_are_divided_pushed_and_counted(pod: Pod) -> None:
@@ -27,8 +30,10 @@ def test_records_are_divided_pushed_and_counted(pod: Pod) -> None:
     assert result.records is not None
     assert result.data is not None
     files = pod.pulled(result.data.uri)
-    assert sorted(files) == ["dataset.json", "test.jsonl", "train.jsonl", "validation.jsonl"]
-    divided = {name: len(lines(files[f"{name}.jsonl"])) for name in ("train", "validation", "test")}
+    assert sorted(files) == ["dataset.json", "test.parquet", "train.parquet", "validation.parquet"]
+    divided = {
+        name: len(table(files[f"{name}.parquet"])) for name in ("train", "validation", "test")
+    }
     counts = result.records
     assert divided == {
         "train": counts.train,
@@ -57,7 +62,8 @@ def test_new_data_moves_no_old_record(pod: Pod) -> None:
     assert after.data is not None
     old, new = pod.pulled(before.data.uri, "old"), pod.pulled(after.data.uri, "new")
     for name in ("train", "validation", "test"):
-        assert new[f"{name}.jsonl"].startswith(old[f"{name}.jsonl"])
+        before_, after_ = table(old[f"{name}.parquet"]), table(new[f"{name}.parquet"])
+        assert after_[: len(before_)] == before_
 
 
 def test_the_bucket_of_a_value_is_the_same_in_every_release() -> None:
@@ -81,7 +87,7 @@ def test_equal_parts_never_fall_on_both_sides(pod: Pod, by: str, part: str) -> N
     assert result.data is not None
     files = pod.pulled(result.data.uri)
     found = [
-        {record[part] for record in lines(files[f"{name}.jsonl"])}
+        {record[part] for record in table(files[f"{name}.parquet"])}
         for name in ("train", "validation", "test")
     ]
     assert sum(map(len, found)) == len(set().union(*found)) == 20
@@ -100,7 +106,7 @@ def test_columns_are_mapped_and_others_are_left_out(pod: Pod) -> None:
     pod.file("/claims/claim/in.jsonl", jsonl(*records))
     result = pod.prepare(URI, columns={"prompt": "question", "completion": "reply"})
     assert result.data is not None
-    record = lines(pod.pulled(result.data.uri)["train.jsonl"])[0]
+    record = table(pod.pulled(result.data.uri)["train.parquet"])[0]
     assert record == {"prompt": "Q0", "completion": "0"}
 
 
@@ -110,7 +116,7 @@ def test_a_glob_reads_all_files_in_the_order_of_their_names(pod: Pod) -> None:
     pod.file("/claims/claim/deep/readme.md", "not data")
     result = pod.prepare("pvc://claim/**/*.jsonl", split={"train": 100, "validation": 0, "test": 0})
     assert result.data is not None
-    train = lines(pod.pulled(result.data.uri)["train.jsonl"])
+    train = table(pod.pulled(result.data.uri)["train.parquet"])
     assert [record["prompt"] for record in train] == [f"Q{n}?" for n in range(40)]
 
 
@@ -135,7 +141,10 @@ def test_of_what_is_downloaded_one_file_at_a_time_is_on_the_disk(pod: Pod) -> No
     access = Access(
         uri="far://", field="", secret=Secret(place), output=pod.output(), workspace=place
     )
-    for name, found in data._files(Downloads(place), Source(uri="s3://a/b"), access):
+    source = Source(uri="s3://a/b")
+    for name, found in reading.files(
+        Downloads(place), source, access, DatasetTask.INSTRUCTION, Reading()
+    ):
         assert [f"far://{path.name}" for path in place.iterdir()] == [name]
         assert len(list(found)) == 2
     assert list(place.iterdir()) == []
@@ -156,7 +165,7 @@ def test_prepared_data_is_a_source_too(pod: Pod) -> None:
     assert first.data is not None
     second = pod.prepare(first.data.uri)
     assert second.records == first.records
-    only_test = pod.prepare(f"{first.data.uri}#t*.jsonl")
+    only_test = pod.prepare(f"{first.data.uri}#t*.parquet")
     assert only_test.records is not None
     assert first.records is not None
     assert only_test.records.read == first.records.train + first.records.test
@@ -184,7 +193,12 @@ def test_conversations_are_kept_as_they_are(pod: Pod) -> None:
     pod.file("/claims/claim/in.jsonl", jsonl(*records))
     result = pod.prepare(URI, task="Chat", split={"train": 100, "validation": 0, "test": 0})
     assert result.data is not None
-    assert lines(pod.pulled(result.data.uri)["train.jsonl"]) == records
+    assert table(pod.pulled(result.data.uri)["train.parquet"]) == records
+    again = pod.prepare(
+        result.data.uri, task="Chat", split={"train": 100, "validation": 0, "test": 0}
+    )
+    assert again.data is not None
+    assert again.data.digest == result.data.digest
 
 
 def test_splits_that_are_empty_are_told_of(pod: Pod) -> None:

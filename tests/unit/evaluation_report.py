@@ -1,23 +1,35 @@
 """The figures of a report: what each is a mean of, and what it is held against."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 import sacrebleu
+from tests.pods import pairs
 
-from trimtab_api.v1alpha1.common import Metric
+from trimtab_api.v1alpha1.data import DatasetTask
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_pipelines.evaluation.examples import chosen_records
-from trimtab_pipelines.evaluation.report import Said, metric_values
+from trimtab_pipelines.evaluation.report import metric_values
+from trimtab_pipelines.evaluation.said import Answer, Said
+from trimtab_pipelines.prepared import write_split
 
 REFERENCES = ["the name of the file", "a list of all the lines in the file", "it is"]
-OWN = Said([(6.0, 1), (1.0, 9), (3.0, 10)], ["the name of a file", "a list of lines", "it is"])
-BASE = Said([(60.0, 20), (1.0, 10), (29.0, 10)], ["none", "a list of all", "who knows what"])
+
+
+RECORDS = [{"prompt": "?", "completion": text} for text in REFERENCES]
+
+
+def said(losses: list[tuple[float, int]], *answers: str) -> Said:
+    return Said(losses, [Answer(text, len(text), is_finished=True) for text in answers])
+
+
+OWN = said([(6.0, 1), (1.0, 9), (3.0, 10)], "the name of a file", "a list of lines", "it is")
+BASE = said([(60.0, 20), (1.0, 10), (29.0, 10)], "none", "a list of all", "who knows what")
 
 
 def values(own: Said = OWN, base: Said | None = BASE) -> dict[Metric, tuple[float, float | None]]:
-    return {v.metric: (v.value, v.base) for v in metric_values(own, base, REFERENCES)}
+    return {v.metric: (v.value, v.base) for v in metric_values(own, base, RECORDS)}
 
 
 def test_the_loss_is_a_mean_over_tokens_and_perplexity_its_exponential() -> None:
@@ -28,12 +40,11 @@ def test_the_loss_is_a_mean_over_tokens_and_perplexity_its_exponential() -> None
 
 def test_bleu_is_that_of_all_answers_together() -> None:
     value, base = values()[Metric.BLEU]
-    for said, figure in ((OWN, value), (BASE, base)):
-        together = sacrebleu.corpus_bleu(said.answers, [REFERENCES]).score / 100
+    texts = [answer.text for answer in OWN.answers]
+    for answers, figure in ((texts, value), ([a.text for a in BASE.answers], base)):
+        together = sacrebleu.corpus_bleu(answers, [REFERENCES]).score / 100
         assert figure == pytest.approx(together)
-    alone = [
-        sacrebleu.sentence_bleu(a, [r]).score for a, r in zip(OWN.answers, REFERENCES, strict=True)
-    ]
+    alone = [sacrebleu.sentence_bleu(a, [r]).score for a, r in zip(texts, REFERENCES, strict=True)]
     assert value != pytest.approx(sum(alone) / 300)
 
 
@@ -42,8 +53,7 @@ def test_a_full_version_is_held_against_nothing() -> None:
 
 
 def a_split(folder: Path, count: int) -> Path:
-    lines = (json.dumps({"prompt": f"Q{n}?", "completion": f"A{n}."}) for n in range(count))
-    (folder / "test.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    write_split(folder, "test", DatasetTask.INSTRUCTION, pairs(count))
     return folder
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.jobworld import KEY, TRAINED, job, prepared, said, trained, visit, wo
 from trimtab_api import names
 from trimtab_api.routing import AgentReport
 from trimtab_api.v1alpha1 import FineTuneJob
-from trimtab_operator.adapters.api import Api
+from trimtab_operator.adapters.api import Api, Expired
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
 from trimtab_operator.adapters.kinds import BY_NAME
@@ -28,11 +29,13 @@ from trimtab_operator.adapters.pods import HttpPods
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.errors import ClusterUnreachable, Conflict, NameTaken
+from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable, Conflict, NameTaken
 from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.outcome import Done, Outcome
 from trimtab_operator.domain.sameness import includes
 from trimtab_operator.reconcilers.inferenceservice import reconcile
 from trimtab_operator.reconcilers.ports import Key
+from trimtab_operator.workqueue import WorkQueue
 
 
 async def test_jobs_of_an_earlier_attempt_stayed_when_their_deletion_met_a_conflict() -> None:
@@ -84,13 +87,68 @@ async def test_a_watch_asked_for_ever_from_a_version_that_the_server_does_not_kn
         await following
 
 
+class Refusing(Forgetful):
+    """A server that answers every list with this error."""
+
+    def __init__(self, error: ClusterError) -> None:
+        super().__init__()
+        self.error = error
+
+    async def request(self, method: str, path: str, **request: Any) -> Manifest:
+        self.lists += 1
+        await asyncio.sleep(0.01)
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(Expired("the continue parameter is too old"), id="because they had expired"),
+        pytest.param(ClusterUnreachable("busy", timedelta(hours=1)), id="before Retry-After"),
+    ],
+)
+async def test_lists_were_asked_for_again_without_a_pause(error: ClusterError) -> None:
+    api = Refusing(error)
+    lister = Lister(api, BY_NAME["Job"], Store(), None, "")
+    following = asyncio.create_task(Reflector(api, lister, Telemetry()).run())
+    await asyncio.sleep(1.2)
+    assert api.lists <= (1 if isinstance(error, ClusterUnreachable) else 3)
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
+
+
+async def test_a_key_came_back_before_retry_after_because_something_had_changed() -> None:
+    visits: list[float] = []
+    now = asyncio.get_running_loop().time
+
+    async def refused(_: Key) -> Outcome:
+        visits.append(now())
+        if len(visits) == 1:
+            raise ClusterUnreachable("too many requests", timedelta(seconds=0.3))
+        return Done()
+
+    queue = WorkQueue("FineTuneJob", refused, Telemetry())
+    working = asyncio.create_task(queue.run())
+    queue.add(KEY)
+    while len(visits) < 2:
+        await asyncio.sleep(0.02)
+        queue.add(KEY)  # somebody else changes it all the time
+    assert visits[1] - visits[0] >= 0.3
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+
+
 @asynccontextmanager
-async def refusing(folder: Path, **details: Any) -> AsyncIterator[Api]:
-    """An API server that answers 409 to everything."""
+async def refusing(
+    folder: Path, status: int = 409, retry_after: str = "", **details: Any
+) -> AsyncIterator[Api]:
+    """An API server that answers so to everything."""
     body = {"reason": "Conflict", "message": "the object has been modified", "details": details}
 
     async def refuse(_: web.Request) -> web.Response:
-        return web.json_response(body, status=409)
+        return web.json_response(body, status=status, headers={"Retry-After": retry_after})
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", refuse)
@@ -128,6 +186,16 @@ async def test_a_new_child_was_called_somebody_elses_after_any_conflict(
         with pytest.raises(error) as raised:
             await cluster.apply(child, owner)
     assert raised.type is error
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("9999", 300), ("", None), ("soon", None)])
+async def test_a_server_says_how_long_it_wants_to_be_left_alone(
+    told: str, seconds: int | None, tmp_path: Path
+) -> None:
+    async with refusing(tmp_path, 429, told) as api:
+        with pytest.raises(ClusterUnreachable) as raised:
+            await api.request("GET", "/version")
+    assert raised.value.after == (timedelta(seconds=seconds) if seconds else None)
 
 
 @dataclass
@@ -190,6 +258,25 @@ def test_amounts_in_units_that_only_the_server_writes_were_applied_again_and_aga
     asked: str, kept: str
 ) -> None:
     assert includes({"memory": kept}, {"memory": asked})
+
+
+async def test_a_finished_job_that_had_lost_its_status_failed_for_ever() -> None:
+    fake = await trained(world())
+    version = job(fake).status.model_version
+    fake.cluster.edit("FineTuneJob", KEY, {"status": None})
+    for _ in range(3):
+        await visit(fake)
+    assert said(fake, "Complete").status == "True"
+    assert job(fake).status.model_version == version
+
+
+@pytest.mark.parametrize("name", ["selector", "podSelector", "labelSelector"])
+def test_a_label_that_somebody_had_added_to_a_selector_stayed_and_it_found_nobody(
+    name: str,
+) -> None:
+    wanted = {"spec": {name: {"app": "chat"}}}
+    assert includes(wanted, wanted)
+    assert not includes({"spec": {name: {"app": "chat", "nobody": "has"}}}, wanted)
 
 
 async def test_conditions_of_a_finished_job_spoke_of_the_spec_before() -> None:

@@ -6,7 +6,7 @@ import pytest
 from tests import builders
 from tests.builders import Manifest
 from tests.faults import oracles
-from tests.faults.plans import ALONE, Fault, Plan, grouped, mixed, shrunk
+from tests.faults.plans import ALONE, Fault, Plan, grouped, mixed, shrunk, storm
 from tests.faults.proxy import Call
 
 UID = "12345678-1234-1234-1234-123456789abc"
@@ -34,6 +34,7 @@ def test_groups_hold_each_kind_once_and_a_mixture_is_its_seeds() -> None:
     assert sorted(kinds) == sorted(fault.kind for fault in ALONE)
     assert mixed(5) == mixed(5)
     assert mixed(5) != mixed(6)
+    assert all(9 <= len({f.kind for f in storm(n).faults}) <= 12 for n in range(20))
 
 
 def test_a_plan_shrinks_to_what_fails() -> None:
@@ -136,3 +137,71 @@ def test_rights_that_are_granted_and_rights_that_are_used() -> None:
     assert oracles.granted([role]) == {("create", "batch", "jobs"), ("patch", "batch", "jobs")}
     applied = Call("patch", "batch", "jobs", "here", "a", status=201)
     assert oracles.rights_used([applied]) == oracles.granted([role])
+
+
+def a_call(verb: str, resource: str, status: int = 200, **parts: Any) -> Call:
+    group = "trimtab.dev" if resource.startswith("finetunejobs") else ""
+    return Call(verb, group, resource, "here", parts.pop("name", ""), status=status, **parts)
+
+
+def an_event(name: str, reason: str = "Ready") -> Call:
+    body = {
+        "metadata": {"name": name},
+        "involvedObject": {"uid": UID},
+        "reason": reason,
+        "message": "it is",
+    }
+    return a_call("create", "events", 201, body=body, answer=body)
+
+
+def a_status(version: int, percent: float, attempt: int = 0) -> Call:
+    answer = {
+        "kind": "FineTuneJob",
+        "metadata": {"name": "a", "uid": UID, "generation": 1, "resourceVersion": str(version)},
+        "status": {"progress": {"percent": percent}, "attempt": attempt},
+    }
+    return a_call("patch", "finetunejobs/status", answer=answer)
+
+
+def test_an_event_that_says_the_same_of_the_same_under_another_name() -> None:
+    assert oracles.said_twice([an_event("a.1"), an_event("a.2", "InUse")]) == []
+    assert oracles.said_twice([an_event("a.1"), an_event("a.2")]) == [
+        "Ready was said 2 times: it is"
+    ]
+    again = a_status(5, 0, attempt=1)
+    assert oracles.said_twice([an_event("a.1"), an_event("a.2"), again]) == []
+
+
+def test_a_request_that_came_back_before_its_time() -> None:
+    def asked(at: float, name: str = "a", spoiled_by: str = "") -> Call:
+        return a_call("patch", "jobs", name=name, asked_at=at, spoiled_by=spoiled_by)
+
+    refused = asked(10, spoiled_by="too-many-requests")
+    assert oracles.asked_too_soon([refused, asked(11), asked(10.1, "b")]) == []
+    assert len(oracles.asked_too_soon([refused, asked(10.5)])) == 1
+
+
+def test_a_change_that_does_not_say_what_it_was_decided_on() -> None:
+    exactly = {"uid": "u", "resourceVersion": "7"}
+    guarded = a_call("delete", "jobs", body={"preconditions": exactly})
+    against = a_call("patch", "finetunejobs/status", body={"metadata": {"resourceVersion": "7"}})
+    assert oracles.unguarded([guarded, against]) == []
+    for body in ({}, {"preconditions": {"uid": "u"}}):
+        assert len(oracles.unguarded([a_call("delete", "jobs", body=body)])) == 1
+    assert len(oracles.unguarded([a_call("patch", "finetunejobs/status", body={})])) == 1
+
+
+def test_a_job_that_says_it_is_less_far() -> None:
+    assert oracles.went_back([a_status(7, 50), a_status(8, 100), a_status(9, 0, 1)]) == []
+    assert oracles.went_back([a_status(9, 40), a_status(8, 50)]) == ["a went from 50 to 40 %"]
+
+
+def test_a_job_that_is_complete_before_its_end() -> None:
+    job = builders.with_metadata(builders.fine_tune_job("a"), generation=1)
+    complete = builders.condition("Complete")
+    job["status"] = {
+        "observedGeneration": 1,
+        "conditions": [complete],
+        "progress": {"percent": 50},
+    }
+    assert oracles.untrue_conditions([job]) == ["a is Complete at 50 %"]

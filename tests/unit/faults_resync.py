@@ -10,10 +10,13 @@ from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.kinds import BY_NAME
 from trimtab_operator.adapters.reflector import Lister
 from trimtab_operator.adapters.store import Store
+from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterUnreachable
 from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.outcome import Done, Outcome
 from trimtab_operator.handlers.dispatch import Dispatcher
 from trimtab_operator.handlers.resync import Resync
+from trimtab_operator.workqueue import Key, WorkQueue
 
 
 class Lists(Api):
@@ -36,9 +39,11 @@ LEFT = BY_NAME["Ingress"].path(None)
 
 
 @asynccontextmanager
-async def resyncing(api: Api, store: Store, seconds: float) -> AsyncIterator[None]:
+async def resyncing(
+    api: Api, store: Store, seconds: float, *queues: WorkQueue
+) -> AsyncIterator[None]:
     jobs, left = ([Lister(api, BY_NAME[k], store, None, "")] for k in ("Job", "Ingress"))
-    dispatcher = Dispatcher(store, {})
+    dispatcher = Dispatcher(store, {queue.kind: queue for queue in queues})
     resync = Resync(jobs, left, dispatcher, seconds=seconds, again_after_seconds=0.02)
     task = asyncio.create_task(resync.run())
     try:
@@ -53,6 +58,25 @@ async def test_an_event_that_was_lost_is_found() -> None:
     store = Store()
     async with resyncing(Lists(), store, 0.05):
         await eventually(lambda: store.find("Job", ("n", "lost")))
+
+
+async def test_everything_is_looked_at_though_nothing_has_changed() -> None:
+    visits: list[Key] = []
+
+    async def reconcile(key: Key) -> Outcome:
+        visits.append(key)
+        return Done()
+
+    store, queue = Store(), WorkQueue("FineTuneJob", reconcile, Telemetry())
+    for name in ("a", "b"):
+        metadata = {"namespace": "n", "name": name, "resourceVersion": "3"}
+        store.put("FineTuneJob", {"metadata": metadata})
+    working = asyncio.create_task(queue.run())
+    async with resyncing(Lists(), store, 0.05, queue):
+        await eventually(lambda: {("n", "a"), ("n", "b")} <= set(visits))
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
 
 
 async def test_what_nobody_follows_is_listed_at_the_start_and_alone() -> None:

@@ -1,5 +1,9 @@
 """Small rules about engines: ranks, rollouts, what is kept."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from tests.fakes import settings
 from tests.servingbuilders import a_service, digest_of, uri_of
@@ -7,6 +11,7 @@ from tests.servingbuilders import a_service, digest_of, uri_of
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.inferenceservice import Engine
 from trimtab_operator.domain.inferenceservice.engine import (
+    FIRST_PROCESS,
     EnginePlan,
     deployment,
     release,
@@ -39,6 +44,28 @@ def test_rollout(gpus: int, count: int, surge: int, unavailable: int) -> None:
     engine = a_service(engine={"gpus": gpus}).spec.engine
     update = strategy(engine, count)["rollingUpdate"]
     assert update == {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
+DEAF = "import time; print('up', flush=True); time.sleep(60)"
+HEARS = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); {DEAF}"
+
+
+@pytest.mark.parametrize(
+    ("program", "told", "code"),
+    [
+        pytest.param(DEAF, True, 128 + signal.SIGTERM, id="one that has no handler yet ends"),
+        pytest.param(HEARS, True, 7, id="one that has a handler ends by it, and is waited for"),
+        pytest.param("print('up'); exit(3)", False, 3, id="an end of its own is told as it was"),
+    ],
+)
+def test_the_first_process_hands_the_word_to_end_on(program: str, told: bool, code: int) -> None:
+    command = ["sh", "-c", FIRST_PROCESS, "engine", sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "up\n"
+        if told:
+            first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == code
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from tests.servicelife import (
     BOT,
     KEY,
     answers,
+    joins,
     loaded,
+    ready_pod,
     run,
     seen,
     serving,
@@ -98,6 +100,20 @@ async def test_a_new_version_is_loaded_then_served_while_the_old_one_answers() -
     assert told(fake) == ("True", "Ready")
     said = [e.message for e in fake.cluster.events.values() if e.reason == "VersionActive"]
     assert "bot is answered by bot-2 instead of bot-1" in said
+
+
+async def test_a_way_back_is_not_ready_before_it_has_answered() -> None:
+    fake = await serving(a_ready_version("bot-2"))
+    for version in ("bot-2", "bot-1"):
+        wanted = [{"name": "bot", "version": {"name": version}}]
+        fake.cluster.edit("InferenceService", KEY, {"spec": {"models": wanted}})
+        loaded(fake, "bot-1", "bot-2")
+        answers(fake, bot="bot-2")  # in the end the gateway has not seen the new table yet
+        await reconcile(KEY, fake.world)
+        await reconcile(KEY, fake.world)
+    assert weights(fake) == {"bot-1": 100, "bot-2": 0}
+    assert told(fake) == ("Unknown", "Probing")
+    assert seen(fake).status.observed_generation == seen(fake).metadata.generation
 
 
 async def test_latest_of_follows_the_newest_ready_version() -> None:
@@ -195,6 +211,20 @@ async def test_engines_move_to_the_new_release_when_asked() -> None:
     release = seen(fake).status.release
     assert release is not None
     assert release.requested == "2"
+
+
+async def test_a_new_engine_is_in_the_table_before_it_is_ready() -> None:
+    fake = await serving()
+    made = fake.cluster.objects["Deployment", (NAMESPACE, "chat-engine")]
+    unready = [{"type": "Ready", "status": "False"}]
+    fake.cluster.add(ready_pod(made, 1, "10.0.0.2", conditions=unready))
+    loaded(fake, "bot-1", ip="10.0.0.2")
+    await settle(reconcile, KEY, fake)
+    assert [e.address for e in table(fake).engines] == ["10.0.0.1:8000"]
+    joins(fake, "10.0.0.2")
+    await settle(reconcile, KEY, fake)
+    assert [e.address for e in table(fake).engines] == ["10.0.0.1:8000", "10.0.0.2:8000"]
+    assert weights(fake) == {"bot-1": 100}
 
 
 async def test_a_change_of_the_engine_keeps_its_images() -> None:

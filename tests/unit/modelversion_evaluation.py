@@ -113,6 +113,17 @@ async def test_an_evaluation_that_a_queue_holds_back_is_not_said_to_be_at_work()
     assert "queue" in ready.message
 
 
+async def test_a_version_that_has_lost_its_status_says_again_which_image_evaluated_it() -> None:
+    fake = world_of(a_version())
+    await settle(reconcile, KEY, fake)
+    ended(fake, message=json.dumps(RESULT))
+    await settle(reconcile, KEY, fake)
+    before = seen(fake).status
+    fake.cluster.edit("ModelVersion", KEY, {"status": None})
+    await settle(reconcile, KEY, fake)
+    assert seen(fake).status == before
+
+
 async def test_an_evaluation_that_is_tried_again_keeps_its_image_although_the_tag_has_moved() -> (
     None
 ):

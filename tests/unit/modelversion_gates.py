@@ -2,8 +2,7 @@
 
 import pytest
 
-from trimtab_api.v1alpha1.common import Gate, Metric
-from trimtab_api.v1alpha1.modelversion import MetricValue
+from trimtab_api.v1alpha1.evaluation import EvaluationStatus, Gate, Metric, MetricValue
 from trimtab_operator.domain.modelversion.gates import judge
 
 AT_LEAST = Gate(metric=Metric.ROUGE_L, at_least=0.3)
@@ -31,5 +30,5 @@ BETWEEN = Gate(metric=Metric.BLEU, at_least=0.1, at_most=0.9)
 )
 def test_gate(gate: Gate, value: float | None, passed: bool, message: str) -> None:
     metrics = [] if value is None else [MetricValue(metric=gate.metric, value=value)]
-    (result,) = judge([gate], metrics)
+    (result,) = judge([gate], EvaluationStatus(metrics=metrics))
     assert (result.passed, result.message) == (passed, message)

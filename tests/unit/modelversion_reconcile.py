@@ -58,7 +58,7 @@ GIVEN_CASES = [
     ),
     GivenCase(
         "a figure that was not measured is no pass",
-        ("False", "GateFailed"),
+        ("False", "GateUndecided"),
         "Bleu was not measured",
         a_version(evaluation=GIVEN | {"gates": [{"metric": "Bleu", "atMost": 1}]}),
     ),

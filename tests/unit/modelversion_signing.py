@@ -19,6 +19,7 @@ from tests.versionworld import GIVEN, KEY, seen, told, world_of
 
 from trimtab_api.documents import EvaluationResult, RunFailure, SigningResult
 from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
 from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
 from trimtab_operator.domain.outcome import Done
@@ -206,6 +207,35 @@ async def test_a_good_version_stays_ready_while_it_is_signed_anew() -> None:
     assert signature is not None
     assert (signature.bundle, signature.requested) == (uri_of("another"), "1")
     assert "the files alone" in message(fake)
+
+
+async def test_a_quota_that_admits_no_other_job_takes_nothing_of_a_good_signature_back() -> None:
+    fake = world_of(to_sign(status=SIGNED))
+    await settle(reconcile, KEY, fake)
+    retry(fake)
+    fake.cluster.fails = lambda _, manifest: (
+        Forbidden("exceeded quota") if manifest.get("kind") == "Job" else None
+    )
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Signed") == ("Unknown", "JobRefused")
+    assert told(fake, "Ready") == ("True", "Ready")
+
+
+async def test_another_try_to_sign_is_no_other_evaluation() -> None:
+    gates = {"gates": [{"metric": "RougeL", "notWorseThan": "Champion"}]}
+    fake = world_of(to_sign(evaluation=gates))
+    await settle(reconcile, KEY, fake)
+    rouge = MetricValue(metric=Metric.ROUGE_L, value=0.4)
+    found = EvaluationResult(report_uri=uri_of("report"), examples=200, metrics=[rouge])
+    succeeds(fake.cluster, "evaluate", found)
+    await settle(reconcile, KEY, fake)
+    fails(fake.cluster, "sign", result=failed("SigningKeyMissing", "no Secret"))
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ("False", "SigningKeyMissing")
+    retry(fake)
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Evaluated") == ("True", "Evaluated")
+    assert told(fake, "Signed") == ("Unknown", "Signing")
 
 
 async def test_a_request_that_was_served_and_is_taken_back_signs_nothing() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trimtab_oci.errors import UnsafeArtifact
-from trimtab_oci.layers import FileLayer, Staging, unpack
+from trimtab_oci.layers import FileLayer, Staging, most_unpacked, unpack
 
 
 def tar_of(*members: tarfile.TarInfo, content: bytes = b"x") -> bytes:
@@ -68,6 +68,13 @@ def test_files_and_directories_are_unpacked(tmp_path: Path, gzipped: bool) -> No
     assert not (tmp_path / "d/a").exists()
     staging.commit()
     assert (tmp_path / "d/a").read_bytes() == (tmp_path / "e/f/b").read_bytes() == b"hello"
+
+
+def test_a_layer_that_unpacks_out_of_all_proportion_is_refused(tmp_path: Path) -> None:
+    data = gzip.compress(tar_of(member("a"), content=b"\0" * (80 << 20)))
+    with pytest.raises(UnsafeArtifact, match="unpacks to more than 64 MiB"):
+        unpack(io.BytesIO(data), Staging(tmp_path), gzipped=True, most=most_unpacked(len(data)))
+    assert list(tmp_path.iterdir()) == []
 
 
 BROKEN = {

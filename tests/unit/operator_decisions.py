@@ -37,6 +37,12 @@ def test_transition_time(before: bool | None, after: bool, moves: bool) -> None:
     assert only.reason == "Other"
 
 
+def test_a_condition_is_about_the_generation_that_was_looked_at_last() -> None:
+    later = ready(True).model_copy(update={"observed_generation": 2})
+    (only,) = with_condition([ready(True)], later)
+    assert only.observed_generation == 2
+
+
 def test_conditions_keep_their_order() -> None:
     other = ready(True).model_copy(update={"type": "InUse"})
     kinds = [c.type for c in with_condition([ready(True), other], ready(False))]

@@ -92,3 +92,21 @@ def test_a_child_concerns_its_owner_alone(world: World) -> None:
     metadata = {"name": "c", "namespace": "default", "resourceVersion": "9"}
     store.put("ConfigMap", {"metadata": {**metadata, "annotations": annotations}})
     assert seen == [(SERVICE, "chat", False)]
+
+
+async def test_whoever_has_something_due_goes_first_when_all_are_looked_at() -> None:
+    store, seen = Store(), list[str]()
+
+    class Dated(Noted):
+        def add_after(self, key: Key, delay: timedelta) -> None:
+            seen.append(key[1])
+
+    dispatcher = Dispatcher(store, {JOB: Dated(JOB, [])})
+    observed = {"done": 2, "changed": 1, "done-too": 2}
+    for number, (name, generation) in enumerate(observed.items(), start=1):
+        job = {**builders.fine_tune_job(name), "status": {"observedGeneration": generation}}
+        store.put(JOB, builders.with_metadata(job, resourceVersion=str(number), generation=2))
+    fresh = builders.fine_tune_job("fresh")
+    store.put(JOB, builders.with_metadata(fresh, resourceVersion="9", generation=1))
+    dispatcher.all_again(timedelta(0))
+    assert seen == ["changed", "fresh", "done", "done-too"]

@@ -156,6 +156,7 @@ async def test_the_result_becomes_a_model_version_named_by_its_content() -> None
     fake = await trained(world())
     version = fake.cluster.one("ModelVersion")
     assert version["metadata"]["name"] == "support-bot-eeeeeeee"
+    assert job(fake).status.progress == TRAINED.progress
     assert "ownerReferences" not in version["metadata"]
     assert version["spec"]["artifact"]["uri"].endswith(MADE)
     assert version["spec"]["baseModel"]["uri"].endswith(builders.BASE_DIGEST)

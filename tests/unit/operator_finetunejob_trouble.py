@@ -254,3 +254,12 @@ async def test_no_second_trainer_starts_while_one_still_writes_to_the_volume() -
     fake.cluster.take_away("Pod", pod_key)
     await visit(fake)
     assert batchjobs.job_of(fake.cluster, "train")
+
+
+async def test_before_the_jobs_verdict_nobody_promises_another_try_that_will_not_come() -> None:
+    fake = await prepared(world())
+    told = TrainingResult(failure=RunFailure(reason="LossNotFinite", message="loss is nan"))
+    batchjobs.stumbles(fake.cluster, "train", names.EXIT_USER_ERROR, told)
+    await visit(fake)
+    assert said(fake, "Started").message == "loss is nan"
+    assert "loss is nan" in [e.message for e in fake.cluster.events.values()]

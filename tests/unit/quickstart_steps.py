@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from examples.quickstart import steps
+from examples.quickstart import show, steps
 from examples.quickstart.kube import CommandFailed, Kube, Object
 
 
@@ -125,3 +125,100 @@ def test_a_service_is_ready_only_once_its_present_spec_was_looked_at(
     for condition in found["status"]["conditions"]:
         condition["observedGeneration"] = 2
     assert steps.serve(kube, service, "docs")["metadata"]["name"] == "docs"
+
+
+# --- Datasets -------------------------------------------------------------------------------------
+
+
+def a_dataset(name: str, generation: int, status: str, about: int, **told: object) -> Object:
+    ready = {
+        "type": "Ready",
+        "status": status,
+        "reason": "Tested",
+        "message": f"{name} is {status}",
+        "observedGeneration": about,
+    }
+    records = {"read": 12, "kept": 10, "train": 8, "validation": 1, "test": 1}
+    return {
+        "metadata": {"name": name, "generation": generation},
+        "spec": {},
+        "status": {"conditions": [ready], "records": records, **told},
+    }
+
+
+@dataclass(frozen=True)
+class DataKube(FakeKube):
+    """A cluster in which Datasets become what they become at once."""
+
+    becomes: dict[str, Object] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+
+    def apply(self, manifest: str) -> None:
+        del manifest
+        for name, found in self.becomes.items():
+            self.objects.setdefault(name, found)
+
+    def delete(self, manifest: str) -> None:
+        self.deleted.append(manifest)
+        self.objects.clear()
+
+
+def test_datasets_are_waited_for_until_all_are_ready_as_they_stand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, pairs = a_dataset("text", 1, "True", 1), a_dataset("pairs", 2, "True", 1)
+    kube = DataKube(becomes={"text": text, "pairs": pairs})
+    monkeypatch.setattr(steps, "PREPARING_SECONDS", 0)
+    with pytest.raises(CommandFailed, match="Datasets text and pairs Ready did not happen"):
+        steps.prepare(kube, ("text", "pairs"), "the manifest")
+    kube.objects["pairs"] = a_dataset("pairs", 2, "True", 2)
+    found = steps.prepare(kube, ("text", "pairs"), "the manifest")
+    assert [each["metadata"]["name"] for each in found] == ["text", "pairs"]
+    assert "10 records in text, 10 records in pairs" in capsys.readouterr().out
+    assert not kube.deleted
+
+
+def test_a_dataset_that_cannot_be_used_ends_the_demo_with_its_reason() -> None:
+    kube = DataKube(becomes={"text": a_dataset("text", 1, "False", 1)})
+    with pytest.raises(CommandFailed, match="Dataset text is not Ready: text is False"):
+        steps.prepare(kube, ("text",), "the manifest")
+
+
+def test_a_dataset_that_failed_in_an_earlier_run_is_made_anew(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kube = DataKube(
+        objects={"text": a_dataset("text", 1, "False", 1)},
+        becomes={"text": a_dataset("text", 1, "True", 1)},
+    )
+    steps.prepare(kube, ("text",), "the manifest")
+    assert kube.deleted == ["the manifest"]
+    assert "text of an earlier run failed" in capsys.readouterr().out
+
+
+def test_a_failure_of_an_earlier_spec_is_not_the_present_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kube = DataKube(objects={"text": a_dataset("text", 2, "False", 1)})
+    monkeypatch.setattr(steps, "PREPARING_SECONDS", 0)
+    with pytest.raises(CommandFailed, match="Datasets text Ready did not happen"):
+        steps.prepare(kube, ("text",), "the manifest")
+    assert not kube.deleted
+
+
+def test_what_was_dropped_is_shown_by_the_steps_that_dropped_something() -> None:
+    text, pairs = a_dataset("text", 1, "True", 1), a_dataset("pairs", 1, "True", 1)
+    text["status"]["records"]["dropped"] = [
+        {"step": "Characters", "count": 0},
+        {"step": "NearDuplicates", "count": 2},
+    ]
+    head, first, second = show.dropped([text, pairs]).splitlines()
+    assert head.split() == ["read", "-NearDuplicates", "kept", "train", "validation", "test"]
+    assert first.split() == ["text", "12", "2", "10", "8", "1", "1"]
+    assert second.split() == ["pairs", "12", "0", "10", "8", "1", "1"]
+
+
+@pytest.mark.parametrize("name", ["1-data", "2-base", "3-tuned", "4-service"])
+def test_every_manifest_has_all_its_values(name: str) -> None:
+    values = {"TEXT": "t", "PAIRS": "p", "GPUS": "0", "BASE": "b", "VERSION": "v"}
+    assert "${" not in steps.rendered(f"{name}.yaml", **values)

@@ -15,6 +15,7 @@ from tests.servingkit import (
     base_version,
     eventually,
     fingerprint_of,
+    naming,
     publish,
     table_of,
 )
@@ -311,7 +312,7 @@ async def test_an_engine_that_is_new_is_ready_with_what_others_answer(
     engine = FakeEngine(refuses="out of memory")
     async with FakeApiServer().running() as api, FakeRegistry().running() as registry:
         red = await publish(registry, tmp_path / "source", "red", weight=weight)
-        api.put(table_of({"tiny": [base_version()], "bot": [red]}, others))
+        api.put(naming(table_of({"tiny": [base_version()], "bot": [red]}, others)))
         async with engine_pod(tmp_path / "pod", api, engine) as pod:
             await eventually(lambda: pod.state("red-1") == "Failed")
             assert (pod.agent.keeper.unready or "").startswith(unready)
@@ -324,14 +325,36 @@ async def test_an_engine_that_is_new_is_ready_with_what_others_answer(
 async def test_an_engine_that_has_joined_stays_whatever_fails_later(tmp_path: Path) -> None:
     async with FakeApiServer().running() as api, FakeRegistry().running() as registry:
         red, blue = [await publish(registry, tmp_path / "source", v) for v in ("red", "blue")]
-        api.put(table_of({"bot": [red]}, ANOTHER))
+        api.put(naming(table_of({"bot": [red]}, ANOTHER)))
         async with engine_pod(tmp_path / "pod", api) as pod:
             await eventually(lambda: pod.agent.keeper.unready is None)
             assert pod.state("red-1") == "Loaded"
             pod.engine.refuses = "out of memory"
-            api.put(table_of({"bot": [red], "other": [blue]}, ANOTHER))
+            api.put(naming(table_of({"bot": [red], "other": [blue]}, ANOTHER)))
             await eventually(lambda: pod.state("blue-1") == "Failed")
             assert pod.agent.keeper.unready is None
+
+
+async def test_an_engine_is_ready_once_the_table_names_it(tmp_path: Path) -> None:
+    async with (
+        FakeApiServer().running() as api,
+        FakeRegistry().running() as registry,
+        engine_pod(tmp_path / "pod", api) as pod,
+    ):
+        await eventually(lambda: pod.agent.board.report.engine_ready)
+        assert pod.agent.keeper.unready == "no routing table was seen yet"
+        red = await publish(registry, tmp_path / "source", "red")
+        api.put(table_of({"bot": [red]}, ANOTHER))
+        await eventually(lambda: pod.state("red-1") == "Loaded")
+        await eventually(lambda: pod.agent.board.report.joins)
+        assert pod.agent.keeper.unready == "the routing table does not name this engine yet"
+        api.put(naming(table_of({"bot": [red]}, ANOTHER)))
+        await eventually(lambda: pod.agent.keeper.unready is None)
+        # What it was named for it keeps: a probe that was missed once must not keep it out.
+        blue = await publish(registry, tmp_path / "source", "blue")
+        api.put(table_of({"bot": [red], "other": [blue]}, ANOTHER))
+        await eventually(lambda: pod.state("blue-1") == "Loaded")
+        assert pod.agent.keeper.unready is None
 
 
 async def test_an_engine_that_was_there_before_the_table_has_not_joined_yet(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.servingkit import base_version, event, eventually, table_of, version_
 from tests.servingstack import Stack, data_plane
 
 from trimtab_api.routing import ProbeAnswer
+from trimtab_serving.gateway.fleet import FIRST_REPORT_SECONDS
 
 CHAT = {"model": "bot", "messages": [{"role": "user", "content": "who?"}]}
 
@@ -215,6 +217,32 @@ async def test_a_gateway_is_ready_once_engines_have_said_what_they_hold(tmp_path
         await eventually(lambda: fleet.is_known)  # nobody is there, and waiting would not help
         stack.gateway.on_table(table_of(models))
         assert fleet.is_known
+
+
+async def test_a_gateway_waits_for_the_first_word_of_every_engine(tmp_path: Path) -> None:
+    async with data_plane(tmp_path) as stack, mute() as hangs:
+        fleet, models = stack.gateway.fleet, {"tiny": [base_version()]}
+        began = asyncio.get_running_loop().time()
+        stack.gateway.on_table(table_of(models, (stack.pod.address, hangs)))
+        await eventually(lambda: any(engine.sequence for engine in fleet.engines))
+        assert not fleet.is_known
+        await eventually(lambda: fleet.is_known)  # but not for long for one that says nothing
+        assert asyncio.get_running_loop().time() - began < 2 * FIRST_REPORT_SECONDS
+
+
+@asynccontextmanager
+async def mute() -> AsyncIterator[str]:
+    """An address where whoever comes is let in and told nothing."""
+    hold = asyncio.Event()
+
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hold.wait()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}"
+        hold.set()
 
 
 async def test_keys_open_the_door_and_are_changed_without_a_restart(tmp_path: Path) -> None:

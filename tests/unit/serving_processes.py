@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from tests.servingkit import FakeApiServer, FakeEngine, base_version, table_of
 
 from trimtab_serving.settings import GatewaySettings
@@ -88,6 +89,7 @@ async def test_a_stream_survives_the_end_of_its_gateway(tmp_path: Path) -> None:
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}", timeout=20) as admin,
     ):
         await until_answer(admin, "/probe/tiny", 200)
+        await until_answer(admin, "/readyz", 200)
         body = {**CHAT, "stream": True}
         async with public.stream("POST", "/v1/chat/completions", json=body) as answer:
             pieces = answer.aiter_bytes()
@@ -104,6 +106,28 @@ async def test_a_stream_survives_the_end_of_its_gateway(tmp_path: Path) -> None:
         assert await asyncio.wait_for(gateway.wait(), 10) == 0
         agent.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(agent.wait(), 10) == 0
+
+
+@pytest.mark.parametrize("name", ["gateway", "agent"])
+async def test_who_was_never_ready_ends_at_once(name: str, tmp_path: Path) -> None:
+    port, admin_port = free_port(), free_port()
+    more = {
+        "TRIMTAB_ENGINE_URL": "http://127.0.0.1:9",
+        "TRIMTAB_BASE_NAME": "tiny",
+        "TRIMTAB_ADAPTER_DIRECTORY": str(tmp_path / "adapters"),
+        "TRIMTAB_PORT": str(port),
+        "TRIMTAB_ADMIN_PORT": str(admin_port),
+        "TRIMTAB_STOP_NOTICE_SECONDS": "300",
+    }
+    probed = port if name == "agent" else admin_port
+    async with (
+        FakeApiServer().running() as api,
+        program(name, api, **more) as started,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{probed}", timeout=20) as kubelet,
+    ):
+        await until_answer(kubelet, "/readyz", 503)
+        started.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(started.wait(), 10) == 0
 
 
 async def refused(client: httpx.AsyncClient) -> bool:

@@ -15,11 +15,14 @@ from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.tinyruns import digest_of, training_run
 
 from trimtab_api import names
-from trimtab_api.documents import RunFailure, TrainingResult, TrainingRun
+from trimtab_api.documents import EvaluationResult, RunFailure, TrainingResult, TrainingRun
 from trimtab_api.documents.preparation import PrepareResult
 from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.data import DatasetTask
+from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
 from trimtab_oci import DigestMismatch, NotFound, Reference, RegistryForbidden, RegistryUnreachable
 from trimtab_pipelines.__main__ import main
+from trimtab_pipelines.prepared import read_split, write_split
 from trimtab_pipelines.push import push
 from trimtab_pipelines.registry import open_registry
 from trimtab_pipelines.runtime import Interrupted, RunError, Stage, Stop, execute, failure_of
@@ -169,6 +172,15 @@ def test_a_termination_message_never_loses_the_failure(result: Any, kept: dict[s
     assert {key: failure[key] for key in kept} == kept
 
 
+def test_a_result_says_that_it_was_shortened() -> None:
+    metrics = [MetricValue(metric=Metric.LOSS, value=n / 7) for n in range(200)]
+    short = json.loads(termination_message(EvaluationResult(metrics=metrics[:2])))
+    long = json.loads(termination_message(EvaluationResult(metrics=metrics)))
+    assert (short["shortened"], len(short["metrics"])) == (False, 2)
+    assert long["shortened"]
+    assert len(long["metrics"]) < 200
+
+
 def test_cuda_out_of_memory_is_known_by_its_name() -> None:
     error = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
     assert failure_of(error).reason == FailureReason.OUT_OF_MEMORY
@@ -241,7 +253,7 @@ def test_what_cannot_be_served_is_not_pushed(
 def data_on(registry: FakeRegistry, tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "prepared"
     folder.mkdir()
-    (folder / "train.jsonl").write_text('{"text": "a"}\n')
+    write_split(folder, "train", DatasetTask.TEXT, [{"text": "a"}])
 
     async def put() -> Reference:
         async with open_registry(plain_http=True) as client:
@@ -256,7 +268,7 @@ def data_on(registry: FakeRegistry, tmp_path: Path) -> dict[str, str]:
 def test_data_is_fetched_once(root: Path, registry: FakeRegistry) -> None:
     training_run(root, data=data_on(registry, root))
     assert main(["fetch"]) == 0
-    assert (root / "volume/data/train.jsonl").read_text() == '{"text": "a"}\n'
+    assert list(read_split(root / "volume/data", "train")) == [{"text": "a"}]
     asked = len(registry.requests)
     assert main(["fetch"]) == 0
     assert len(registry.requests) == asked
@@ -269,7 +281,7 @@ def test_data_that_is_not_what_its_digest_says_is_refused(
     training_run(root, data=data)
     manifest = json.loads(registry.manifests[data["digest"]][1])
     layer = manifest["layers"][0]["digest"]
-    registry.blobs[layer] = registry.blobs[layer].replace(b'"a"', b'"b"')
+    registry.blobs[layer] = registry.blobs[layer].replace(b"PAR1", b"PAR2")
     assert main(["fetch"]) == names.EXIT_USER_ERROR
     failure = told(root).failure
     assert failure is not None

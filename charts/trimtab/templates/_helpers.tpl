@@ -55,6 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "engine" (dict "extraArguments" (concat $eager .Values.engine.extraArguments) "environment" .Values.engine.environment)
   "exposure" .Values.exposure
   "network" (dict "operatorNamespace" $operatorNamespace "prometheusNamespace" .Values.networkPolicy.prometheusNamespace)
+  "retention" (dict "deleteRetiredAfterSeconds" (int .Values.retention.deleteRetiredAfterSeconds))
   "leaderElection" (dict "enabled" true "namespace" .Release.Namespace "lease" (include "trimtab.operator" .))
   "resyncSeconds" (int .Values.operator.resyncSeconds)
   "profiling" .Values.operator.profiling

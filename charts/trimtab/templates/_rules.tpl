@@ -10,11 +10,17 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   resources: [modelversions]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [trimtab.dev]
-  resources: [inferenceservices]
+  resources: [datasets, inferenceservices]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
-  resources: [finetunejobs/status, modelversions/status, inferenceservices/status]
+  resources: [decisions]
+  verbs: [list, watch]
+- apiGroups: [trimtab.dev]
+  resources: [datasets/status, finetunejobs/status, modelversions/status, inferenceservices/status, decisions/status]
   verbs: [patch]
+{{- if not .Values.watchNamespaces }}
+{{ include "trimtab.namespaceRules" . }}
+{{- end }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, list, watch, create, patch]
@@ -64,6 +70,16 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{- end }}
 {{- end -}}
 
+{{/* Namespaces are read for what their labels ask for: all, or the watched ones by name, which takes a cluster-wide binding. */}}
+{{- define "trimtab.namespaceRules" -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  {{- with .Values.watchNamespaces }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [list, watch]
+{{- end -}}
+
 {{- define "trimtab.exposureVerbs" -}}
 {{- $root := index . 0 -}}
 {{- ternary "[list, watch, create, patch]" "[list, delete]" (eq $root.Values.exposure.kind (index . 1)) -}}
@@ -72,7 +88,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{/* What it takes to let objects go when the operator is gone. */}}
 {{- define "trimtab.releaseRules" -}}
 - apiGroups: [trimtab.dev]
-  resources: [finetunejobs, modelversions, inferenceservices]
+  resources: [datasets, finetunejobs, modelversions, inferenceservices]
   verbs: [list, patch]
 {{- end -}}
 

@@ -6,12 +6,15 @@ in the registry. Neither side reads the other's flags or logs.
 """
 
 from trimtab_api.documents.common import Output, Owner, RunFailure
+from trimtab_api.documents.deletion import DeletionResult, DeletionRun
 from trimtab_api.documents.evaluation import EvaluationReport, EvaluationResult, EvaluationRun
 from trimtab_api.documents.preparation import PrepareResult, PrepareRun
 from trimtab_api.documents.signing import SigningMethod, SigningResult, SigningRun
 from trimtab_api.documents.training import ProgressReport, TrainingResult, TrainingRun
 
 __all__ = [
+    "DeletionResult",
+    "DeletionRun",
     "EvaluationReport",
     "EvaluationResult",
     "EvaluationRun",

@@ -3,9 +3,39 @@
 from pydantic import Field
 
 from trimtab_api.documents.common import Mounted, Output, Owner, RunFailure, Stored
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1.modelversion import ArtifactKind, MetricValue
+from trimtab_api.v1alpha1.evaluation import Comparison, Metric, MetricValue, SuiteName
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
+
+
+class ContenderRun(ApiModel):
+    """Another version that answers the same examples; as for the version itself, `base` is mounted
+    for an adapter and `mounted` is the artifact of a full version.
+    """
+
+    name: str
+    kind: ArtifactKind
+    artifact: Stored
+    rank: int | None = None
+    base: Mounted | None = None
+    mounted: Mounted | None = None
+
+
+class ComparisonWanted(ApiModel):
+    """One figure, to be compared with these contenders."""
+
+    metric: Metric
+    confidence: float
+    versions: list[str]
+
+
+class SuiteRun(ApiModel):
+    """A suite to be asked: the cases that ship with the image, or those of an artifact."""
+
+    name: SuiteName
+    data: Stored | None = None
 
 
 class EvaluationRun(ApiModel):
@@ -13,6 +43,7 @@ class EvaluationRun(ApiModel):
 
     For an adapter `base` is mounted and the pod fetches `artifact` itself; for a full version
     `mounted` is the artifact and there is no base. Without `data` only the fingerprint is taken.
+    `parent` is the contender that a full version was trained from.
     """
 
     owner: Owner
@@ -25,6 +56,10 @@ class EvaluationRun(ApiModel):
     max_examples: int = 200
     max_new_tokens: int = 64
     gpus: int = 0
+    contenders: list[ContenderRun] = Field(default_factory=list)
+    comparisons: list[ComparisonWanted] = Field(default_factory=list)
+    suites: list[SuiteRun] = Field(default_factory=list)
+    parent: str | None = None
     output: Output
 
 
@@ -37,6 +72,13 @@ class ReportedExample(ApiModel):
     base_answer: str | None = None
 
 
+class Resampling(ApiModel):
+    """How intervals were found: percentiles of a paired bootstrap over the examples."""
+
+    resamples: int
+    seed: int
+
+
 class EvaluationReport(ApiModel):
     """The whole report; an OCI artifact whose subject is the version's artifact."""
 
@@ -47,17 +89,25 @@ class EvaluationReport(ApiModel):
     dataset_digest: str | None = None
     examples: int = 0
     metrics: list[MetricValue] = Field(default_factory=list)
+    comparisons: list[Comparison] = Field(default_factory=list)
+    resampling: Resampling | None = None
     samples: list[ReportedExample] = Field(default_factory=list)
+    profile: ReferenceProfile | None = None
     fingerprint: Fingerprint
 
 
 class EvaluationResult(ApiModel):
-    """What an evaluation pod found; either a report or a failure."""
+    """What an evaluation pod found; either a report or a failure.
+
+    `shortened` says that lists were cut to fit into a termination message; the registry has all.
+    """
 
     report_uri: str | None = None
     dataset_digest: str | None = None
     examples: int = 0
     metrics: list[MetricValue] = Field(default_factory=list)
+    comparisons: list[Comparison] = Field(default_factory=list)
     rank: int | None = None
     size_bytes: int = 0
     failure: RunFailure | None = None
+    shortened: bool = False

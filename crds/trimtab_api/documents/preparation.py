@@ -4,8 +4,8 @@ from pydantic import Field
 
 from trimtab_api.documents.common import Output, Owner, RunFailure
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1.common import InlineDataset
-from trimtab_api.v1alpha1.finetunejob import RecordCounts
+from trimtab_api.v1alpha1.data import DataDescription, PreparedRecords
+from trimtab_api.v1alpha1.dataset import HeldOutData, LeakageAction
 
 
 class BaseOrigin(ApiModel):
@@ -21,10 +21,22 @@ class BaseOrigin(ApiModel):
     output: Output
 
 
-class DataOrigin(ApiModel):
-    """Data to be read, checked, split and pushed."""
+class LeakageCheck(ApiModel):
+    """Held-out records of other data in the registry that must not be in the training split."""
 
-    dataset: InlineDataset
+    against: list[HeldOutData]
+    action: LeakageAction = LeakageAction.FAIL
+
+
+class DataOrigin(ApiModel):
+    """Data to be read, cleaned, divided and pushed.
+
+    `names.VOLUME_PATH` is a volume of the pod's own, for indexes and for what is about to be pushed.
+    The ConfigMaps of word lists are mounted as those of sources are.
+    """
+
+    dataset: DataDescription
+    leakage: LeakageCheck | None = None
     output: Output
 
 
@@ -45,10 +57,14 @@ class PreparedArtifact(ApiModel):
 
 
 class PrepareResult(ApiModel):
-    """What a `prepare` pod found out; either a failure or everything that was asked."""
+    """What a `prepare` pod found out; either a failure or everything that was asked.
+
+    `report` is the address of the report about the data, by digest.
+    """
 
     base: PreparedArtifact | None = None
     data: PreparedArtifact | None = None
-    records: RecordCounts | None = None
+    report: str | None = None
+    records: PreparedRecords | None = None
     warnings: list[str] = Field(default_factory=list)
     failure: RunFailure | None = None

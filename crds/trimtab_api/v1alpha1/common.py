@@ -7,7 +7,6 @@ from pydantic import Field
 
 from trimtab_api.definition import Definition
 from trimtab_api.model import MAP_BY_NAME, TIMESTAMP, ApiModel, Rule
-from trimtab_api.rules import exactly_one, record_address
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 OCI_DIGEST_URI_PATTERN = r"^oci://[^@\s]+@sha256:[0-9a-f]{64}$"
@@ -31,6 +30,9 @@ Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 Quantity = Annotated[
     str, Field(max_length=16, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")
 ]
+
+# Seconds; 68 years. A Job counts its deadline in nanoseconds, in 64 bits: one of 300 years has passed already.
+LONGEST_SPAN = 2**31 - 1
 
 ONE_GPU = Rule(
     "self.gpus <= 1",
@@ -81,154 +83,6 @@ class SecretReference(ApiModel):
     secret_name: Annotated[
         ObjectName, Field(description="Name of the Secret, in the same namespace.")
     ]
-
-
-class SourceFormat(StrEnum):
-    """File formats of records."""
-
-    AUTO = "Auto"
-    JSONL = "JSONL"
-    JSON = "JSON"
-    CSV = "CSV"
-    PARQUET = "Parquet"
-
-
-class Source(ApiModel):
-    """Where records come from."""
-
-    rules: ClassVar[tuple[Rule, ...]] = record_address()
-
-    uri: Annotated[
-        Uri,
-        Field(
-            description="Address of one file or of several by a glob: oci://, configmap://, pvc://, s3://, "
-            "https:// or hf://, for example s3://bucket/tickets/*.jsonl or configmap://name/key."
-        ),
-    ]
-    revision: Annotated[
-        str | None, Field(max_length=128, description="For hf:// only: the commit to read.")
-    ] = None
-    format: Annotated[
-        SourceFormat, Field(description="Format of the files; Auto goes by the file's ending.")
-    ] = SourceFormat.AUTO
-    credentials: Annotated[
-        SecretReference | None,
-        Field(
-            description="Secret with what the source asks for, under the names that its own tools use: "
-            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, AWS_REGION; HF_TOKEN, HF_ENDPOINT; "
-            "username, password; .dockerconfigjson; ca.crt."
-        ),
-    ] = None
-
-
-class DatasetTask(StrEnum):
-    """What one record is."""
-
-    INSTRUCTION = "Instruction"
-    CHAT = "Chat"
-    TEXT = "Text"
-
-
-class Columns(ApiModel):
-    """Which column of the source plays which part; the names on the left are Trimtab's."""
-
-    prompt: Annotated[
-        str,
-        Field(min_length=1, max_length=128, description="Column of the prompt (task Instruction)."),
-    ] = "prompt"
-    completion: Annotated[
-        str,
-        Field(min_length=1, max_length=128, description="Column of the answer (task Instruction)."),
-    ] = "completion"
-    messages: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=128,
-            description="Column of the list of role and content (task Chat).",
-        ),
-    ] = "messages"
-    text: Annotated[
-        str, Field(min_length=1, max_length=128, description="Column of the text (task Text).")
-    ] = "text"
-
-
-class SplitBy(StrEnum):
-    """What is hashed to choose a record's split; equal values never fall on both sides."""
-
-    COMPLETION = "Completion"
-    PROMPT = "Prompt"
-    RECORD = "Record"
-
-
-class Split(ApiModel):
-    """Shares of the records, in per cent; by hash, so that new data never moves an old record."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "self.train + self.validation + self.test == 100",
-            "split.train, split.validation and split.test must add up to 100; state all three",
-        ),
-    )
-
-    train: Annotated[int, Field(ge=1, le=100, description="Per cent for training.")] = 90
-    validation: Annotated[int, Field(ge=0, le=99, description="Per cent for early stopping.")] = 5
-    test: Annotated[
-        int, Field(ge=0, le=99, description="Per cent for evaluation, never trained on.")
-    ] = 5
-    by: Annotated[SplitBy, Field(description="What is hashed to choose the split.")] = (
-        SplitBy.COMPLETION
-    )
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the hash.")] = 0
-
-
-class InlineDataset(ApiModel):
-    """Data described where it is used."""
-
-    sources: Annotated[
-        list[Source], Field(min_length=1, max_length=32, description="Where records come from.")
-    ]
-    task: Annotated[DatasetTask, Field(description="What one record is.")] = DatasetTask.INSTRUCTION
-    columns: Annotated[Columns, Field(description="Which column plays which part.")] = Columns()
-    split: Annotated[Split, Field(description="How records are divided.")] = Split()
-
-
-class Metric(StrEnum):
-    """Figures of an evaluation. Loss in nats per token; the others but Perplexity lie in 0..1."""
-
-    LOSS = "Loss"
-    PERPLEXITY = "Perplexity"
-    EXACT_MATCH = "ExactMatch"
-    BLEU = "Bleu"
-    ROUGE_L = "RougeL"
-    TOKEN_F1 = "TokenF1"  # noqa: S105 - a measure, no password
-
-
-class Gate(ApiModel):
-    """A threshold that a version has to meet before it is Ready."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        exactly_one(
-            "atLeast",
-            "atMost",
-            what="a gate",
-            remedy="use atMost for Loss and Perplexity and atLeast for the others",
-        ),
-        Rule(
-            "!has(self.atLeast) || !(self.metric in ['Loss', 'Perplexity'])",
-            "gates on Loss and Perplexity, of which less is better, need atMost; replace atLeast",
-            at=".atLeast",
-        ),
-        Rule(
-            "!has(self.atMost) || self.metric in ['Loss', 'Perplexity']",
-            "gates on ExactMatch, Bleu, RougeL and TokenF1, of which more is better, need atLeast; replace atMost",
-            at=".atMost",
-        ),
-    )
-
-    metric: Annotated[Metric, Field(description="The figure that is judged.")]
-    at_least: Annotated[float | None, Field(description="The lowest value that passes.")] = None
-    at_most: Annotated[float | None, Field(description="The highest value that passes.")] = None
 
 
 class ObjectMeta(ApiModel):

@@ -8,18 +8,28 @@ from trimtab_api.definition import AGE, Column, Definition, message_of, reason_o
 from trimtab_api.model import MAP_BY_TYPE, TIMESTAMP, ApiModel, Rule
 from trimtab_api.rules import OWNER_NAME_LENGTH, exactly_one, immutable, model_address, short_name
 from trimtab_api.v1alpha1.common import (
+    LONGEST_SPAN,
     ONE_GPU,
     Condition,
-    Gate,
     ImageDigest,
-    InlineDataset,
     ModelName,
     NamedReference,
+    ObjectName,
     PodOverrides,
     Quantity,
     Resource,
     SecretReference,
     Uri,
+)
+from trimtab_api.v1alpha1.data import InlineDataset
+from trimtab_api.v1alpha1.evaluation import (
+    MAX_EXAMPLES,
+    OF_TEXT,
+    SUITES,
+    Gate,
+    Suite,
+    one_of,
+    suite_rules,
 )
 from trimtab_api.v1alpha1.signing import Signing
 from trimtab_api.v1alpha1.training import (
@@ -106,17 +116,32 @@ class BaseModelSource(ApiModel):
 
 
 class DatasetReference(ApiModel):
-    """The data of the run."""
+    """The data of the run; exactly one of inline and name."""
 
-    inline: Annotated[InlineDataset, Field(description="Data described in place.")]
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one("inline", "name", what="dataset", remedy="keep one and remove the other"),
+    )
+
+    inline: Annotated[InlineDataset | None, Field(description="Data described in place.")] = None
+    name: Annotated[
+        ObjectName | None,
+        Field(
+            description="A Dataset of this namespace. The job waits until it is Ready and keeps the data that it "
+            "has then, whatever becomes of the Dataset."
+        ),
+    ] = None
 
 
 class JobEvaluation(ApiModel):
     """What is asked of the ModelVersion that comes out."""
 
-    gates: Annotated[list[Gate], Field(max_length=16, description="Thresholds; all must pass.")] = (
-        Field(default_factory=list)
+    rules: ClassVar[tuple[Rule, ...]] = suite_rules()
+
+    gates: Annotated[list[Gate], Field(max_length=16, description="Gates; all must pass.")] = Field(
+        default_factory=list
     )
+    max_examples: Annotated[int | None, MAX_EXAMPLES] = None
+    suites: Annotated[list[Suite], SUITES] = Field(default_factory=list)
 
 
 class Output(ApiModel):
@@ -160,10 +185,9 @@ class Storage(ApiModel):
     ] = None
 
 
-# Seconds; 68 years. A Job counts its deadline in nanoseconds, in 64 bits: one of 300 years has passed already.
-LONGEST_SPAN = 2**31 - 1
-
 _NEEDS_SCRATCH = "!has(self.baseModel.scratch) || "
+# What a named Dataset holds is known only once it is Ready; the operator asks the same of it then.
+_IS_NAMED = "!has(self.dataset.inline) || "
 _SPEC_RULES = (
     Rule(
         _NEEDS_SCRATCH + "self.objective == 'Pretraining'",
@@ -181,30 +205,32 @@ _SPEC_RULES = (
         at=".hyperparameters.maxLength",
     ),
     Rule(
-        "self.objective != 'Pretraining' || self.dataset.inline.task == 'Text'",
+        _IS_NAMED + "self.objective != 'Pretraining' || self.dataset.inline.task == 'Text'",
         "objective Pretraining learns from plain text; set dataset.inline.task: Text, or objective: Supervised",
         at=".dataset.inline.task",
     ),
     Rule(
-        "self.objective != 'Supervised' || self.dataset.inline.task in ['Instruction', 'Chat']",
+        _IS_NAMED
+        + "self.objective != 'Supervised' || self.dataset.inline.task in ['Instruction', 'Chat']",
         "objective Supervised learns answers; set dataset.inline.task to Instruction or Chat, or objective: Pretraining",
         at=".dataset.inline.task",
     ),
     Rule(
-        "!has(self.earlyStopping) || self.dataset.inline.split.validation > 0",
+        _IS_NAMED + "!has(self.earlyStopping) || self.dataset.inline.split.validation > 0",
         "earlyStopping watches the validation split; set dataset.inline.split.validation above 0, or remove earlyStopping",
         at=".earlyStopping",
     ),
     Rule(
-        "!has(self.evaluation.gates) || self.evaluation.gates.size() == 0 || self.dataset.inline.split.test > 0",
+        _IS_NAMED
+        + "!has(self.evaluation.gates) || self.evaluation.gates.size() == 0 || self.dataset.inline.split.test > 0",
         "evaluation.gates judge the test split; set dataset.inline.split.test above 0, or remove the gates",
         at=".evaluation.gates",
     ),
     Rule(
-        "self.dataset.inline.task != 'Text' || !has(self.evaluation.gates) || "
-        "self.evaluation.gates.all(g, g.metric in ['Loss', 'Perplexity'])",
-        "evaluation.gates of task Text can only be on Loss and Perplexity, because there are no answers to compare; "
-        "change the metric",
+        _IS_NAMED + "self.dataset.inline.task != 'Text' || !has(self.evaluation.gates) || "
+        f"self.evaluation.gates.all(g, {one_of(OF_TEXT, 'g')})",
+        "evaluation.gates of task Text can only be on Loss, Perplexity and figures of suites, because there are no "
+        "answers to compare; change the metric",
         at=".evaluation.gates",
     ),
 )
@@ -289,6 +315,10 @@ class ResolvedInputs(ApiModel):
     ] = None
     dataset_digest: Annotated[
         str | None, Field(max_length=71, description="Digest of the prepared data.")
+    ] = None
+    dataset_report: Annotated[
+        str | None,
+        Field(max_length=1024, description="The report about the data in the registry."),
     ] = None
     image: Annotated[
         str | None,

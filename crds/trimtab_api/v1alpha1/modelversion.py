@@ -6,23 +6,21 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from trimtab_api.definition import AGE, Column, Definition, message_of, reason_of, status_of
-from trimtab_api.model import MAP_BY_TYPE, ApiModel, Rule
+from trimtab_api.model import MAP_BY_ACTION, MAP_BY_TYPE, TIMESTAMP, ApiModel, Rule
 from trimtab_api.rules import LABEL_LENGTH, exactly_one, short_name
 from trimtab_api.v1alpha1.common import (
     OCI_DIGEST_URI_PATTERN,
-    ONE_GPU,
     Condition,
     Digest,
-    Gate,
     ImageDigest,
-    Metric,
     ModelName,
     NamedReference,
-    PodOverrides,
-    Quantity,
+    ObjectName,
     Resource,
     Uri,
 )
+from trimtab_api.v1alpha1.decision import Action, UserName, Why
+from trimtab_api.v1alpha1.evaluation import BestVersion, EvaluationStatus, VersionEvaluation
 from trimtab_api.v1alpha1.signing import SignatureStatus, Signing
 
 
@@ -87,6 +85,10 @@ class AdapterBase(ApiModel):
 class LineageDataset(ApiModel):
     """The data that a version was trained on."""
 
+    name: Annotated[
+        ObjectName | None,
+        Field(description="The Dataset that it came from; none where a job described its own."),
+    ] = None
     uri: Annotated[Uri | None, Field(description="The prepared data in the registry.")] = None
     digest: Annotated[Digest, Field(description="Its digest.")]
 
@@ -114,67 +116,6 @@ class Lineage(ApiModel):
     parent: Annotated[
         str | None, Field(max_length=253, description="The version that training went on from.")
     ] = None
-
-
-class EvaluationDataset(ApiModel):
-    """Prepared data whose test split is used."""
-
-    uri: Annotated[
-        str,
-        Field(
-            max_length=1024,
-            pattern=OCI_DIGEST_URI_PATTERN,
-            description="oci://registry/name@sha256:<64 hex>.",
-        ),
-    ]
-
-
-class EvaluationResources(ApiModel):
-    """What the evaluation pod asks the cluster for."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (ONE_GPU,)
-
-    gpus: Annotated[
-        int, Field(ge=0, description="GPUs (nvidia.com/gpu): 1, or 0 to evaluate on the CPU.")
-    ] = 0
-    cpu: Annotated[Quantity, Field(description="CPU request, for example 4 or 500m.")] = "250m"
-    memory: Annotated[
-        Quantity,
-        Field(
-            description="Memory request, for example 32Gi. It is no limit: an evaluation may hold more of the model "
-            "than its training did."
-        ),
-    ] = "1Gi"
-
-
-class VersionEvaluation(ApiModel):
-    """What the version must show. A report that is there is verified, not made again."""
-
-    dataset: Annotated[
-        EvaluationDataset | None,
-        Field(description="Held-out data; without it only the fingerprint is taken."),
-    ] = None
-    gates: Annotated[list[Gate], Field(max_length=16, description="Thresholds; all must pass.")] = (
-        Field(default_factory=list)
-    )
-    report: Annotated[
-        str | None,
-        Field(
-            max_length=1024,
-            pattern=OCI_DIGEST_URI_PATTERN,
-            description="A report about this very artifact.",
-        ),
-    ] = None
-    resources: Annotated[
-        EvaluationResources,
-        Field(description="What the evaluation pod asks for; a job hands on its own."),
-    ] = EvaluationResources()
-    pod: Annotated[
-        PodOverrides,
-        Field(
-            description="Scheduling and environment of the evaluation pod; a job hands on its own."
-        ),
-    ] = PodOverrides()
 
 
 class ModelVersionSpec(ApiModel):
@@ -229,40 +170,85 @@ class Producer(ApiModel):
 
     fine_tune_job: Annotated[str, Field(max_length=253, description="Name of the job.")]
     uid: Annotated[str, Field(max_length=64, description="Its uid.")]
+    author: Annotated[UserName | None, Field(description="Who created the job.")] = None
 
 
-class MetricValue(ApiModel):
-    """One figure with its 95 % bootstrap interval, and that of the base on the same data."""
+class VersionUser(ApiModel):
+    """An object that needs the version."""
 
-    metric: Annotated[Metric, Field(description="Which figure.")]
-    value: Annotated[float, Field(description="The version's.")]
-    low: Annotated[float | None, Field(description="Lower end of the interval.")] = None
-    high: Annotated[float | None, Field(description="Upper end of the interval.")] = None
-    base: Annotated[float | None, Field(description="The base model's on the same data.")] = None
-
-
-class GateResult(ApiModel):
-    """What became of one gate."""
-
-    metric: Annotated[Metric, Field(description="Which figure.")]
-    passed: Annotated[bool, Field(description="Whether it passed.")]
-    message: Annotated[str, Field(max_length=512, description="The numbers, in one sentence.")]
+    kind: Annotated[
+        str, Field(max_length=63, description="InferenceService, FineTuneJob or ModelVersion.")
+    ]
+    name: Annotated[str, Field(max_length=253, description="Its name.")]
+    role: Annotated[
+        str,
+        Field(
+            max_length=128,
+            description="base; or active, candidate or named, and for which public name.",
+        ),
+    ]
 
 
-class EvaluationStatus(ApiModel):
-    """One evaluation of the version."""
+class Ruling(ApiModel):
+    """A Decision, as the version remembers it: deleting the Decision undoes nothing."""
 
-    dataset_digest: Annotated[str | None, Field(max_length=71, description="The data.")] = None
-    report: Annotated[
-        str | None, Field(max_length=1024, description="The whole report in the registry.")
+    action: Annotated[Action, Field(description="What was decided.")]
+    decision: Annotated[str, Field(max_length=253, description="Name of the Decision.")]
+    uid: Annotated[str, Field(max_length=64, description="Its uid.")]
+    by: Annotated[UserName, Field(description="Who decided.")]
+    reason: Annotated[Why, Field(description="Why.")]
+    time: Annotated[
+        str,
+        Field(max_length=32, description="When it was created.", json_schema_extra=TIMESTAMP),
+    ]
+
+
+class Contender(ApiModel):
+    """A version to be compared with, as it was when it was chosen."""
+
+    name: Annotated[str, Field(max_length=253, description="Name of the ModelVersion.")]
+    uri: Annotated[str, Field(max_length=1024, description="Its artifact, by digest.")]
+    kind: Annotated[ArtifactKind, Field(description="Adapter or Full.")]
+    rank: Annotated[int | None, Field(ge=1, le=512, description="Rank of an adapter.")] = None
+    base_uri: Annotated[
+        str | None, Field(max_length=1024, description="An adapter's base, by digest.")
     ] = None
-    examples: Annotated[int, Field(ge=0, description="Held-out records.")] = 0
-    metrics: Annotated[list[MetricValue], Field(max_length=32, description="Figures.")] = Field(
-        default_factory=list
-    )
-    gates: Annotated[list[GateResult], Field(max_length=16, description="Gates.")] = Field(
-        default_factory=list
-    )
+    dataset_uri: Annotated[
+        str | None, Field(max_length=1024, description="The data that it was evaluated on.")
+    ] = None
+    problem: Annotated[
+        str | None, Field(max_length=512, description="Why it cannot be compared with.")
+    ] = None
+
+
+class Opponents(ApiModel):
+    """Whom the version is compared with; chosen once, before its evaluation begins."""
+
+    champion: Annotated[
+        str | None, Field(max_length=253, description="The champion; none where there is none.")
+    ] = None
+    reason: Annotated[
+        str,
+        Field(max_length=512, description="Why this one is the champion, or why there is none."),
+    ]
+    best: Annotated[
+        list[BestVersion],
+        Field(max_length=16, description="The best version so far by each compared figure."),
+    ] = Field(default_factory=list)
+    parent: Annotated[
+        str | None,
+        Field(
+            max_length=253,
+            description="The version that a full one was trained from; the suite Forgetting asks it.",
+        ),
+    ] = None
+    contenders: Annotated[
+        list[Contender], Field(max_length=18, description="All of them, with their artifacts.")
+    ] = Field(default_factory=list)
+    retry: Annotated[
+        str | None,
+        Field(max_length=253, description="The request to try again that they were chosen for."),
+    ] = None
 
 
 class ModelVersionStatus(ApiModel):
@@ -275,16 +261,36 @@ class ModelVersionStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="ArtifactVerified, Evaluated, Signed, Ready, InUse.",
+            description="ArtifactVerified, Evaluated, Signed, Ready, InUse, Approved, Retired.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
     producers: Annotated[
         list[Producer], Field(max_length=64, description="Jobs that made this artifact.")
     ] = Field(default_factory=list)
+    used_by: Annotated[
+        list[VersionUser],
+        Field(
+            max_length=64, description="Who needs it; the first 64. InUse says the same in words."
+        ),
+    ] = Field(default_factory=list)
+    decisions: Annotated[
+        list[Ruling],
+        Field(
+            max_length=8,
+            description="The last Decision of each action that counts, whether or not it is still there.",
+            json_schema_extra=MAP_BY_ACTION,
+        ),
+    ] = Field(default_factory=list)
     evaluation: Annotated[EvaluationStatus | None, Field(description="The newest evaluation.")] = (
         None
     )
+    opponents: Annotated[
+        Opponents | None,
+        Field(
+            description="Whom gates with notWorseThan, and the suite Forgetting, compare it with."
+        ),
+    ] = None
     signature: Annotated[SignatureStatus | None, Field(description="The newest signature.")] = None
     base_digest: Annotated[
         str | None, Field(max_length=71, description="Digest of an adapter's base.")
@@ -321,6 +327,10 @@ class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):
             ),
             Column("Evaluated", status_of("Evaluated"), description="Whether it was measured."),
             Column("Ready", status_of("Ready"), description="Whether it may be served."),
+            Column(
+                "Approved", status_of("Approved"), description="Whether somebody has approved it."
+            ),
+            Column("Retired", status_of("Retired"), description="Whether it is out of use."),
             Column("In-Use", status_of("InUse"), description="Whether something needs it."),
             AGE,
             Column("Signed", status_of("Signed"), priority=1, description="Whether it is signed."),

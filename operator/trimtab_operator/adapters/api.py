@@ -1,20 +1,25 @@
 """One HTTP conversation with the API server; its refusals become our errors.
 
-Connection, TLS and tokens are kubernetes.aio's; bodies stay plain dictionaries, because turning
-each into typed objects and back costs more than the request.
+Configuration and credentials are kubernetes.aio's, the connection is `wire`; bodies stay plain
+dictionaries, because turning each into typed objects and back costs more than the request.
 """
 
-import json
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
+import orjson
 from kubernetes.aio import client, config
+from kubernetes.aio.client import rest
 
+from trimtab_api import names
 from trimtab_operator.adapters.fence import Fence
+from trimtab_operator.adapters.wire import Answer, Broken, Place, Wire
 from trimtab_operator.domain.errors import (
     ClusterError,
     ClusterUnreachable,
@@ -29,7 +34,7 @@ JSON: Final = "application/json"
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 REQUEST_SECONDS: Final = 30.0
-CONNECT_SECONDS: Final = 10.0
+LARGE_BYTES: Final = 100_000
 # Longer than bookmarks are apart where they come; for a kind without changes they may stay away.
 WATCH_SILENCE_SECONDS: Final = 100.0
 
@@ -49,16 +54,17 @@ class Expired(ClusterError):
 class Api:
     """A connection to the API server."""
 
-    def __init__(self, connection: client.ApiClient, fence: Fence | None = None) -> None:
-        self._connection = connection
+    def __init__(
+        self, settings: client.Configuration, wire: Wire, fence: Fence | None = None
+    ) -> None:
+        self._settings = settings
+        self._wire = wire
         self._fence = fence
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> "Api":
         """Inside a pod by its service account, else by kubeconfig."""
         settings = client.Configuration()
-        settings.retries = None
-        settings.connection_pool_maxsize = 64
         try:
             if kubeconfig is None:
                 config.load_incluster_config(client_configuration=settings)
@@ -66,19 +72,21 @@ class Api:
                 await config.load_kube_config(kubeconfig, client_configuration=settings)
         except config.ConfigException:
             await config.load_kube_config(client_configuration=settings)
-        # Looked up once: aiohttp by itself reads netrc and the environment in a thread, twice per request,
-        # which is as long as the request.
-        settings.client_session_kwargs = {"trust_env": False}
-        settings.proxy = settings.proxy or proxy_for(settings.host)
-        return cls(client.ApiClient(configuration=settings))
+        place = Place(
+            url=settings.host,
+            tls=rest.RESTClientObject(settings).ssl_context,
+            server_name=settings.tls_server_name,
+            proxy=settings.proxy or proxy_for(settings.host),
+        )
+        return cls(settings, Wire(place))
 
     def fenced(self, fence: Fence) -> "Api":
         """The same connection, over which writes go only while the fence is open."""
-        return Api(self._connection, fence)
+        return Api(self._settings, self._wire, fence)
 
     async def close(self) -> None:
         """End all conversations."""
-        await self._connection.close()
+        await self._wire.close()
 
     async def request(
         self,
@@ -103,16 +111,19 @@ class Api:
         body: Manifest | None,
         content_type: str,
     ) -> Manifest:
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        headers = await self._headers()
+        sent = b""
+        if body is not None:
+            headers["Content-Type"] = content_type
+            sent = orjson.dumps(body)
         try:
-            async with await self._send(method, path, query, body, content_type, timeout) as answer:
-                text = await answer.read()
-                if answer.status >= 400:
-                    raise _error(method, path, answer, text)
-                content: Manifest = json.loads(text)
-                return content
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            message = f"{method} {path}: {str(error) or type(error).__name__}"
+            async with asyncio.timeout(REQUEST_SECONDS):
+                answer = await self._wire.ask(method, _target(path, query), headers, sent)
+            if answer.status >= 300:
+                raise _error(method, path, answer, answer.body)
+            return _content(answer.body)
+        except (Broken, TimeoutError, ValueError) as error:
+            message = f"{method} {path}: {str(error) or 'no answer in time'}"
             raise ClusterUnreachable(message) from error
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Manifest]:
@@ -120,45 +131,67 @@ class Api:
 
         Silence ends it too: nobody can tell a quiet kind from a server that has gone away.
         """
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS
-        )
-        asked = {**query, "watch": "1", "allowWatchBookmarks": "true"}
+        target = _target(path, {**query, "watch": "1", "allowWatchBookmarks": "true"})
+        headers = await self._headers()
         try:
-            async with await self._send("GET", path, asked, None, JSON, timeout) as answer:
-                if answer.status >= 400:
-                    raise _error("WATCH", path, answer, await answer.read())
-                async for line in answer.content:
-                    event: Manifest = json.loads(line)
+            async with self._wire.stream(target, headers, WATCH_SILENCE_SECONDS) as (answer, more):
+                if answer.status >= 300:
+                    raise _error("WATCH", path, answer, await more())
+                async for line in _lines(more):
+                    event: Manifest = orjson.loads(line)
                     if event.get("type") == "ERROR":
                         raise _watch_error(path, event.get("object", {}))
                     yield event
-        except aiohttp.SocketTimeoutError:
+        except TimeoutError:
             return
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            message = f"WATCH {path}: {str(error) or type(error).__name__}"
-            raise ClusterUnreachable(message) from error
+        except (Broken, ValueError) as error:
+            raise ClusterUnreachable(f"WATCH {path}: {error}") from error
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Manifest | None,
-        content_type: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - it is aiohttp's own, not ours
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": JSON, "Content-Type": content_type}
-        settings = self._connection.configuration
-        token = await settings.get_api_key_with_prefix("BearerToken")
+    async def _headers(self) -> dict[str, str]:
+        """What every request carries; the token may be another one each time."""
+        headers = {"Accept": JSON, "User-Agent": names.FIELD_MANAGER}
+        token = await self._settings.get_api_key_with_prefix("BearerToken")
         if token:
-            headers["Authorization"] = token
-        url = f"{settings.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        answer = await self._connection.rest_client.request(
-            method, url, headers=headers, body=body, _request_timeout=timeout
-        )
-        response: aiohttp.ClientResponse = answer.response
-        return response
+            headers["Authorization"] = token.strip()
+        return headers
+
+
+def _content(text: bytes) -> Manifest:
+    content: Manifest
+    if len(text) < LARGE_BYTES:
+        content = orjson.loads(text)
+        return content
+    # A page of a list is tens of thousands of dictionaries and not one cycle: the collector would
+    # look through all of them again and again while they are being made.
+    gc.disable()
+    try:
+        content = orjson.loads(text)
+    finally:
+        gc.enable()
+    return content
+
+
+def _target(path: str, query: Mapping[str, str] | None) -> str:
+    return f"{path}?{_encoded(tuple(query.items()))}" if query else path
+
+
+@lru_cache(maxsize=64)  # writes always say the same
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)
+
+
+async def _lines(more: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    """The body's lines; a last one that was not ended, too."""
+    begun: list[bytes] = []
+    while piece := await more():
+        *lines, rest = piece.split(b"\n")
+        for line in lines:
+            yield b"".join((*begun, line))
+            begun.clear()
+        if rest:
+            begun.append(rest)
+    if begun:
+        yield b"".join(begun)
 
 
 def proxy_for(address: str) -> str | None:
@@ -174,9 +207,9 @@ def _watch_error(path: str, status: Manifest) -> ClusterError:
     return Expired(message) if status.get("code") == 410 else ClusterUnreachable(message)
 
 
-def _error(method: str, path: str, answer: aiohttp.ClientResponse, text: bytes) -> ClusterError:
+def _error(method: str, path: str, answer: Answer, text: bytes) -> ClusterError:
     try:
-        content: Any = json.loads(text)
+        content: Any = orjson.loads(text)
     except ValueError:
         content = text[:512].decode(errors="replace")
     status: dict[str, Any] = content if isinstance(content, dict) else {"message": str(content)}
@@ -198,6 +231,6 @@ def _error(method: str, path: str, answer: aiohttp.ClientResponse, text: bytes) 
     return ClusterUnreachable(message, after=_retry_after(answer))
 
 
-def _retry_after(answer: aiohttp.ClientResponse) -> timedelta | None:
-    value = answer.headers.get("Retry-After", "")
+def _retry_after(answer: Answer) -> timedelta | None:
+    value = answer.headers.get("retry-after", "")
     return timedelta(seconds=min(int(value), 300)) if value.isdigit() else None

@@ -111,18 +111,24 @@ class ApiCluster(StoreReader):
 
     async def write_status(self, resource: R, status: ApiModel) -> R:
         """Write status where it differs, against exactly the version that was read."""
+        if status == resource.status:
+            return resource
         changes = merge_patch(resource.status.to_wire(), status.to_wire())
         if not changes:
             return resource
-        return await self._write_ours(resource, {"status": changes}, "status")
+        version = await self._write_ours(resource, {"status": changes}, "status")
+        return resource.model_copy(
+            update={"status": status, "metadata": _changed(resource, resource_version=version)}
+        )
 
     async def write_finalizers(self, resource: R, finalizers: Sequence[str]) -> R:
         """Set the finalizers where they differ, against exactly the version that was read."""
         if list(finalizers) == resource.metadata.finalizers:
             return resource
-        return await self._write_ours(
-            resource, {"metadata": {"finalizers": list(finalizers)}}, None
-        )
+        changes = {"metadata": {"finalizers": list(finalizers)}}
+        version = await self._write_ours(resource, changes, None)
+        metadata = _changed(resource, resource_version=version, finalizers=list(finalizers))
+        return resource.model_copy(update={"metadata": metadata})
 
     async def release(self, kind: Kind, manifest: Manifest) -> bool:
         """Take our finalizers off one of our objects; False when it has none."""
@@ -138,7 +144,8 @@ class ApiCluster(StoreReader):
         """Say it, unless it has been said. An Event is a courtesy: it never fails a reconcile."""
         await self.recorder.record(event)
 
-    async def _write_ours(self, resource: R, changes: Manifest, part: str | None) -> R:
+    async def _write_ours(self, resource: R, changes: Manifest, part: str | None) -> str:
+        """Returns the new version. Against exactly the one that was read nothing else can have changed."""
         kind = BY_NAME[type(resource).__name__]
         known = _identity(resource)
         try:
@@ -156,7 +163,7 @@ class ApiCluster(StoreReader):
             # The feed may have missed its end; nothing of ours may go on believing in it.
             self.store.remove(kind.name, resource.key, version_of(known))
             raise
-        return type(resource).model_validate(written)
+        return str(version_of(written))
 
     async def _write(  # noqa: PLR0913 - the parts of a request
         self,
@@ -177,12 +184,12 @@ class ApiCluster(StoreReader):
         return self._remember(kind, answer)
 
     def _counted(self, kind: Kind, verb: str) -> None:
-        self._telemetry.writes.labels(kind.name, verb).inc()
+        self._telemetry.written(kind.name, verb)
         visit = visits.current()
         if visit is not None and not visit.has_written:
             visit.has_written = True
             waited = asyncio.get_running_loop().time() - visit.since
-            self._telemetry.reactions.labels(visit.kind).observe(waited)
+            self._telemetry.reacted(visit.kind, waited)
 
     def _remember(self, kind: Kind, manifest: Manifest) -> Manifest:
         kept = trimmed(kind.name, manifest)
@@ -191,6 +198,10 @@ class ApiCluster(StoreReader):
         else:
             self.store.put(kind.name, kept)
         return kept
+
+
+def _changed(resource: AnyResource, **fields: object) -> ApiModel:
+    return resource.metadata.model_copy(update=fields)
 
 
 def _is_held(manifest: Manifest) -> bool:

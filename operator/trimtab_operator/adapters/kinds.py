@@ -27,10 +27,15 @@ class Kind:
 
 
 OURS: Final = (
+    Kind("Dataset", names.API_VERSION, "datasets"),
     Kind("FineTuneJob", names.API_VERSION, "finetunejobs"),
     Kind("ModelVersion", names.API_VERSION, "modelversions"),
     Kind("InferenceService", names.API_VERSION, "inferenceservices"),
+    Kind("Decision", names.API_VERSION, "decisions"),
 )
+
+# Those of them that carry finalizers of ours.
+FINALIZED: Final = tuple(kind for kind in OURS if kind.name != "Decision")
 
 # Children that every cluster has, watched by label.
 CHILDREN: Final = (
@@ -54,6 +59,8 @@ EXPOSURES: Final = {
     "Route": Kind("Route", "route.openshift.io/v1", "routes"),
 }
 
+# Read for its labels: what it asks for.
+NAMESPACE: Final = Kind("Namespace", "v1", "namespaces")
 EVENT: Final = Kind("Event", "v1", "events")
 BY_NAME: Final = {kind.name: kind for kind in (*OURS, *CHILDREN, *EXPOSURES.values(), EVENT)}
 

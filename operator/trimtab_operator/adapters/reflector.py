@@ -9,10 +9,10 @@ import random
 from typing import Final
 
 from trimtab_operator.adapters.api import Api, Expired
-from trimtab_operator.adapters.kinds import Kind
+from trimtab_operator.adapters.kinds import NAMESPACE, Kind
 from trimtab_operator.adapters.store import Key, Store, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
-from trimtab_operator.domain.errors import ClusterError
+from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable
 from trimtab_operator.domain.manifests import Manifest, get
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ def trimmed(kind: str, manifest: Manifest) -> Manifest:
             k: v for k, v in metadata["annotations"].items() if k != _KUBECTL
         }
     result = {**manifest, "kind": kind, "metadata": metadata}
+    if kind == NAMESPACE.name:
+        kept = {k: metadata.get(k) for k in ("name", "labels", "resourceVersion")}
+        return {"kind": kind, "metadata": kept}
     if kind == "Pod":
         result.pop("spec", None)
     elif kind == "Job" and "spec" in result:
@@ -56,6 +59,7 @@ class Lister:
     ) -> None:
         self.kind = kind
         self.path = kind.path(scope)
+        self.name = self.path
         self._api = api
         self._store = store
         self._scope = scope
@@ -77,13 +81,18 @@ class Lister:
             query["continue"] = metadata["continue"]
         version = str(metadata.get("resourceVersion", "0"))
         for key in self._store.keys(self.kind.name):
-            if key not in seen and self._scope in {None, key[0]}:
+            if key not in seen and self.covers(key):
                 self._store.remove(self.kind.name, key, int(version))
         return version
 
+    def covers(self, key: Key) -> bool:
+        """Whether the list would show this object."""
+        return self._scope in {None, key[0]}
+
     def put(self, manifest: Manifest) -> None:
-        """Into the store."""
-        self._store.put(self.kind.name, trimmed(self.kind.name, manifest))
+        """Into the store; most of what a watch says is the echo of our own writes."""
+        if self._store.is_news(self.kind.name, manifest):
+            self._store.put(self.kind.name, trimmed(self.kind.name, manifest))
 
     def remove(self, manifest: Manifest) -> None:
         """Out of the store."""
@@ -98,7 +107,7 @@ class Reflector:
         self._api = api
         self._lister = lister
         self._telemetry = telemetry
-        self._name = lister.path
+        self._name = lister.name
         self._version = ""
 
     async def run(self) -> None:
@@ -122,6 +131,9 @@ class Reflector:
             except Expired:
                 self._restarted("expired")
                 self._version = ""
+                failures += 1
+                # The first time it is what happens to every watch that was away for long.
+                await asyncio.sleep(_backoff(failures) if failures > 1 else 0)
             except ClusterError as error:
                 self._restarted("error")
                 # The server is away, but we are not stuck: being started anew would not help.
@@ -129,10 +141,8 @@ class Reflector:
                 failures += 1
                 if failures % FAILURES_BEFORE_LIST == 0:
                     self._version = ""
-                delay = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
-                delay *= random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
                 log.warning("watch lost", extra={"watch": self._name, "error": str(error)})
-                await asyncio.sleep(delay)
+                await asyncio.sleep(max(_backoff(failures), _asked_to_wait(error)))
 
     async def _follow(self) -> None:
         # Watches of one process should not all end in the same second.
@@ -155,3 +165,14 @@ class Reflector:
 
     def _restarted(self, cause: str) -> None:
         self._telemetry.watch_restarts.labels(self._lister.kind.name, cause).inc()
+
+
+def _backoff(failures: int) -> float:
+    delay: float = min(0.5 * 2 ** min(failures, 10), MAX_BACKOFF_SECONDS)
+    return delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
+
+
+def _asked_to_wait(error: ClusterError) -> float:
+    """Seconds that the server has asked for."""
+    after = error.after if isinstance(error, ClusterUnreachable) else None
+    return after.total_seconds() if after else 0.0

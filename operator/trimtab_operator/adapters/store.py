@@ -6,15 +6,17 @@ order of views of one object is that of their resource versions, which Kubernete
 comparable.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import orjson
+
 from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.naming import ANNOTATION_OWNER
+from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.domain.references import REFERRING, Target, View
 
 Key = tuple[str, str]
@@ -25,15 +27,13 @@ _REMEMBERED_REMOVALS: Final = 10_000
 
 def key_of(manifest: Manifest) -> Key:
     """Namespace and name."""
-    return (
-        get(manifest, "metadata", "namespace", default=""),
-        get(manifest, "metadata", "name", default=""),
-    )
+    metadata = manifest.get("metadata") or {}
+    return metadata.get("namespace") or "", metadata.get("name") or ""
 
 
 def version_of(manifest: Manifest) -> int:
     """The resource version as a number; 0 where there is none."""
-    return int(get(manifest, "metadata", "resourceVersion", default="0") or 0)
+    return int((manifest.get("metadata") or {}).get("resourceVersion") or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,14 @@ class Known:
     version: int
     owner: Target | None
     view: View | None  # of our own kinds
-    text: str
+    text: bytes
 
     @classmethod
     def of(cls, kind: str, manifest: Manifest) -> "Known":
         """What is kept of this object."""
         view = View.of(kind, manifest) if kind in REFERRING else None
-        text = json.dumps(manifest, separators=(",", ":"))
+        # A copy, since orjson's own bytes keep the room that they grew into: several times the text.
+        text = bytes(memoryview(orjson.dumps(manifest)))
         return cls(version_of(manifest), owner_of(manifest), view, text)
 
     @property
@@ -62,7 +63,7 @@ class Known:
 
     def manifest(self) -> Manifest:
         """A copy of the object."""
-        result: Manifest = json.loads(self.text)
+        result: Manifest = orjson.loads(self.text)
         return result
 
 
@@ -88,7 +89,7 @@ class Store:
         found = self._objects[kind].get(key)
         return None if found is None else found.manifest()
 
-    def text(self, kind: str, key: Key) -> str | None:
+    def text(self, kind: str, key: Key) -> bytes | None:
         """The object as JSON, if it is known."""
         found = self._objects[kind].get(key)
         return None if found is None else found.text
@@ -100,6 +101,11 @@ class Store:
     def keys(self, kind: str) -> list[Key]:
         """Keys of all objects of a kind."""
         return list(self._objects[kind])
+
+    def those_behind(self, kind: str) -> set[Key]:
+        """Keys of our objects whose status is not yet about the spec that they have."""
+        known = self._objects[kind].items()
+        return {key for key, each in known if each.view is not None and each.view.is_behind}
 
     def count(self, kind: str) -> int:
         """How many objects of a kind are known."""
@@ -115,15 +121,19 @@ class Store:
         """Our objects that refer to the target."""
         return sorted(self._referrers.get(target, ()))
 
-    def put(self, kind: str, manifest: Manifest) -> bool:
-        """Remember this view of an object, unless a newer one is known."""
+    def is_news(self, kind: str, manifest: Manifest) -> bool:
+        """Whether neither this view of an object nor a newer one is known."""
         key = key_of(manifest)
         before = self._objects[kind].get(key)
-        version = version_of(manifest)
-        if before is not None and before.version >= version:
+        known = self._removed.get((kind, key), -1) if before is None else before.version
+        return known < version_of(manifest)
+
+    def put(self, kind: str, manifest: Manifest) -> bool:
+        """Remember this view of an object, unless a newer one is known."""
+        if not self.is_news(kind, manifest):
             return False
-        if before is None and self._removed.get((kind, key), -1) >= version:
-            return False
+        key = key_of(manifest)
+        before = self._objects[kind].get(key)
         self._removed.pop((kind, key), None)
         after = Known.of(kind, manifest)
         self._objects[kind][key] = after
@@ -199,6 +209,12 @@ class StoreReader:
             if what == kind.__name__
         )
         return [each for each in found if each is not None]
+
+    def policy(self, namespace: str) -> NamespacePolicy:
+        """What a namespace asks for."""
+        known = self.store.find("Namespace", ("", namespace))
+        labels = None if known is None else get(known, "metadata", "labels", default={})
+        return NamespacePolicy.of(labels)
 
     def children(self, owner: AnyResource, kind: str) -> Sequence[Manifest]:
         """Children of this very owner; pods belong to a child of it, and go by the annotation."""

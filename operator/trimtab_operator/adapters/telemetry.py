@@ -7,6 +7,8 @@ as in the leader: a roll-out waits for replicas that could lead, not for those t
 
 import time
 from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import (
@@ -21,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from trimtab_operator.adapters.profiling import Profiler
 
+M = TypeVar("M", Counter, Histogram)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # Bookmarks come about once a minute; a watch that is silent for that long is broken.
 SILENCE_SECONDS = 300.0
@@ -112,6 +115,18 @@ class Telemetry:
         self._watches: dict[str, float] = {}
         self._ready: Callable[[], bool] = lambda: False
 
+    def written(self, kind: str, verb: str) -> None:
+        """A request that changes the cluster is sent."""
+        _of(self.writes, kind, verb).inc()
+
+    def reacted(self, kind: str, seconds: float) -> None:
+        """The first write for a key is sent, so long after the key came into the queue."""
+        _of(self.reactions, kind).observe(seconds)
+
+    def visited(self, kind: str, outcome: str) -> None:
+        """A reconcile has ended."""
+        _of(self.reconciles, kind, outcome).inc()
+
     def heard(self, watch: str) -> None:
         """A watch has said something, be it a bookmark."""
         self._watches[watch] = time.monotonic()
@@ -157,6 +172,11 @@ class Telemetry:
         if not self._ready():
             return web.Response(status=503, text="not able to lead yet\n")
         return web.Response(text="ok\n")
+
+
+@cache  # prometheus-client searches for them under a lock
+def _of(metric: M, *labels: str) -> M:
+    return metric.labels(*labels)
 
 
 async def serve(telemetry: Telemetry, port: int, *, profiling: bool = False) -> web.AppRunner:

@@ -52,19 +52,20 @@ def condition(
 
 def with_condition(old: Sequence[Condition], new: Condition) -> list[Condition]:
     """Replace in place by type; the transition time moves only on a flip."""
-    by_type = {c.type: c for c in old}
-    before = by_type.get(new.type)
-    if before and before.status == new.status:
-        new = new.model_copy(update={"last_transition_time": before.last_transition_time})
-    return list((by_type | {new.type: new}).values())
+    return with_conditions(old, (new,))
 
 
 def with_conditions(old: Sequence[Condition], new: Iterable[Condition]) -> list[Condition]:
     """Several replacements at once."""
-    result = list(old)
+    by_type = {c.type: c for c in old}
     for each in new:
-        result = with_condition(result, each)
-    return result
+        before = by_type.get(each.type)
+        if before and before.status == each.status:
+            kept = {"last_transition_time": before.last_transition_time}
+            by_type[each.type] = each.model_copy(update=kept)
+        else:
+            by_type[each.type] = each
+    return list(by_type.values())
 
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:

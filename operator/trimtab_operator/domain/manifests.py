@@ -9,6 +9,7 @@ from trimtab_operator.domain.naming import ANNOTATION_OWNER, label_value, owner_
 Manifest = dict[str, Any]
 
 OWNER_LABELS = {
+    "Dataset": names.LABEL_DATASET,
     "FineTuneJob": names.LABEL_JOB,
     "ModelVersion": names.LABEL_MODEL_VERSION,
     "InferenceService": names.LABEL_SERVICE,

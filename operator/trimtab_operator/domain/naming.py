@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 from trimtab_api import names
@@ -10,6 +11,7 @@ ANNOTATION_OWNER: Final = f"{names.GROUP}/owner"
 ANNOTATION_APPLIED: Final = f"{names.GROUP}/applied"
 NAME_LENGTH: Final = 63  # Jobs put their name into a label; Services are DNS labels
 _HASH_LENGTH: Final = 8
+_DIGEST_LABEL_LENGTH: Final = 12
 
 
 def short_hash(*parts: str, length: int = _HASH_LENGTH) -> str:
@@ -24,6 +26,7 @@ def fitted(name: str, length: int = NAME_LENGTH) -> str:
     return f"{name[: length - _HASH_LENGTH - 1].rstrip('-.')}-{short_hash(name)}"
 
 
+@lru_cache(maxsize=1024)  # one look at an object asks for each of its few names several times
 def child_name(owner: str, component: str, *inputs: str) -> str:
     """Name of a child whose content follows from `inputs`; without inputs it is a stable name.
 
@@ -39,6 +42,11 @@ def label_value(name: str) -> str:
     return fitted(name)
 
 
+def digest_label(digest: str) -> str:
+    """A digest as a label value: enough of it to search by."""
+    return digest.removeprefix("sha256:")[:_DIGEST_LABEL_LENGTH]
+
+
 def owner_annotation(kind: str, name: str) -> str:
     """Who a child works for; on pods too, whose owner references stop at their Job."""
     return f"{kind}/{name}"
@@ -52,6 +60,11 @@ def version_name(model: str, digest: str) -> str:
 def result_tag(uid: str, stage: str, attempt: int) -> str:
     """Tag under which a pod leaves its result document."""
     return f"run-{uid}-{stage}-{attempt}"
+
+
+def digest_of(uri: str) -> str:
+    """The digest in oci://registry/name@sha256:…."""
+    return uri.rpartition("@")[2]
 
 
 def version_repository(prefix: str, namespace: str, model: str) -> str:

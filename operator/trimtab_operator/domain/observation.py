@@ -81,6 +81,13 @@ class JobState:
         return str(found.get("reason", "")), str(found.get("message", ""))
 
     @property
+    def ended_at(self) -> str | None:
+        """When the Job controller said its last word."""
+        return (self._condition("Complete") or self._condition("Failed") or {}).get(
+            "lastTransitionTime"
+        )
+
+    @property
     def failed_at(self) -> str | None:
         """When the Job controller gave up."""
         return (self._condition("Failed") or {}).get("lastTransitionTime")
@@ -297,6 +304,15 @@ def _container_failure(terminated: Manifest, kind: type[ApiModel]) -> Failure | 
         + (f": {last[-1]}"[:1024] if last else ""),
         exit_code=code,
     )
+
+
+def words_of(failure: Failure) -> str:
+    """What is said of a failed pod while its Job goes on.
+
+    A user error ends the Job, too; its controller says so a moment later.
+    """
+    is_final = failure.exit_code == names.EXIT_USER_ERROR
+    return failure.message if is_final else f"{failure.message}; it is tried again"
 
 
 def retry_delay(failures: int) -> timedelta:

@@ -229,6 +229,7 @@ def task_job(  # noqa: PLR0913 - the fields of a Job
     backoff_limit: int = 3,
     suspend: bool = False,
     active_deadline_seconds: int | None = None,
+    ttl_seconds_after_finished: int | None = None,
     labels: dict[str, str] | None = None,
 ) -> Manifest:
     """A Job around one pod of ours.
@@ -267,4 +268,6 @@ def task_job(  # noqa: PLR0913 - the fields of a Job
     }
     if active_deadline_seconds is not None:
         spec["activeDeadlineSeconds"] = active_deadline_seconds
+    if ttl_seconds_after_finished is not None:
+        spec["ttlSecondsAfterFinished"] = ttl_seconds_after_finished
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}

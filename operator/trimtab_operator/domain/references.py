@@ -1,47 +1,80 @@
 """Who refers to whom: one description, from which wake-ups and reverse look-ups both follow.
 
 A target is (kind, namespace, name). `Model` is no kind of the API: it stands for "any version of
-this model".
+this model". Nor is `Artifact`: it stands for content by its digest, in whatever namespace somebody
+refers to it.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
-from trimtab_operator.domain.sameness import fingerprint
 
 Target = tuple[str, str, str]
 
+DATASET: Final = "Dataset"
 JOB: Final = "FineTuneJob"
 VERSION: Final = "ModelVersion"
 SERVICE: Final = "InferenceService"
+DECISION: Final = "Decision"
 MODEL: Final = "Model"
+ARTIFACT: Final = "Artifact"
 
 
 def references(kind: str, manifest: Manifest) -> frozenset[Target]:
     """Everything that the object refers to, in spec and in status."""
     namespace = get(manifest, "metadata", "namespace", default="")
     found = _REFERENCES[kind](manifest) if kind in _REFERENCES else []
-    return frozenset((what, namespace, str(name)) for what, name in found if name)
+    return frozenset(
+        artifact(str(name)) if what == ARTIFACT else (what, namespace, str(name))
+        for what, name in found
+        if name
+    )
+
+
+def artifact(digest: str) -> Target:
+    """Content is the same in every namespace."""
+    return (ARTIFACT, "", digest)
+
+
+def _digest(uri: str | None) -> str:
+    """The digest in an address; empty where it names none."""
+    return (uri or "").partition("@")[2]
 
 
 def _of_job(job: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(job, "spec", "baseModel", "modelVersion", "name")),
         (VERSION, get(job, "status", "modelVersion")),
+        (ARTIFACT, _digest(get(job, "spec", "baseModel", "uri"))),
+        (ARTIFACT, get(job, "status", "resolved", "baseModelDigest")),
+        (DATASET, get(job, "spec", "dataset", "name")),
     ]
+
+
+def _of_dataset(dataset: Manifest) -> list[tuple[str, Any]]:
+    against = get(dataset, "spec", "leakage", "against", default=[])
+    return [(DATASET, get(each, "dataset", "name")) for each in against]
 
 
 def _of_version(version: Manifest) -> list[tuple[str, Any]]:
     return [
         (VERSION, get(version, "spec", "baseModel", "modelVersion", "name")),
         (MODEL, get(version, "spec", "model")),
+        (ARTIFACT, _digest(get(version, "spec", "artifact", "uri"))),
+        (ARTIFACT, _digest(get(version, "spec", "baseModel", "uri"))),
+        (ARTIFACT, get(version, "status", "baseDigest")),
     ]
 
 
 def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = [
         (VERSION, get(service, "spec", "baseModel", "modelVersion", "name")),
+        (ARTIFACT, _digest(get(service, "spec", "baseModel", "uri"))),
+        (ARTIFACT, get(service, "status", "baseDigest")),
     ]
     for model in get(service, "spec", "models", default=[]):
         found += [
@@ -53,7 +86,17 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     return found
 
 
-_REFERENCES: Final = {JOB: _of_job, VERSION: _of_version, SERVICE: _of_service}
+def _of_decision(decision: Manifest) -> list[tuple[str, Any]]:
+    return [(VERSION, get(decision, "spec", "target", "name"))]
+
+
+_REFERENCES: Final = {
+    DATASET: _of_dataset,
+    JOB: _of_job,
+    VERSION: _of_version,
+    SERVICE: _of_service,
+    DECISION: _of_decision,
+}
 REFERRING: Final = frozenset(_REFERENCES)
 
 
@@ -64,15 +107,18 @@ class View:
     target: Target
     references: frozenset[Target]
     # Equal as long as nothing has changed that others decide by.
-    standing: str
+    standing: bytes
     is_deleting: bool
+    # Whether its status is about an earlier spec, or about none yet.
+    is_behind: bool
 
     @classmethod
     def of(cls, kind: str, manifest: Manifest) -> "View":
         """The view of an object as the API server hands it out."""
         target = (kind, get(manifest, "metadata", "namespace", default=""), name_of(manifest))
         known = references(kind, manifest)
-        return cls(target, known, _standing(kind, manifest, known), is_deleting(manifest))
+        standing = _standing(kind, manifest, known)
+        return cls(target, known, standing, is_deleting(manifest), _is_behind(manifest))
 
 
 @dataclass(frozen=True)
@@ -94,19 +140,25 @@ def wake_ups(before: View | None, after: View | None) -> WakeUps:
     if before is not None and after is not None and before.standing == after.standing:
         return WakeUps(objects=myself)
     known = frozenset[Target]().union(*(view.references for view in views))
-    objects = frozenset(t for t in known if t[0] != MODEL)
+    objects = frozenset(t for t in known if t[0] not in {MODEL, ARTIFACT})
     is_version = any(kind == VERSION for kind, _, _ in myself)
     models = frozenset(t for t in known if t[0] == MODEL and is_version)
     return WakeUps(objects=myself | objects, reverse=myself | models)
 
 
-def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> str:
-    """The part of an object that others decide by, as a short text."""
+def _is_behind(manifest: Manifest) -> bool:
+    observed = get(manifest, "status", "observedGeneration", default=0)
+    return bool(observed != get(manifest, "metadata", "generation", default=0))
+
+
+def _standing(kind: str, manifest: Manifest, known: frozenset[Target]) -> bytes:
+    """The part of an object that others decide by, as a few bytes."""
     metadata = manifest.get("metadata", {})
     parts = [metadata.get(part) for part in ("uid", "generation", "deletionTimestamp")]
-    if kind == VERSION:
+    if kind in {VERSION, DATASET}:
         parts.append(manifest.get("status"))
     else:
         conditions = get(manifest, "status", "conditions", default=[])
         parts += [sorted(known), [(c.get("type"), c.get("status")) for c in conditions]]
-    return fingerprint(parts)
+    text = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=16).digest()

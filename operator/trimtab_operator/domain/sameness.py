@@ -29,6 +29,8 @@ _UNITS = {
     "Pi": Decimal(2**50),
     "Ei": Decimal(2**60),
 }
+# One label more than was asked for, and they select something else.
+_WHOLE = frozenset({"selector", "podSelector", "namespaceSelector", "labelSelector"})
 _LARGEST = Decimal(2**63 - 1)
 _FINEST = Decimal("0.001")
 
@@ -46,7 +48,8 @@ def includes(observed: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
         return True
     if isinstance(wanted, Mapping):
         return isinstance(observed, Mapping) and all(
-            includes(observed.get(key), value) for key, value in wanted.items()
+            observed.get(key) == value if key in _WHOLE else includes(observed.get(key), value)
+            for key, value in wanted.items()
         )
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         return (

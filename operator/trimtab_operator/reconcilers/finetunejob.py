@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult, TrainingResult
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1 import FineTuneJob, ModelVersion
+from trimtab_api.v1alpha1 import Dataset, FineTuneJob, ModelVersion
 from trimtab_operator.domain.errors import (
     ArtifactError,
     ArtifactMissing,
@@ -62,12 +62,21 @@ async def _gather(job: FineTuneJob, world: World) -> Seen:
         base=cluster.get(ModelVersion, (job.metadata.namespace, reference.name))
         if reference
         else None,
+        dataset=_dataset(job, cluster),
     )
     if is_over(job.status):
         return replace(seen, version=_made(job, cluster))
     if job.status.resolved is None:
         return await _with_prepared(job, seen, world)
     return await _with_trained(job, seen, world)
+
+
+def _dataset(job: FineTuneJob, cluster: Cluster) -> Dataset | None:
+    """What the data is named by, as long as it matters."""
+    name = job.spec.dataset.name
+    if name is None or job.status.resolved is not None:
+        return None
+    return cluster.get(Dataset, (job.metadata.namespace, name))
 
 
 def _made(job: FineTuneJob, cluster: Cluster) -> ModelVersion | None:

@@ -84,6 +84,7 @@ async def _observed(service: InferenceService, world: World) -> Observed:
         routing=routing,
         pods=pods,
         reports=reports,
+        policy=cluster.policy(namespace),
         exposures=tuple(e for kind in EXPOSURES for e in cluster.children(service, kind)),
     )
 

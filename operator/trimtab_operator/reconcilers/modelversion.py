@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from trimtab_api.documents import EvaluationReport, EvaluationResult, SigningResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1.modelversion import Contender
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
 from trimtab_operator.domain.errors import (
     ArtifactError,
@@ -21,7 +22,7 @@ from trimtab_operator.domain.errors import (
 )
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, signing, usage
+from trimtab_operator.domain.modelversion import evaluation, opponents, retention, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.plan import (
     Given,
@@ -35,7 +36,7 @@ from trimtab_operator.domain.modelversion.verdict import remembered
 from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Claim
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
-from trimtab_operator.domain.references import VERSION
+from trimtab_operator.domain.references import MODEL, VERSION, artifact
 from trimtab_operator.reconcilers.ports import Key, Registry, World
 
 
@@ -55,18 +56,18 @@ def _seen(version: ModelVersion, world: World) -> Observed:
     namespace, name = version.key
     target = (VERSION, namespace, name)
     jobs = cluster.referrers(FineTuneJob, target)
-    children, pods = (
-        tuple(cluster.children(version, "Job")),
-        tuple(cluster.children(version, "Pod")),
-    )
     base = version.spec.base_model
     named = base.model_version.name if base and base.model_version else None
+    made = tuple(cluster.children(version, "Job"))
+    pods = tuple(cluster.children(version, "Pod"))
     return Observed(
         version=version,
         base=cluster.get(ModelVersion, (namespace, named)) if named else None,
-        jobs=tuple(j for j in children if not signing.is_about(j)),
+        jobs=tuple(j for j in made if not (signing.is_about(j) or retention.is_deletion(j))),
+        signature=signing.Seen(tuple(j for j in made if signing.is_about(j)), pods),
+        deletions=tuple(j for j in made if retention.is_deletion(j)),
+        others=_others(version, world),
         pods=pods,
-        signature=signing.Seen(tuple(j for j in children if signing.is_about(j)), pods),
         users=usage.uses(
             name,
             cluster.referrers(InferenceService, target),
@@ -74,6 +75,24 @@ def _seen(version: ModelVersion, world: World) -> Observed:
             cluster.referrers(ModelVersion, target),
         ),
         producers=tuple(usage.producers(name, jobs)),
+        decisions=tuple(cluster.referrers(Decision, target)),
+        policy=cluster.policy(namespace),
+    )
+
+
+def _others(version: ModelVersion, world: World) -> tuple[str, ...]:
+    """Who else refers to the same content; of interest only where that could go.
+
+    Whether it is retired is decided later, perhaps in this very reconcile.
+    """
+    if not world.settings.retention.delete_retired_after_seconds:
+        return ()
+    target = artifact(version.spec.artifact.digest)
+    return retention.others(
+        version,
+        world.cluster.referrers(ModelVersion, target),
+        world.cluster.referrers(InferenceService, target),
+        world.cluster.referrers(FineTuneJob, target),
     )
 
 
@@ -90,7 +109,52 @@ async def _with_results(observed: Observed, world: World) -> Observed:
             return observed
     if remembered(version):
         return observed
+    if opponents.are_due(version) and not version.metadata.deletion_timestamp:
+        observed = await _with_opponents(observed, world)
     return await _with_job_result(observed, world)
+
+
+async def _with_opponents(observed: Observed, world: World) -> Observed:
+    """Whom to compare with. What the registry has lost cannot be mounted, and the pod would wait for it."""
+    version, cluster = observed.version, world.cluster
+    namespace, _ = version.key
+    others = cluster.referrers(ModelVersion, (MODEL, namespace, version.spec.model))
+    services = {
+        service.key: service
+        for other in others
+        for service in cluster.referrers(InferenceService, (VERSION, *other.key))
+    }
+    parent = opponents.parent_of(version)
+    field = opponents.Field(
+        others,
+        tuple(services.values()),
+        cluster.get(ModelVersion, (namespace, parent)) if parent else None,
+    )
+    chosen = opponents.chosen(version, field)
+    contenders = []
+    for each in chosen.contenders:
+        try:
+            contenders.append(await _present(each, world.registry))
+        except ArtifactError as error:
+            fault = Finding.unknown(
+                FailureReason.REGISTRY_UNREACHABLE, f"opponent {each.name}: {error}"
+            )
+            return replace(observed, opponents_fault=fault)
+    return replace(observed, opponents=chosen.model_copy(update={"contenders": contenders}))
+
+
+async def _present(contender: Contender, registry: Registry) -> Contender:
+    """The contender, with a word where its artifact or its base is lost."""
+    for uri in (contender.uri, contender.base_uri):
+        try:
+            if uri:
+                await registry.manifest(uri)
+        except ArtifactForbidden:
+            continue  # not for the operator's eyes; the pod has the user's credentials
+        except (ArtifactMissing, ArtifactInvalid) as error:
+            problem = f"the registry has lost what it needs ({error})"[:512]
+            return contender.model_copy(update={"problem": problem})
+    return contender
 
 
 async def _with_job_result(observed: Observed, world: World) -> Observed:
@@ -101,7 +165,7 @@ async def _with_job_result(observed: Observed, world: World) -> Observed:
         return observed
     pods = pods_of(name, observed.pods)
     result = document_of(pods, EvaluationResult, succeeded=True)
-    if result is not None:
+    if result is not None and not result.shortened:
         return replace(observed, result=result)
     try:
         content = await world.registry.document(
@@ -117,9 +181,11 @@ async def _with_job_result(observed: Observed, world: World) -> Observed:
 async def _with_signature(observed: Observed, world: World) -> Observed:
     """The result of the Job that signs, as long as it matters."""
     version, seen = observed.version, observed.signature
+    if signing.remembered(version) or retention.has_begun(version):
+        return observed
     name = signing.job_name(version)
     job = next((j for j in seen.jobs if name_of(j) == name), None)
-    if job is None or not JobState(job).is_complete or signing.remembered(version):
+    if job is None or not JobState(job).is_complete:
         return observed
     result = document_of(pods_of(name, seen.pods), SigningResult, succeeded=True)
     if result is None:
@@ -182,6 +248,7 @@ def _fault(error: ArtifactError) -> Finding:
 async def _act(todo: Plan, version: ModelVersion, world: World) -> Outcome:
     cluster = world.cluster
     version = await cluster.write_finalizers(version, todo.finalizers)
+    await asyncio.gather(*(cluster.emit(e) for e in todo.announced))
     if todo.decision is not None:
         version = await cluster.write_status(version, todo.decision)
     try:

@@ -17,6 +17,7 @@ from trimtab_api.routing import AgentReport, ProbeAnswer
 from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.domain.references import Target
 from trimtab_operator.settings import Settings
 
@@ -28,10 +29,13 @@ class Cluster(Protocol):
     """The API server, seen through a local store."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
-        """One of our objects, or None; `kind` is FineTuneJob, ModelVersion or InferenceService."""
+        """One of our objects, or None; `kind` is the class of its kind."""
 
     def referrers(self, kind: type[R], target: Target) -> Sequence[R]:
         """Objects of a kind that refer to the target (see `domain.references`)."""
+
+    def policy(self, namespace: str) -> NamespacePolicy:
+        """What a namespace asks for."""
 
     def children(self, owner: AnyResource, kind: str) -> Sequence[Manifest]:
         """Children of this very owner (by uid; pods by the owner's annotation), for example "Job"."""

@@ -2,29 +2,24 @@
 
 import hashlib
 import heapq
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from trimtab_pipelines.preparation.records import canonical
+from trimtab_pipelines.prepared import read_split
 from trimtab_pipelines.prompts import Record
 
-TEST_FILE = "test.jsonl"
 
-
-def chosen_records(directory: Path, most: int) -> list[Record]:
-    """At most so many records of the test split, by the hash of their line, in the file's order.
+def chosen_records(directory: Path, most: int, split: str = "test") -> list[Record]:
+    """At most so many records of a split, by the hash of their content, in the file's order.
 
     A hash favours no part of the file, and new data hardly changes the choice.
     """
-    path = directory / TEST_FILE
-    if not path.exists():
-        return []
-    chosen = heapq.nsmallest(most, _lines(path))
-    return [json.loads(line) for _, _, line in sorted(chosen, key=lambda entry: entry[1])]
+    chosen = heapq.nsmallest(most, _numbered(directory, split), key=lambda entry: entry[:2])
+    return [record for _, _, record in sorted(chosen, key=lambda entry: entry[1])]
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, int, bytes]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            if line.strip():
-                yield hashlib.sha256(line).digest(), number, line
+def _numbered(directory: Path, split: str) -> Iterator[tuple[bytes, int, dict[str, Any]]]:
+    for number, record in enumerate(read_split(directory, split)):
+        yield hashlib.sha256(f"{canonical(record)}\n".encode()).digest(), number, record

@@ -8,7 +8,7 @@ import torch
 
 from trimtab_api.fingerprint import Fingerprint, FingerprintSequence, distance
 from trimtab_pipelines.evaluation.models import Loaded
-from trimtab_pipelines.evaluation.scoring import Example
+from trimtab_pipelines.evaluation.said import Example
 from trimtab_pipelines.prompts import IGNORED
 
 PROBES = 6

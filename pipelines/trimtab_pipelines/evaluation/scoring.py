@@ -1,12 +1,12 @@
 """What a loaded model says: losses of given answers, answers of its own. Batches by length, no gradients."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from trimtab_pipelines.evaluation.models import Loaded
+from trimtab_pipelines.evaluation.said import Answer, Example
 from trimtab_pipelines.prompts import IGNORED, Record, has_answer, render_example, render_prompt
 
 # Logits of one batch may take so many numbers: 256 MiB of float32.
@@ -19,26 +19,17 @@ _MOST_AT_ONCE = 256
 _LONGEST_EXAMPLE = 4096
 
 
-@dataclass(frozen=True)
-class Example:
-    """A held-out record in tokens."""
-
-    record: Record
-    prompt: list[int]
-    tokens: list[int]
-    labels: list[int]
-
-
 def examples_of(loaded: Loaded, records: Sequence[Record], max_new_tokens: int) -> list[Example]:
     """The records that fit into the context together with an answer."""
     longest = min(loaded.context_length, _LONGEST_EXAMPLE)
     found = []
-    for record in records:
+    for place, record in enumerate(records):
         tokens, labels = render_example(loaded.tokenizer, record, longest)
         prompt = [] if "text" in record else render_prompt(loaded.tokenizer, record)
         is_fitting = len(prompt) + min(max_new_tokens, longest // 2) <= longest
         if has_answer(labels) and is_fitting:
-            found.append(Example(record, prompt, tokens, labels))
+            is_cut = len(tokens) == longest
+            found.append(Example(place, record, prompt, tokens, labels, is_cut))
     return found
 
 
@@ -65,9 +56,9 @@ def losses(loaded: Loaded, examples: Sequence[Example]) -> list[tuple[float, int
 
 
 @torch.inference_mode()
-def answers(loaded: Loaded, examples: Sequence[Example], max_new_tokens: int) -> list[str]:
+def answers(loaded: Loaded, examples: Sequence[Example], max_new_tokens: int) -> list[Answer]:
     """Greedy answers to the prompts."""
-    found = [""] * len(examples)
+    found = [Answer("", 0, is_finished=True)] * len(examples)
     lengths = [len(example.prompt) + max_new_tokens for example in examples]
     cache = _CACHE_BYTES_GPU if loaded.device.type == "cuda" else _CACHE_BYTES_CPU
     for batch in _batches(lengths, cache // loaded.cache_bytes_per_token):
@@ -81,15 +72,15 @@ def answers(loaded: Loaded, examples: Sequence[Example], max_new_tokens: int) ->
             eos_token_id=loaded.end_tokens or None,
         )
         for index, row in zip(batch, made[:, tokens.shape[1] :].tolist(), strict=True):
-            found[index] = _text(loaded, row)
+            found[index] = _answer(loaded, row)
     return found
 
 
-def _text(loaded: Loaded, row: list[int]) -> str:
+def _answer(loaded: Loaded, row: list[int]) -> Answer:
     ends = set(loaded.end_tokens)
     end = next((place for place, token in enumerate(row) if token in ends), len(row))
     text: str = loaded.tokenizer.decode(row[:end], skip_special_tokens=True)
-    return text.strip()
+    return Answer(text.strip(), end, is_finished=end < len(row))
 
 
 def _batches(lengths: Sequence[int], room: int) -> Iterator[list[int]]:

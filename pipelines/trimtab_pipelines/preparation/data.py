@@ -1,127 +1,114 @@
-"""Sources in, one artifact of prepared data out."""
+"""Sources in, one artifact of prepared data and a report about it out.
+
+First all rows become records on the disk, cleaned one by one. Then they are compared with one
+another. Last, what is kept is written split by split. Nothing is pushed before all of it has
+succeeded.
+"""
 
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_api.documents.preparation import DataOrigin, PreparedArtifact
-from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import InlineDataset, Source
-from trimtab_api.v1alpha1.finetunejob import RecordCounts
-from trimtab_pipelines import paths
-from trimtab_pipelines.formats import Row, format_of, rows
-from trimtab_pipelines.preparation.publishing import push_directory
+from trimtab_api.v1alpha1.data import DEFAULT_THRESHOLD, PreparedRecords
+from trimtab_api.v1alpha1.dataset import LeakageAction
+from trimtab_pipelines.preparation import checks, publishing
+from trimtab_pipelines.preparation.alike import NONE, Alike, find_alike
+from trimtab_pipelines.preparation.cleaning import CleaningStep, redactor_of, steps_of
+from trimtab_pipelines.preparation.dividing import divide
+from trimtab_pipelines.preparation.others import held_out_records
+from trimtab_pipelines.preparation.reading import rows_of
 from trimtab_pipelines.preparation.records import record_of
-from trimtab_pipelines.preparation.splitting import SplitWriter
-from trimtab_pipelines.runtime import RunError
-from trimtab_pipelines.sources import Access, Reader, Secret, open_reader
+from trimtab_pipelines.preparation.splitting import split_of
+from trimtab_pipelines.preparation.spool import GROUPS, Group, Spool
+from trimtab_pipelines.preparation.tally import Tally
+from trimtab_pipelines.prepared import Record
+from trimtab_pipelines.report.figures import Figures
+from trimtab_pipelines.report.page import page
 
 log = logging.getLogger(__name__)
 
-# Fewer cannot be divided into what is learnt from and what is measured on.
-_FEWEST_RECORDS = 2
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came out."""
+
+    artifact: PreparedArtifact
+    report: str
+    records: PreparedRecords
+    warnings: list[str]
 
 
-def prepare_data(
-    origin: DataOrigin, workspace: Path
-) -> tuple[PreparedArtifact, RecordCounts, list[str]]:
-    """Read, check, divide and push; with the counts and what the user should know."""
+def prepare_data(origin: DataOrigin, workspace: Path) -> Prepared:
+    """Read, clean, compare, divide, look and push."""
+    dataset = origin.dataset
     directory = workspace / "prepared"
     warnings: list[str] = []
-    with SplitWriter(directory, origin.dataset) as writer:
-        for index, source in enumerate(origin.dataset.sources):
-            with tempfile.TemporaryDirectory(dir=workspace) as folder:
-                access = access_of(source, index, origin, Path(folder))
-                _read_source(access, source, origin.dataset, writer, warnings.append)
-        counts = writer.counts
-        _check_counts(counts)
-        writer.write_document()
-    warnings += _findings(counts, origin.dataset)
+    steps = steps_of(dataset.clean)
+    tally = Tally(redactor_of(steps))
+    with Spool(workspace / "spool") as spool:
+        read = _collect(origin, spool, steps, tally, workspace, warnings.append)
+        spool.complete()
+        log.info("%d of %d records are compared", len(spool), read)
+        alike = find_alike(spool, dataset.clean.deduplicate.similarity or DEFAULT_THRESHOLD)
+        _check_leakage(origin, spool, alike, tally)
+        figures = Figures(spool, alike, tally)
+        kept = divide(spool, alike, dataset, directory, tally, figures.observe)
+        records = PreparedRecords(
+            read=read,
+            kept=kept.total(),
+            train=kept["train"],
+            validation=kept["validation"],
+            test=kept["test"],
+            dropped=tally.counts(),
+        )
+        checks.check(records)
+        warnings += checks.remarks(records, dataset, tally, figures.labels)
+        document = figures.document(dataset, records, warnings)
     for warning in warnings:
         log.warning("%s", warning)
-    log.info("%s", counts)
-    pushed = asyncio.run(push_directory(directory, origin.output, kind="Dataset"))
-    return pushed, counts, warnings
+    artifact = asyncio.run(publishing.push_directory(directory, origin.output, kind="Dataset"))
+    document["data"] = artifact.digest
+    report = publishing.push_report(artifact, origin.output, document, page(document))
+    return Prepared(artifact, report, records, warnings)
 
 
-def access_of(source: Source, index: int, origin: DataOrigin, workspace: Path) -> Access:
-    return Access(
-        uri=source.uri,
-        field=f"dataset.inline.sources[{index}]",
-        secret=Secret(paths.credentials(f"source-{index}")),
-        output=origin.output,
-        workspace=workspace,
-        revision=source.revision,
-    )
-
-
-def _read_source(
-    access: Access,
-    source: Source,
-    dataset: InlineDataset,
-    writer: SplitWriter,
+def _collect(
+    origin: DataOrigin,
+    spool: Spool,
+    steps: list[CleaningStep],
+    tally: Tally,
+    workspace: Path,
     warn: Callable[[str], None],
-) -> None:
-    before = writer.read
-    reader = open_reader(access)
-    for name, found in _files(reader, source, access):
-        log.info("reading %s", name)
-        before_file = writer.read
-        for row in found:
-            writer.add(record_of(row, dataset.task, dataset.columns))
-        if writer.read == before_file:
-            warn(f"{name} has no record")
-    if writer.read == before:
-        raise RunError(
-            FailureReason.DATA_EMPTY,
-            f"{access.field}: {source.uri.partition('?')[0]} has no record; put some in or remove the source",
-        )
+) -> int:
+    """Put cleaned records into the spool, then those of other data; how many rows were read."""
+    dataset = origin.dataset
+    read = 0
+    for row in rows_of(origin, workspace, warn):
+        read += 1
+        record: Record | None = record_of(row, dataset.task, dataset.columns)
+        for step in steps:
+            if record is None:
+                break
+            record = step(record, tally)
+        if record is not None:
+            spool.add(record, GROUPS[split_of(record, dataset.split)])
+    if origin.leakage is not None:
+        for other in origin.leakage.against:
+            with tempfile.TemporaryDirectory(dir=workspace) as folder:
+                for record in held_out_records(other, origin.output, Path(folder), warn):
+                    spool.add(record, Group.OTHER)
+    return read
 
 
-def _files(reader: Reader, source: Source, access: Access) -> Iterator[tuple[str, Iterator[Row]]]:
-    """One file at a time is on the disk: sources may be larger than the pod's."""
-    for item in reader.listed():
-        kind = format_of(item.name, source.format)
-        path = reader.fetch(item)
-        yield item.name, rows(path, item.name, kind)
-        if path.is_relative_to(access.workspace):
-            path.unlink()
-
-
-def _check_counts(counts: RecordCounts) -> None:
-    if counts.read >= _FEWEST_RECORDS and counts.kept == 1:
-        raise RunError(
-            FailureReason.ONLY_DUPLICATES,
-            f"all {counts.read} records are equal; check the sources and dataset.columns",
-        )
-    if counts.kept < _FEWEST_RECORDS:
-        raise RunError(
-            FailureReason.TOO_FEW_RECORDS,
-            "the sources have only one record; at least two different ones are needed to train "
-            "and to evaluate",
-        )
-    if counts.train == 0:
-        raise RunError(
-            FailureReason.TOO_FEW_RECORDS,
-            f"none of the {counts.kept} records falls into the training split; add records, raise "
-            "split.train or choose another split.seed",
-        )
-
-
-def _findings(counts: RecordCounts, dataset: InlineDataset) -> list[str]:
-    found = []
-    if counts.read > counts.kept:
-        found.append(
-            f"{counts.read - counts.kept} of {counts.read} records were exact duplicates and dropped"
-        )
-    for name, share, kept in (
-        ("validation", dataset.split.validation, counts.validation),
-        ("test", dataset.split.test, counts.test),
-    ):
-        if share and not kept:
-            found.append(
-                f"the {name} split has no record: {counts.kept} records are too few for {share} %"
-            )
-    return found
+def _check_leakage(origin: DataOrigin, spool: Spool, alike: Alike, tally: Tally) -> None:
+    """End the run where leakage is not to be mended but to be looked at."""
+    if origin.leakage is None or origin.leakage.action is LeakageAction.DROP:
+        return
+    found = (alike.other != NONE).nonzero()[0]
+    if len(found):
+        examples = [tally.shown(spool.record(int(number))) for number in found[:3]]
+        checks.leakage_found(len(found), examples)

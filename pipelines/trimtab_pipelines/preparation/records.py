@@ -8,17 +8,49 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.common import Columns, DatasetTask, SplitBy
+from trimtab_api.v1alpha1.data import Columns, DatasetTask, SplitBy
 from trimtab_pipelines.formats import Row, malformed
-from trimtab_pipelines.prompts import Record, answer_of, messages_of
+from trimtab_pipelines.preparation.normalising import normalised
+from trimtab_pipelines.prepared import LABEL, Record
+from trimtab_pipelines.prompts import answer_of, messages_of
 from trimtab_pipelines.runtime import RunError
 
 _LISTED_COLUMNS = 20
+_PARTS = ("prompt", "completion", "chosen", "rejected", "text")
 
 
 def record_of(row: Row, task: DatasetTask, columns: Columns) -> Record:
-    """The record in a row."""
-    return _SHAPES[task](row, columns)
+    """The record in a row, its texts normalised."""
+    record = _SHAPES[task](row, columns)
+    if columns.label is not None:
+        record[LABEL] = _text(row, columns.label, "label")
+    return record
+
+
+def columns_of(task: DatasetTask, columns: Columns) -> tuple[str, ...]:
+    """The columns of a source that are looked at."""
+    named = {
+        DatasetTask.INSTRUCTION: (columns.prompt, columns.completion),
+        DatasetTask.CHAT: (columns.messages,),
+        DatasetTask.PREFERENCE: (columns.prompt, columns.chosen, columns.rejected),
+        DatasetTask.TEXT: (columns.text,),
+    }[task]
+    return named if columns.label is None else (*named, columns.label)
+
+
+def texts_of(record: Record) -> list[str]:
+    """All that was written by people, in the order of reading; the label is not."""
+    if "messages" in record:
+        return [message["content"] for message in record["messages"]]
+    return [record[part] for part in _PARTS if part in record]
+
+
+def with_texts(record: Record, change: Callable[[str], str]) -> Record:
+    """The record with each of its texts changed."""
+    if "messages" in record:
+        messages = [{**m, "content": change(m["content"])} for m in record["messages"]]
+        return {**record, "messages": messages}
+    return {key: change(value) if key in _PARTS else value for key, value in record.items()}
 
 
 def canonical(record: object) -> str:
@@ -29,7 +61,9 @@ def canonical(record: object) -> str:
 def split_value(record: Record, by: SplitBy) -> str:
     """What is hashed to choose the record's split; plain text has only itself."""
     if by is SplitBy.RECORD or "text" in record:
-        return canonical(record)
+        return canonical({key: value for key, value in record.items() if key != LABEL})
+    if "chosen" in record:
+        return str(record["chosen" if by is SplitBy.COMPLETION else "prompt"])
     if by is SplitBy.COMPLETION:
         return answer_of(record)
     return canonical(messages_of(record)[:-1])
@@ -39,6 +73,22 @@ def _instruction(row: Row, columns: Columns) -> Record:
     return {
         "prompt": _text(row, columns.prompt, "prompt"),
         "completion": _text(row, columns.completion, "completion"),
+    }
+
+
+def _preference(row: Row, columns: Columns) -> Record:
+    chosen = _text(row, columns.chosen, "chosen")
+    rejected = _text(row, columns.rejected, "rejected")
+    if chosen == rejected:
+        malformed(
+            row.where,
+            f'"{columns.chosen}" and "{columns.rejected}" are equal, which prefers nothing; '
+            "remove the record",
+        )
+    return {
+        "prompt": _text(row, columns.prompt, "prompt"),
+        "chosen": chosen,
+        "rejected": rejected,
     }
 
 
@@ -109,7 +159,8 @@ def _checked(value: object, where: str, column: str) -> str:
     if not isinstance(value, str):
         kind = "empty" if value is None else "not a text"
         malformed(where, f'"{column}" is {kind}; fill it or remove the record')
-    if not value.strip():
+    value = normalised(value)
+    if not value or value.isspace():
         malformed(where, f'"{column}" is empty; fill it or remove the record')
     try:
         value.encode()
@@ -123,5 +174,6 @@ def _checked(value: object, where: str, column: str) -> str:
 _SHAPES: dict[DatasetTask, Callable[[Row, Columns], Record]] = {
     DatasetTask.INSTRUCTION: _instruction,
     DatasetTask.CHAT: _chat,
+    DatasetTask.PREFERENCE: _preference,
     DatasetTask.TEXT: _plain,
 }

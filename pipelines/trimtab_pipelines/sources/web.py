@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from trimtab_api.reasons import FailureReason
 from trimtab_pipelines.runtime import RunError
 from trimtab_pipelines.sources.access import (
     Access,
@@ -22,6 +23,10 @@ from trimtab_pipelines.sources.globs import is_glob
 log = logging.getLogger(__name__)
 
 _PAUSES_SECONDS = (0.5, 2.0)
+# A server may compress on the way although it is asked not to.
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+_LARGEST_RATIO = 200
+_ALWAYS_FITTING_BYTES = 64 << 20
 _TIMEOUT = httpx.Timeout(60, connect=10)
 
 
@@ -70,7 +75,13 @@ class WebReader:
         user = self._access.secret.get("username")
         password = self._access.secret.get("password")
         auth = httpx.BasicAuth(user or "", password or "") if user or password else None
-        return httpx.Client(verify=context, auth=auth, follow_redirects=True, timeout=_TIMEOUT)
+        return httpx.Client(
+            verify=context,
+            auth=auth,
+            headers=_AS_IT_IS,
+            follow_redirects=True,
+            timeout=_TIMEOUT,
+        )
 
     def _download(self, client: httpx.Client, target: Path) -> None:
         with client.stream("GET", self._access.uri) as answer:
@@ -80,9 +91,21 @@ class WebReader:
                 )
             if answer.status_code != httpx.codes.OK:
                 raise self._refused(answer.status_code)
+            written = 0
             with target.open("wb") as file:
                 for chunk in answer.iter_bytes(1 << 20):
-                    file.write(chunk)
+                    written += file.write(chunk)
+                    if written > max(
+                        _ALWAYS_FITTING_BYTES, answer.num_bytes_downloaded * _LARGEST_RATIO
+                    ):
+                        raise self._too_large(answer.num_bytes_downloaded, written)
+
+    def _too_large(self, received: int, written: int) -> RunError:
+        return RunError(
+            FailureReason.UNPACKS_TOO_LARGE,
+            f"{self._access.field}: {self._name} is sent compressed, and its first {received} bytes "
+            f"unpack to more than {written}; serve it as it is",
+        )
 
     def _refused(self, status: int) -> RunError:
         if status in {401, 403, 407}:

@@ -99,9 +99,22 @@ def load_base(directory: Path, method: TrainingMethod, device: torch.device) -> 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    return load_network(
+    model = load_network(
         directory, dtype=dtype, quantization_config=quantization, device_map={"": device}
     )
+    return _as_on_any_cpu(model) if method.qlora is not None and device.type == "cpu" else model
+
+
+def _as_on_any_cpu(model: Any) -> Any:
+    """Four-bit layers that keep their one form.
+
+    On CPUs with AVX512-BF16 bitsandbytes packs weights anew when a layer is first evaluated: it fails
+    on layers that are narrower than a block, and results would depend on the kind of CPU.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def with_adapter(model: Any, method: TrainingMethod) -> Any:

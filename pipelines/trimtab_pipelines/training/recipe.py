@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from trimtab_api.documents import TrainingRun
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_pipelines import paths
+from trimtab_pipelines.prepared import read_split
 from trimtab_pipelines.runtime import Interrupted, RunError, Stop
 from trimtab_pipelines.training import determinism, models, output, saving
 from trimtab_pipelines.training.batches import Batch, Order, collate
 from trimtab_pipelines.training.checkpoint import Checkpoints, Course
 from trimtab_pipelines.training.monitor import Monitor, Told
 from trimtab_pipelines.training.optimisation import learning_rate, optimiser, trainable
-from trimtab_pipelines.training.sequences import Encoded, Row, encode, pack, read_records
+from trimtab_pipelines.training.sequences import Encoded, Row, encode, pack
 from trimtab_pipelines.training.tokenizer import texts_of, train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,9 @@ class Recipe:
         )
         determinism.fix_numbers(self._settings.seed, self._threads)
 
-        records = _records("train")
-        self._tokenizer = self._make_tokenizer(records)
+        self._tokenizer = self._make_tokenizer()
         self._pad = self._tokenizer.pad_token_id or self._tokenizer.eos_token_id or 0
-        self._data = self._make_data(records)
+        self._data = self._make_data()
         self._order = Order(len(self._data.train), self._settings)
         self._model = self._make_model()
         self._parameters = trainable(self._model)
@@ -90,11 +90,11 @@ class Recipe:
 
     # --- setting up ---
 
-    def _make_tokenizer(self, records: Sequence[dict[str, Any]]) -> Any:
+    def _make_tokenizer(self) -> Any:
         scratch = self._run.scratch
         if scratch is None:
             return models.load_tokenizer(_base_path(self._run))
-        texts = (text for record in records for text in texts_of(record))
+        texts = (text for record in _records("train") for text in texts_of(record))
         return train_tokenizer(texts, scratch.vocabulary_size, scratch.context_length)
 
     def _max_length(self) -> int:
@@ -112,9 +112,9 @@ class Recipe:
             return context
         return self._settings.max_length
 
-    def _make_data(self, records: list[dict[str, Any]]) -> Data:
+    def _make_data(self) -> Data:
         limit = self._max_length()
-        encoded = encode(records, self._tokenizer, self._run.objective, limit)
+        encoded = encode(_records("train"), self._tokenizer, self._run.objective, limit)
         if not encoded.sequences:
             raise RunError(
                 FailureReason.TOO_FEW_RECORDS, "The training split has no usable record."
@@ -342,8 +342,9 @@ class Recipe:
             saving.save_adapter(self._model, self._run.base.digest, directory)
 
 
-def _records(split: str) -> list[dict[str, Any]]:
-    return read_records(paths.data() / f"{split}.jsonl")
+def _records(split: str) -> Iterator[dict[str, Any]]:
+    """Read anew each time: tokens stay in memory, texts do not."""
+    return read_split(paths.data(), split)
 
 
 def _base_path(run: TrainingRun) -> Path:

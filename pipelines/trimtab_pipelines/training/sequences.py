@@ -4,12 +4,10 @@ What counts for the loss is decided in `prompts`; here it is only kept together.
 sequence is a pair of small arrays until it becomes part of a batch.
 """
 
-import json
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,14 +47,6 @@ class Encoded:
     sequences: list[Row]
     cut: int = 0
     dropped: int = 0
-
-
-def read_records(file: Path) -> list[dict[str, Any]]:
-    """The records of a prepared split; a split without records has no file."""
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
 
 
 def encode(

@@ -22,12 +22,20 @@ class Board:
     def report(self) -> AgentReport:
         return self._report
 
-    def publish(self, adapters: list[AdapterState], *, ready: bool, message: str | None) -> None:
+    def publish(
+        self,
+        adapters: list[AdapterState],
+        *,
+        ready: bool,
+        joins: bool = False,
+        message: str | None = None,
+    ) -> None:
         """Take a new state; only a change is news."""
         report = AgentReport(
             sequence=self._report.sequence,
             verifies_signatures=self._report.verifies_signatures,
             engine_ready=ready,
+            joins=joins,
             engine_message=message,
             adapters=adapters,
         )

@@ -64,6 +64,8 @@ class Keeper:
         self._engine_life = 0
         self._draining = False
         self._has_joined = False
+        # Outside of a pod nobody can name it.
+        self._was_named = not pod
         self._wake = asyncio.Event()
         use.on_unused = self._wake.set
 
@@ -71,6 +73,7 @@ class Keeper:
 
     def on_table(self, table: RoutingTable) -> None:
         self._table = table
+        self._was_named |= any(engine.name == self._pod for engine in table.engines)
         self._wake.set()
 
     def engine_up(self) -> None:
@@ -104,7 +107,10 @@ class Keeper:
             return "this engine is going away"
         if not self._engine_ready:
             return self._engine_message or "the engine is not ready"
-        return None if self._has_joined else self._lacking()
+        if not self._has_joined and (lacking := self._lacking()):
+            return lacking
+        # Others go as soon as this one is ready, whoever leads or whether anybody does just then.
+        return None if self._was_named else "the routing table does not name this engine yet"
 
     def _lacking(self) -> str | None:
         """What a new engine must have before it counts: others may go as soon as it does.
@@ -113,7 +119,7 @@ class Keeper:
         better than none.
         """
         if self._table is None:
-            return None
+            return "no routing table was seen yet"
         others = any(engine.name != self._pod for engine in self._table.engines)
         for version in (v for model in self._table.models for v in model.versions if v.weight > 0):
             slot = self._slots.get(version.digest, Slot())
@@ -307,10 +313,10 @@ class Keeper:
         states = self._states()
         self._metrics.set_adapters(dict(Counter(state.state for state in states)))
         ready = self._engine_ready and not self._draining
-        # Without a table nobody knows yet what it must have.
-        knows = ready and self._table is not None
-        self._has_joined = self._has_joined or (knows and self._lacking() is None)
-        self._board.publish(states, ready=ready, message=None if ready else self.unready)
+        self._has_joined = self._has_joined or (ready and self._lacking() is None)
+        joins = ready and self._has_joined
+        message = None if ready else self.unready
+        self._board.publish(states, ready=ready, joins=joins, message=message)
 
     def _states(self) -> list[AdapterState]:
         models = self._table.models if self._table else []

@@ -55,7 +55,12 @@ class Agent:
         self.watch = TableWatch(settings.table, self.on_table)
         self.app = AllowList(
             self._proxy(),
-            agent_app(self.board, self.engine, self.metrics, lambda: self.keeper.unready),
+            agent_app(
+                self.board,
+                self.engine,
+                self.metrics,
+                self.lifecycle.told(lambda: self.keeper.unready),
+            ),
             OWN_PATHS,
         )
         self.lifecycle.on_drain(self.keeper.drain)

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 LOADED: Final = "Loaded"
 POLL_SECONDS: Final = 30
+# A report that nobody has to wait for; an engine that hangs must not hold up what waits for all.
+FIRST_REPORT_SECONDS: Final = 2.0
 # How long a refused connection puts an engine behind the others, unless its agent reports anew.
 SUSPECT_SECONDS: Final = 2.0
 SLOWEST_RETRY_SECONDS: Final = 2.0
@@ -77,9 +79,11 @@ class Fleet:
 
     @property
     def is_known(self) -> bool:
-        """Whether a request would find what there is: the first reports take a moment to come."""
-        engines = self.engines
-        return any(e.sequence for e in engines) or all(e.is_silent for e in engines)
+        """Whether a request would find what there is: the first reports take a moment to come.
+
+        Of all: the first to report may be an engine that is just going away.
+        """
+        return all(e.sequence or e.is_silent for e in self.engines)
 
     def update(self, addresses: list[EngineAddress]) -> None:
         """Follow the table: new engines are polled, those that left get nothing more."""
@@ -145,5 +149,8 @@ class Fleet:
             )
         parameters = {"after": engine.sequence, "wait": POLL_SECONDS if engine.sequence else 0}
         url = f"http://{engine.address}/adapters"
-        async with self._session.get(url, params=parameters, raise_for_status=True) as response:
+        limit = None if engine.sequence else aiohttp.ClientTimeout(total=FIRST_REPORT_SECONDS)
+        async with self._session.get(
+            url, params=parameters, raise_for_status=True, timeout=limit
+        ) as response:
             return AgentReport.model_validate_json(await response.read())

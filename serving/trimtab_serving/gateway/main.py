@@ -34,7 +34,7 @@ class Gateway:
             max_body_bytes=settings.max_body_bytes,
             is_draining=lambda: self.lifecycle.is_draining,
         )
-        self.admin = admin_app(self.forwarder, self.metrics, self.unready)
+        self.admin = admin_app(self.forwarder, self.metrics, self.lifecycle.told(self.unready))
         self._watch_gauges()
 
     def on_table(self, table: RoutingTable) -> None:

@@ -1,6 +1,5 @@
 """The objects that a FineTuneJob has: documents, a volume, two Jobs. Same inputs, same manifests."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from trimtab_api import names
@@ -11,6 +10,7 @@ from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
 from trimtab_operator.domain import pods
+from trimtab_operator.domain import preparation as preparing
 from trimtab_operator.domain.manifests import Manifest, child_metadata
 from trimtab_operator.domain.naming import (
     base_repository,
@@ -56,12 +56,12 @@ def preparation(job: FineTuneJob, settings: Settings, *, with_base: bool) -> lis
         pods.scratch_space(),
         pods.run_document(name),
         *pods.registry_credentials(settings),
-        *_sources(job, with_base=with_base),
+        *_inputs(job, with_base=with_base),
     ]
     container = pods.container(
         names.PREPARE,
         settings.images.pipelines,
-        [*_PROGRAM, names.PREPARE],
+        preparing.PROGRAM,
         mounts,
         settings,
         wants=pods.resources(0, job.spec.resources.cpu, job.spec.resources.memory),
@@ -155,11 +155,11 @@ def _prepare_run(job: FineTuneJob, settings: Settings, *, with_base: bool) -> Pr
             revision=source.revision,
             output=_output(job, names.PREPARE, base_repository(prefix, source.uri), settings),
         )
-    repository = data_repository(prefix, job.metadata.namespace)
-    data = DataOrigin(
-        dataset=job.spec.dataset.inline,
-        output=_output(job, names.PREPARE, repository, settings),
-    )
+    data = None
+    if job.spec.dataset.inline is not None:
+        repository = data_repository(prefix, job.metadata.namespace)
+        output = _output(job, names.PREPARE, repository, settings)
+        data = DataOrigin(dataset=job.spec.dataset.inline, output=output)
     return PrepareRun(owner=_owner(job), base=base, data=data)
 
 
@@ -224,35 +224,17 @@ def _claim(job: FineTuneJob) -> Manifest:
     }
 
 
-def _sources(job: FineTuneJob, *, with_base: bool) -> list[pods.Mount]:
-    """Secrets, claims and ConfigMaps that the spec names, where `prepare` looks for them."""
+def _inputs(job: FineTuneJob, *, with_base: bool) -> list[pods.Mount]:
+    """Room for the data, and whatever the references name, where `prepare` looks for it."""
     mounts: list[pods.Mount] = []
-    uris = [source.uri for source in job.spec.dataset.inline.sources]
+    if job.spec.dataset.inline is not None:
+        mounts.append(preparing.scratch_folder(job.spec.storage.size))
+        mounts += preparing.inputs(job.spec.dataset.inline)
     base = job.spec.base_model
     if with_base and base.uri:
-        uris.append(base.uri)
         if base.credentials:
             path = f"{names.CREDENTIALS_PATH}/base"
             mounts.append(pods.secret("base-credentials", path, base.credentials.secret_name))
-    for index, source in enumerate(job.spec.dataset.inline.sources):
-        if source.credentials:
-            path = f"{names.CREDENTIALS_PATH}/source-{index}"
-            volume = f"source-{index}-credentials"
-            mounts.append(pods.secret(volume, path, source.credentials.secret_name))
-    return mounts + _mounted(uris)
-
-
-def _mounted(uris: Sequence[str]) -> list[pods.Mount]:
-    found: dict[str, pods.Mount] = {}
-    for uri in uris:
-        scheme, _, rest = uri.partition("://")
-        owner = rest.partition("/")[0]
-        if scheme == "pvc":
-            volume = child_name(owner, "claim", owner)
-            found[uri] = pods.claim(volume, f"/claims/{owner}", owner, read_only=True)
-        elif scheme == "configmap":
-            volume = child_name(owner, "config", owner)
-            found[uri] = pods.Mount.of(
-                volume, f"/configmaps/{owner}", {"configMap": {"name": owner}}
-            )
-    return list({m.volume["name"]: m for m in found.values()}.values())
+        mounts += preparing.mounted([base.uri])
+    # The same claim or ConfigMap may hold data and base.
+    return list({m.volume["name"]: m for m in mounts}.values())

@@ -15,7 +15,7 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult, TrainingResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1 import FineTuneJob, ModelVersion
+from trimtab_api.v1alpha1 import Dataset, FineTuneJob, ModelVersion
 from trimtab_api.v1alpha1.finetunejob import Failure, FineTuneJobStatus, Progress
 from trimtab_operator.domain.conditions import is_true, moment_of
 from trimtab_operator.domain.events import Event
@@ -37,16 +37,16 @@ from trimtab_operator.domain.observation import (
     retry_delay,
     running_address,
     settles_in,
+    words_of,
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
+from trimtab_operator.domain.preparation import OUTAGES, remarks
 from trimtab_operator.settings import Settings
 
 PROGRESS_INTERVAL: Final = timedelta(seconds=2)
 # A version notes its producers within moments; a job that is due to go looks for it this often.
 NOTED_INTERVAL: Final = timedelta(seconds=1)
-# What comes back by itself is waited for, however long it takes; anything else is a verdict.
 AT_REST: Final = Done()
-OUTAGES: Final = frozenset({FailureReason.REGISTRY_UNREACHABLE, FailureReason.SOURCE_UNREACHABLE})
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Seen:
     jobs: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()
     base: ModelVersion | None = None
+    dataset: Dataset | None = None
     prepared: PrepareResult | None = None
     trained: TrainingResult | None = None
     progress: Progress | None = None
@@ -146,31 +147,60 @@ def _again(
 
 def _preparing(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Plan:
     base = inputs.known_base(job, seen.base)
-    scribe = Scribe(job, now)
-    if isinstance(base, Finding):
-        if base.is_unknown:
-            return Plan(scribe.waiting(job.status, base.reason, base.message))
-        return _failed(job, Failure(reason=base.reason, message=base.message), now)
+    data = inputs.known_data(job, seen.dataset)
     stage = seen.job(children.job_name(job, names.PREPARE, job.status.attempt))
+    if stage is not None and job.spec.suspend and not stage.is_finished:
+        return _watching(job, stage, seen, settings, now)
+    if isinstance(base, Finding) or isinstance(data, Finding):
+        return _without(job, [f for f in (base, data) if isinstance(f, Finding)], now)
+    scribe = Scribe(job, now)
     if stage is not None and seen.prepared is not None:
-        image = observed(
-            Image.of(stage.image(names.PREPARE)), pods_of(stage.name, seen.pods), {names.PREPARE}
+        base, data = (
+            base or inputs.found_base(seen.prepared),
+            data or inputs.found_data(seen.prepared),
         )
-        frozen = inputs.frozen(base, seen.prepared, image)
-        if frozen is not None:
-            status = scribe.resolved(job.status, frozen, seen.prepared)
-            resolved = job.model_copy(update={"status": status})
-            todo = _training(resolved, seen, settings, now)
-            notes = told.remarks(job, seen.prepared)
-            return replace(todo, notes=notes, decision=todo.decision or status)
+        if base is not None and data is not None:
+            given = Image.of(stage.image(names.PREPARE))
+            image = observed(given, pods_of(stage.name, seen.pods), {names.PREPARE})
+            todo = _resolved(job, base, data, image, seen, settings, now)
+            return replace(todo, notes=remarks(children.KIND, job, seen.prepared))
     if stage is None:
         if job.spec.suspend:
             return Plan(scribe.waiting(job.status, told.ON_REQUEST, "spec.suspend is true"))
+        if base is not None and data is not None:
+            image = Image.of(settings.images.pipelines)
+            return _resolved(job, base, data, image, seen, settings, now)
         return Plan(
             scribe.waiting(job.status, told.PREPARING, "data and base model are being resolved"),
             create=tuple(children.preparation(job, settings, with_base=base is None)),
         )
     return _watching(job, stage, seen, settings, now)
+
+
+def _without(job: FineTuneJob, findings: Sequence[Finding], now: datetime) -> Plan:
+    """Nothing can be begun: for good, or (which is said last) until somebody else is ready."""
+    gravest = min(findings, key=lambda f: f.is_unknown)
+    if gravest.is_unknown:
+        return Plan(Scribe(job, now).waiting(job.status, gravest.reason, gravest.message))
+    return _failed(job, Failure(reason=gravest.reason, message=gravest.message), now)
+
+
+def _resolved(
+    job: FineTuneJob,
+    base: inputs.Base,
+    data: inputs.Data,
+    image: Image,
+    seen: Seen,
+    settings: Settings,
+    now: datetime,
+) -> Plan:
+    frozen = inputs.frozen(base, data, image)
+    status = Scribe(job, now).resolved(job.status, frozen, data.records)
+    if seen.job(children.job_name(job, names.TRAIN, job.status.attempt)) is not None:
+        # The status was lost: what came of the training has not been looked for yet.
+        return Plan(status, decision=status)
+    todo = _training(job.model_copy(update={"status": status}), seen, settings, now)
+    return replace(todo, decision=todo.decision or status)
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -262,7 +292,7 @@ def _why_not_running(stage: JobState, pods: Sequence[Manifest], now: datetime) -
     for pod in pods:
         last = pod_failure(pod, kind)
         if last is not None:
-            return last.reason, f"{last.message}; it is tried again"
+            return last.reason, words_of(last)
     if _stage_of(stage) == names.PREPARE:
         return told.PREPARING, "data and base model are being resolved"
     if running_address(pods, children.FETCH):

@@ -8,11 +8,12 @@ until a failed job is tried again on request.
 from datetime import datetime, timedelta
 from typing import Final
 
-from trimtab_api.documents import PrepareResult, TrainingResult
+from trimtab_api.documents import TrainingResult
 from trimtab_api.names import ANNOTATION_RETRY
 from trimtab_api.reasons import FailureReason, JobReason
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_api.v1alpha1.common import Condition
+from trimtab_api.v1alpha1.data import PreparedRecords
 from trimtab_api.v1alpha1.finetunejob import (
     Failure,
     FineTuneJobStatus,
@@ -68,10 +69,6 @@ REFUSED: Final = JobReason.REFUSED
 NOT_ALLOWED: Final = JobReason.NOT_ALLOWED
 NAME_TAKEN: Final = JobReason.NAME_TAKEN
 
-# An Event holds 1,024 characters.
-_REMARKS_AT_MOST: Final = 8
-_MESSAGE_AT_MOST: Final = 1000
-
 WARNINGS: Final = frozenset(
     {
         *FailureReason,
@@ -89,6 +86,7 @@ WARNINGS: Final = frozenset(
         NOT_ALLOWED,
         NAME_TAKEN,
         JobReason.BASE_MODEL_UNSUITABLE,
+        JobReason.DATASET_UNSUITABLE,
     }
 )
 _SILENT: Final = frozenset({IN_PROGRESS, NOT_FAILED, NOT_SUSPENDED})
@@ -123,10 +121,10 @@ class Scribe:
         return self._with(status.model_copy(update=changes), started)
 
     def resolved(
-        self, status: FineTuneJobStatus, inputs: ResolvedInputs, result: PrepareResult
+        self, status: FineTuneJobStatus, inputs: ResolvedInputs, records: PreparedRecords | None
     ) -> FineTuneJobStatus:
         """The inputs, from now on."""
-        return status.model_copy(update={"resolved": inputs, "records": result.records})
+        return status.model_copy(update={"resolved": inputs, "records": _counted(records)})
 
     def completed(
         self, status: FineTuneJobStatus, version: str, result: TrainingResult
@@ -138,7 +136,7 @@ class Scribe:
             "completion_time": timestamp(self._now),
             "start_time": status.start_time or timestamp(self._now),
             "progress": result.progress or status.progress,
-            "records": _counted(status.records, result),
+            "records": _learned(status.records, result),
             "failure": None,
         }
         return self._with(
@@ -195,7 +193,14 @@ class Scribe:
         return status.model_copy(update=changes)
 
 
-def _counted(records: RecordCounts | None, result: TrainingResult) -> RecordCounts | None:
+def _counted(records: PreparedRecords | None) -> RecordCounts | None:
+    """The counts of prepared data, as a job shows them."""
+    if records is None:
+        return None
+    return RecordCounts.model_validate(records.model_dump(exclude={"dropped"}))
+
+
+def _learned(records: RecordCounts | None, result: TrainingResult) -> RecordCounts | None:
     if records is None:
         return None
     return records.model_copy(update={"cut": result.cut, "dropped": result.dropped})
@@ -232,16 +237,6 @@ def events(job: FineTuneJob, after: FineTuneJobStatus) -> tuple[Event, ...]:
         told = [c for c in told if c.type != STARTED]
     found = transitions(KIND, job, told, warnings=WARNINGS, occasion=str(after.attempt))
     return (*found, *_records_lost(job, after))
-
-
-def remarks(job: FineTuneJob, prepared: PrepareResult) -> tuple[Event, ...]:
-    """What the preparation noticed about data that is good enough to go on with."""
-    if not prepared.warnings:
-        return ()
-    shown = prepared.warnings[:_REMARKS_AT_MOST]
-    rest = len(prepared.warnings) - len(shown)
-    message = "; ".join([*shown, *([f"and {rest} more, in the pod's log"] if rest else [])])
-    return (about(KIND, job, JobReason.DATA_REMARKS, message[:_MESSAGE_AT_MOST], warning=True),)
 
 
 def _records_lost(job: FineTuneJob, after: FineTuneJobStatus) -> list[Event]:

@@ -3,20 +3,22 @@
 from trimtab_api import names
 from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.v1alpha1 import FineTuneJob
+from trimtab_api.v1alpha1.evaluation import (
+    EvaluationDataset,
+    EvaluationResources,
+    VersionEvaluation,
+)
 from trimtab_api.v1alpha1.finetunejob import ResolvedInputs
 from trimtab_api.v1alpha1.modelversion import (
     AdapterBase,
     Artifact,
     ArtifactKind,
-    EvaluationDataset,
-    EvaluationResources,
     Lineage,
     LineageDataset,
     ModelVersionSpec,
-    VersionEvaluation,
 )
 from trimtab_operator.domain.manifests import Manifest
-from trimtab_operator.domain.naming import version_name
+from trimtab_operator.domain.naming import digest_label, label_value, version_name
 
 
 def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
@@ -38,7 +40,8 @@ def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
         "metadata": {
             "name": version_name(job.spec.output.model, made.digest),
             "namespace": job.metadata.namespace,
-            "labels": {names.LABEL_MODEL: job.spec.output.model, **_queue(job)},
+            "labels": {names.LABEL_MODEL: job.spec.output.model, **_origin(job), **_queue(job)},
+            **_author(job),
         },
         "spec": spec.to_wire(),
     }
@@ -62,7 +65,9 @@ def _lineage(job: FineTuneJob) -> Lineage:
     spec, resolved = job.spec, _resolved(job)
     dataset = None
     if resolved.dataset_digest:
-        dataset = LineageDataset(uri=resolved.dataset_uri, digest=resolved.dataset_digest)
+        dataset = LineageDataset(
+            name=spec.dataset.name, uri=resolved.dataset_uri, digest=resolved.dataset_digest
+        )
     method = next(iter(spec.method.to_wire()), None)
     settings = {**_texts(spec.hyperparameters.to_wire()), **_texts(_method(job))}
     parent = spec.base_model.model_version
@@ -98,6 +103,8 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
     return VersionEvaluation(
         dataset=EvaluationDataset(uri=uri) if uri and has_test else None,
         gates=job.spec.evaluation.gates,
+        max_examples=job.spec.evaluation.max_examples,
+        suites=job.spec.evaluation.suites,
         resources=_evaluation_resources(job),
         pod=job.spec.pod,
     )
@@ -106,6 +113,23 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
 def _evaluation_resources(job: FineTuneJob) -> EvaluationResources:
     """A model that takes a GPU to be trained takes one to be judged, under the same quota."""
     return EvaluationResources.model_validate(job.spec.resources.to_wire())
+
+
+def _author(job: FineTuneJob) -> Manifest:
+    """Who asked for the job has made the version, too."""
+    author = job.metadata.annotations.get(names.ANNOTATION_AUTHOR)
+    return {"annotations": {names.ANNOTATION_AUTHOR: author}} if author else {}
+
+
+def _origin(job: FineTuneJob) -> dict[str, str]:
+    """What people search by; whole digests are no label values."""
+    resolved = _resolved(job)
+    found = {
+        names.LABEL_DATASET: label_value(job.spec.dataset.name or ""),
+        names.LABEL_DATASET_DIGEST: digest_label(resolved.dataset_digest or ""),
+        names.LABEL_BASE_DIGEST: digest_label(resolved.base_model_digest or ""),
+    }
+    return {label: value for label, value in found.items() if value}
 
 
 def _queue(job: FineTuneJob) -> dict[str, str]:

@@ -16,6 +16,7 @@ from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
+from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
 from trimtab_operator.domain.inferenceservice.routing import Base
 from trimtab_operator.domain.manifests import Manifest, name_of
 from trimtab_operator.domain.modelversion.base import of_version
@@ -55,6 +56,7 @@ def resolve(
     preparation: Preparation,
     settings: Settings,
     now: datetime,
+    consent: Consent = NOTHING_ASKED,
 ) -> BasePlan:
     """Find the base; what was found before is never looked for again."""
     status, spec = service.status, service.spec.base_model
@@ -65,6 +67,8 @@ def resolve(
         found = of_version(spec.model_version.name, named)
         if isinstance(found, Finding):
             return BasePlan(finding=found)
+        if named is not None and (fault := consent.against(named)):
+            return BasePlan(finding=fault)
         return BasePlan(Base(called, found.digest, found.uri))
     uri = spec.uri or ""
     if uri.startswith("oci://") and BY_DIGEST in uri:

@@ -38,6 +38,18 @@ DTYPES: Final = {
 # Some of vLLM's functions are compiled by torch even in eager mode. On a CPU that takes a C++ compiler,
 # which no image of ours has, and the engine would die on its first request.
 CPU_ENVIRONMENT: Final = {"TORCHDYNAMO_DISABLE": "1"}
+# The first process of a container does not hear a signal that it has no handler for, and vLLM imports
+# for most of a minute before it has one: an engine that was deleted while it started would stay for
+# the whole grace period. A shell goes first, which hears it and hands it on.
+FIRST_PROCESS: Final = """\
+asked= pid=
+trap 'asked=yes; [ -z "$pid" ] || kill -TERM "$pid"' TERM
+"$@" &
+pid=$!
+[ -z "$asked" ] || kill -TERM "$pid"
+while wait "$pid"; code=$?; kill -0 "$pid" 2>/dev/null; do :; done
+exit "$code"
+"""
 # Half an hour for large weights from a cold disk; an engine that hangs for as long is started anew.
 HUNG_PERIOD_SECONDS: Final = 20
 HUNG_TRIES: Final = 90
@@ -216,7 +228,7 @@ def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
     container = pods.container(
         "engine",
         plan.release.engine_image,
-        arguments(plan),
+        ["sh", "-c", FIRST_PROCESS, "engine", *arguments(plan)],
         mounts,
         plan.settings,
         env=tuple(environment.items()),

@@ -18,6 +18,7 @@ from trimtab_operator.domain.conditions import find, moment_of
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.inferenceservice import children, engine, gateway, network
 from trimtab_operator.domain.inferenceservice.base import BasePlan, Preparation, resolve
+from trimtab_operator.domain.inferenceservice.consent import Consent
 from trimtab_operator.domain.inferenceservice.health import (
     SANDBOX_EXPECTED_WITHIN,
     Part,
@@ -25,7 +26,13 @@ from trimtab_operator.domain.inferenceservice.health import (
     is_ready,
     waits_for_sandbox,
 )
-from trimtab_operator.domain.inferenceservice.routing import FAILED, EnginePod, Routing, route
+from trimtab_operator.domain.inferenceservice.routing import (
+    FAILED,
+    EnginePod,
+    Routing,
+    route,
+    with_base,
+)
 from trimtab_operator.domain.inferenceservice.status import (
     Facts,
     Parts,
@@ -39,6 +46,7 @@ from trimtab_operator.domain.inferenceservice.status import (
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 from trimtab_operator.domain.observation import settles_in
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
+from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 from trimtab_operator.settings import Settings
 
 # A gateway sees a new table within milliseconds, a model that fails will go on failing for a while.
@@ -68,6 +76,7 @@ class Observed:
     pods: Pods = field(default_factory=Pods)
     reports: Mapping[str, AgentReport | None] = field(default_factory=dict)
     exposures: tuple[Manifest, ...] = ()
+    policy: NamespacePolicy = NO_RULES
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,8 @@ class Conclusion:
 def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The children that the service should have now."""
     service = observed.service
-    found = resolve(service, observed.base, observed.preparation, settings, now)
+    consent = Consent(observed.policy.requires_approval)
+    found = resolve(service, observed.base, observed.preparation, settings, now, consent)
     leftovers = network.leftovers(observed.exposures, settings)
     if found.base is None:
         return Plan(found, delete=leftovers)
@@ -106,7 +116,10 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         engine_pods(observed.pods.engines, observed.reports),
         children.read_table(observed.routing),
         plain_http=settings.registry.plain_http,
+        policy=observed.policy,
     )
+    if observed.base is not None:
+        routing = with_base(routing, observed.base, observed.policy)
     frozen = {
         "base_uri": found.base.uri,
         "base_digest": found.base.digest,
@@ -137,9 +150,17 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
 def engine_pods(
     pods: tuple[Manifest, ...], reports: Mapping[str, AgentReport | None]
 ) -> list[EnginePod]:
-    """The ready engines and what their agents say."""
-    ready = [(name_of(p), agent_address(p)) for p in pods if is_ready(p)]
-    return [EnginePod(name, address, reports.get(address)) for name, address in ready if address]
+    """The engines that gateways may know of, and what their agents say.
+
+    A new one is ready only once the table names it, so that its agent's word has to do.
+    """
+    found = []
+    for pod in pods:
+        address = agent_address(pod)
+        report = reports.get(address) if address else None
+        if address and (is_ready(pod) or (report is not None and report.joins)):
+            found.append(EnginePod(name_of(pod), address, report))
+    return found
 
 
 def unloadable(

@@ -9,10 +9,13 @@ travels one way only:
                    --> replaced: weight 0, still loaded, so that requests under way and gateways
                        that have not seen the new table yet are answered, and a way back is at hand
                    --> gone as soon as another version enters
+
+What people have decided against is not wanted. If it has the requests already, it keeps them until
+something else that is wanted can be served: a decision about one version is no order to serve none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import (
@@ -26,7 +29,9 @@ from trimtab_api.routing import (
 from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice.consent import Consent, remark
 from trimtab_operator.domain.inferenceservice.versions import Fit, Versions, misfit, wanted
+from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 
 LOADED = "Loaded"
 FAILED = "Failed"
@@ -92,15 +97,17 @@ def route(
     previous: RoutingTable | None,
     *,
     plain_http: bool = False,
+    policy: NamespacePolicy = NO_RULES,
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
+    served_before = _served_before(previous, base)
+    consent = Consent(policy.requires_approval, _in_use(service, base, served_before))
     known = Known(
         versions=versions,
         engines=tuple(sorted(engines, key=lambda e: e.name)),
-        fit=Fit(base.digest, service.spec.engine.adapters.max_rank),
+        fit=Fit(base.digest, service.spec.engine.adapters.max_rank, consent),
         demands_signatures=service.spec.signatures is not None,
     )
-    served_before = _served_before(previous, base)
     routed: list[RoutedModel] = [_routed_base(service, base)]
     explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
     for model in service.spec.models:
@@ -120,6 +127,14 @@ def route(
     return Routing(table, tuple(explained))
 
 
+def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) -> Routing:
+    """The engines hold the base, whatever was decided about it; what was decided is said."""
+    base, *models = routing.models
+    consent = Consent(policy.requires_approval, frozenset([version.metadata.name]))
+    told = replace(base, finding=consent.against(version), note=remark(version))
+    return replace(routing, models=(told, *models))
+
+
 def active_version(model: RoutedModel | None) -> RoutedVersion | None:
     """The version that has the requests."""
     return next((v for v in model.versions if v.weight > 0), None) if model else None
@@ -131,6 +146,15 @@ def _served_before(
     if previous is None or previous.base_digest != base.digest:
         return {}  # adapters of another base are of no use here
     return {m.name: tuple(m.versions) for m in previous.models}
+
+
+def _in_use(
+    service: InferenceService, base: Base, before: dict[str, tuple[RoutedVersion, ...]]
+) -> frozenset[str]:
+    """What has the requests now, by whichever of the two records is there."""
+    told = (m.active_version for m in service.status.models)
+    routed = (v.version for versions in before.values() for v in versions if v.weight > 0)
+    return frozenset([base.version, *routed, *(name for name in told if name)])
 
 
 def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
@@ -145,7 +169,7 @@ def _route_model(
 ) -> tuple[RoutedModel, ModelRoute]:
     active = next((v for v in before if v.weight > 0), None)
     resident = next((v for v in before if v.weight == 0), None)
-    found = wanted(model, known.versions)
+    found = wanted(model, known.versions, known.fit.consent)
     fault = found if isinstance(found, Finding) else misfit(found, known.fit)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
@@ -180,7 +204,7 @@ def _kept(
             model.name,
             active.version if active else None,
             finding=finding,
-            note=_note(active, known.engines) if active else None,
+            note=_note(active, known) if active else None,
         ),
     )
 
@@ -191,7 +215,7 @@ def _flipped(
     versions = [target.model_copy(update={"weight": 100})]
     if active is not None and active.version != target.version:
         versions.append(active.model_copy(update={"weight": 0}))
-    explanation = ModelRoute(model.name, target.version, note=_note(target, known.engines))
+    explanation = ModelRoute(model.name, target.version, note=_note(target, known))
     return RoutedModel(name=model.name, versions=versions), explanation
 
 
@@ -263,10 +287,11 @@ def _unaware(engines: Sequence[EnginePod]) -> Finding | None:
     )
 
 
-def _note(version: RoutedVersion, engines: Sequence[EnginePod]) -> str | None:
-    """What an agent has to say about a version that is loaded all the same."""
-    states = (_state(engine, version) for engine in engines)
-    return next((s.message for s in states if s and s.state == LOADED and s.reason), None)
+def _note(version: RoutedVersion, known: Known) -> str | None:
+    """What people or an agent have to say about a version that is served all the same."""
+    states = (_state(engine, version) for engine in known.engines)
+    noted = next((s.message for s in states if s and s.state == LOADED and s.reason), None)
+    return remark(known.versions.get(version.version)) or noted
 
 
 def _state(engine: EnginePod, version: RoutedVersion) -> AdapterState | None:

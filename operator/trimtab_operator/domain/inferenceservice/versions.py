@@ -12,6 +12,7 @@ from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
 
 Versions = Mapping[str, ModelVersion]
 
@@ -22,6 +23,7 @@ class Fit:
 
     base_digest: str
     max_rank: int
+    consent: Consent = NOTHING_ASKED
 
 
 Check = Callable[[ModelVersion, Fit], Finding | None]
@@ -33,6 +35,10 @@ def deleted(version: ModelVersion, _: Fit) -> Finding | None:
             ServiceReason.VERSION_DELETED, f"ModelVersion {version.metadata.name} is being deleted"
         )
     return None
+
+
+def decided_against(version: ModelVersion, fit: Fit) -> Finding | None:
+    return fit.consent.against(version)
 
 
 def not_ready(version: ModelVersion, _: Fit) -> Finding | None:
@@ -77,10 +83,17 @@ def rank_too_high(version: ModelVersion, fit: Fit) -> Finding | None:
     return None
 
 
-CHECKS: tuple[Check, ...] = (deleted, not_ready, not_an_adapter, other_base, rank_too_high)
+CHECKS: tuple[Check, ...] = (
+    deleted,
+    decided_against,
+    not_ready,
+    not_an_adapter,
+    other_base,
+    rank_too_high,
+)
 
 
-def wanted(model: ServedModel, versions: Versions) -> ModelVersion | Finding:
+def wanted(model: ServedModel, versions: Versions, consent: Consent) -> ModelVersion | Finding:
     """The version that the spec asks for."""
     if model.version.name is not None:
         found = versions.get(model.version.name)
@@ -88,22 +101,25 @@ def wanted(model: ServedModel, versions: Versions) -> ModelVersion | Finding:
             ServiceReason.VERSION_MISSING,
             f"there is no ModelVersion {model.version.name} in this namespace",
         )
-    newest = latest(model.version.latest_of or "", versions)
-    return newest or Finding(
-        ServiceReason.NO_READY_VERSION, f"no version of model {model.version.latest_of} is Ready"
-    )
+    return latest(model.version.latest_of or "", versions, consent)
 
 
-def latest(model: str, versions: Versions) -> ModelVersion | None:
-    """The newest Ready version: by creation, then by name, so that everybody picks the same."""
-    ready = (
+def latest(model: str, versions: Versions, consent: Consent) -> ModelVersion | Finding:
+    """The newest Ready version that nobody has decided against.
+
+    By creation, then by name, so that everybody picks the same. Where there is none, what is to be
+    said of the newest Ready one.
+    """
+    ready = [
         v
         for v in versions.values()
         if v.spec.model == model and is_ready(v) and not v.metadata.deletion_timestamp
-    )
-    return max(
-        ready, key=lambda v: (v.metadata.creation_timestamp or "", v.metadata.name), default=None
-    )
+    ]
+    ready.sort(key=lambda v: (v.metadata.creation_timestamp or "", v.metadata.name), reverse=True)
+    against = [consent.against(v) for v in ready]
+    agreed = (v for v, finding in zip(ready, against, strict=True) if finding is None)
+    none = Finding(ServiceReason.NO_READY_VERSION, f"no version of model {model} is Ready")
+    return next(agreed, None) or next((f for f in against if f is not None), none)
 
 
 def misfit(version: ModelVersion, fit: Fit) -> Finding | None:

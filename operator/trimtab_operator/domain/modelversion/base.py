@@ -15,6 +15,8 @@ class ResolvedBase:
 
     uri: str
     digest: str
+    # The data that a base of ours was evaluated on.
+    held_out: str | None = None
 
 
 def resolved(version: ModelVersion, named: ModelVersion | None) -> ResolvedBase | Finding | None:
@@ -26,7 +28,7 @@ def resolved(version: ModelVersion, named: ModelVersion | None) -> ResolvedBase 
         return None
     status, spec = version.status, version.spec.base_model
     if status.base_uri and status.base_digest:
-        return ResolvedBase(status.base_uri, status.base_digest)
+        return ResolvedBase(status.base_uri, status.base_digest, _held_out(named))
     if spec is None:
         return Finding(
             VersionReason.BASE_MISSING, "an adapter needs spec.baseModel: uri or modelVersion"
@@ -51,4 +53,10 @@ def of_version(name: str, named: ModelVersion | None) -> ResolvedBase | Finding:
         return Finding.unknown(
             VersionReason.BASE_NOT_READY, f"the base, ModelVersion {name}, is not Ready"
         )
-    return ResolvedBase(named.spec.artifact.uri, named.spec.artifact.digest)
+    artifact = named.spec.artifact
+    return ResolvedBase(artifact.uri, artifact.digest, _held_out(named))
+
+
+def _held_out(named: ModelVersion | None) -> str | None:
+    data = named.spec.evaluation.dataset if named else None
+    return data.uri if data else None

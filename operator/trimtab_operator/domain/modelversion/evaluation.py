@@ -7,14 +7,18 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.documents import EvaluationRun, Output, Owner
 from trimtab_api.documents.common import Mounted, Stored
+from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, SuiteRun
 from trimtab_api.v1alpha1 import ModelVersion
-from trimtab_api.v1alpha1.modelversion import ArtifactKind
+from trimtab_api.v1alpha1.evaluation import Suite, SuiteName
+from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.manifests import Manifest, get
+from trimtab_operator.domain.modelversion import opponents
 from trimtab_operator.domain.modelversion.base import ResolvedBase
 from trimtab_operator.domain.naming import (
     child_name,
+    digest_of,
     image_reference,
     result_tag,
     short_hash,
@@ -29,6 +33,8 @@ KIND: Final = "ModelVersion"
 VOLUME_SIZE: Final = "4Gi"
 BACKOFF_LIMIT: Final = 3
 LOGS_KEPT: Final = timedelta(hours=1)
+EXAMPLES: Final = 200
+EXAMPLES_COMPARED: Final = 1000
 
 
 def job_name(version: ModelVersion) -> str:
@@ -39,7 +45,10 @@ def job_name(version: ModelVersion) -> str:
 
 
 def run_document(
-    version: ModelVersion, base: ResolvedBase | None, settings: Settings
+    version: ModelVersion,
+    base: ResolvedBase | None,
+    against: Opponents | None,
+    settings: Settings,
 ) -> EvaluationRun:
     """The pod's task."""
     artifact = version.spec.artifact
@@ -63,13 +72,85 @@ def run_document(
         if is_full
         else None,
         data=Stored(uri=data.uri, digest=data.uri.rpartition("@")[2]) if data else None,
+        max_examples=_most_examples(version),
         gpus=version.spec.evaluation.resources.gpus,
+        contenders=_contenders(against, base) if against else [],
+        comparisons=_comparisons(version, against) if against else [],
+        suites=[_suite(suite, base, against) for suite in version.spec.evaluation.suites],
+        parent=parent.name if (parent := _parent(against)) else None,
         output=Output(
             repository=repository(version, settings),
             result_tag=tag(version),
             plain_http=settings.registry.plain_http,
         ),
     )
+
+
+def _most_examples(version: ModelVersion) -> int:
+    wanted = version.spec.evaluation
+    usual = EXAMPLES_COMPARED if opponents.compared(wanted.gates) else EXAMPLES
+    return wanted.max_examples or usual
+
+
+def _contenders(against: Opponents, base: ResolvedBase | None) -> list[ContenderRun]:
+    """Those that can be had; a base that is mounted anyway is not mounted again."""
+    found = []
+    for number, each in enumerate(c for c in against.contenders if not c.problem):
+        path = f"{names.CONTENDER_MODEL_PATH}-{number}"
+        is_full = each.kind is ArtifactKind.FULL
+        if base and each.base_uri and digest_of(each.base_uri) == base.digest:
+            root: Mounted | None = Mounted(
+                uri=base.uri, digest=base.digest, path=names.BASE_MODEL_PATH
+            )
+        else:
+            root = _mounted(each.base_uri, path)
+        found.append(
+            ContenderRun(
+                name=each.name,
+                kind=each.kind,
+                artifact=Stored(uri=each.uri, digest=digest_of(each.uri)),
+                rank=each.rank,
+                base=None if is_full else root,
+                mounted=_mounted(each.uri, path) if is_full else None,
+            )
+        )
+    return found
+
+
+def _parent(against: Opponents | None) -> Contender | None:
+    """The version that a full one was trained from, if it can be had."""
+    named = [c for c in against.contenders if c.name == against.parent] if against else []
+    return next((each for each in named if not each.problem), None)
+
+
+def _suite(suite: Suite, base: ResolvedBase | None, against: Opponents | None) -> SuiteRun:
+    """What a base was evaluated on is what must not be forgotten, unless the user names a text."""
+    uri = suite.uri
+    if uri is None and suite.name is SuiteName.FORGETTING:
+        parent = _parent(against)
+        uri = parent.dataset_uri if parent else base.held_out if base else None
+    return SuiteRun(name=suite.name, data=Stored(uri=uri, digest=digest_of(uri)) if uri else None)
+
+
+def _mounted(uri: str | None, path: str) -> Mounted | None:
+    return Mounted(uri=uri, digest=digest_of(uri), path=path) if uri else None
+
+
+def _comparisons(version: ModelVersion, against: Opponents) -> list[ComparisonWanted]:
+    """Each figure at each confidence once, with those who can be had."""
+    able = {c.name for c in against.contenders if not c.problem}
+    wanted = {
+        (gate.metric, gate.sureness): [
+            name for name in opponents.against(against, gate.metric) if name in able
+        ]
+        for gate in version.spec.evaluation.gates
+        if gate.not_worse_than
+    }
+    return [
+        ComparisonWanted(metric=metric, confidence=confidence, versions=versions)
+        for (metric, confidence), versions in wanted.items()
+        if versions
+    ]
 
 
 def repository(version: ModelVersion, settings: Settings) -> str:
@@ -123,11 +204,14 @@ def image(version: ModelVersion, settings: Settings) -> str:
 
 
 def children(
-    version: ModelVersion, base: ResolvedBase | None, settings: Settings
+    version: ModelVersion,
+    base: ResolvedBase | None,
+    against: Opponents | None,
+    settings: Settings,
 ) -> list[Manifest]:
     """The task's ConfigMap and the Job."""
     name = job_name(version)
-    document = run_document(version, base, settings)
+    document = run_document(version, base, against, settings)
     mounts = [
         pods.run_document(name),
         pods.scratch_space(),
@@ -139,9 +223,11 @@ def children(
         ),
         *pods.registry_credentials(settings),
     ]
-    for mounted, volume in ((document.base, "base"), (document.mounted, "candidate")):
-        if mounted:
-            mounts.append(pods.model_image(volume, mounted.path, mounted.uri, settings))
+    models = [document.base, document.mounted]
+    models += [m for c in document.contenders for m in (c.base, c.mounted)]
+    for path, uri in {m.path: m.uri for m in models if m}.items():
+        volume = path.rpartition("/")[2]
+        mounts.append(pods.model_image(volume, path, uri, settings))
     wants = version.spec.evaluation.resources
     container = pods.container(
         names.EVALUATE,

@@ -25,7 +25,7 @@ from trimtab_operator.domain import pods
 from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation
+from trimtab_operator.domain.modelversion import evaluation, retention
 from trimtab_operator.domain.naming import child_name, result_tag, short_hash
 from trimtab_operator.domain.observation import (
     JobState,
@@ -91,7 +91,10 @@ def judge(
     """None where nobody asks for a signature; `evaluated` says whether every gate has passed."""
     if version.spec.signing is None:
         return None
-    if known := remembered(version):
+    known = remembered(version)
+    if known is None and retention.has_begun(version):
+        known = _last_said(version)
+    if known is not None:
         due, again = evaluation.over(seen.jobs, now)
         return Judgement(known, version.status.signature, delete=due, again_after=again)
     before = version.status.signature
@@ -113,6 +116,15 @@ def remembered(version: ModelVersion) -> Answer | None:
     if asked and asked != known.requested:
         return None
     return Answer(True, told.reason, told.message)
+
+
+def _last_said(version: ModelVersion) -> Answer:
+    """What stays true of an artifact that is gone, or on its way."""
+    told = find(version.status.conditions, CONDITION)
+    if told is None or told.status is ConditionStatus.UNKNOWN:
+        nothing = "there is no artifact to sign"
+        return Answer(None, VersionReason.ARTIFACT_DELETED, nothing)
+    return Answer(told.status is ConditionStatus.TRUE, told.reason, told.message)
 
 
 def ready(version: ModelVersion, evaluated: Answer, judgement: Judgement | None) -> Answer:

@@ -6,13 +6,15 @@ While somebody does, the version carries a finalizer: deleting it waits and says
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from trimtab_api import names
 from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.common import AnyResource
-from trimtab_api.v1alpha1.modelversion import Producer
+from trimtab_api.v1alpha1.modelversion import Producer, VersionUser
 from trimtab_operator.domain.conditions import is_true
 
 NAMED_AT_MOST = 3
 PRODUCERS_AT_MOST = 64  # as in the CRD
+USERS_AT_MOST = 64  # the same
 
 
 @dataclass(frozen=True, order=True)
@@ -50,7 +52,14 @@ def producers(version: str, jobs: Iterable[FineTuneJob]) -> list[Producer]:
     """The jobs that made this artifact, oldest first."""
     made = (j for j in jobs if j.status.model_version == version)
     ordered = sorted(made, key=lambda j: (j.metadata.creation_timestamp or "", j.metadata.name))
-    return [Producer(fine_tune_job=j.metadata.name, uid=j.metadata.uid) for j in ordered]
+    return [
+        Producer(
+            fine_tune_job=j.metadata.name,
+            uid=j.metadata.uid,
+            author=j.metadata.annotations.get(names.ANNOTATION_AUTHOR),
+        )
+        for j in ordered
+    ]
 
 
 def merged(known: list[Producer], seen: list[Producer]) -> list[Producer]:
@@ -65,6 +74,11 @@ def awaits(version: ModelVersion, job: FineTuneJob) -> bool:
     is_noted = any(p.uid == job.metadata.uid for p in known)
     is_leaving = version.metadata.deletion_timestamp is not None
     return not (is_noted or is_leaving or len(known) >= PRODUCERS_AT_MOST)
+
+
+def listed(users: tuple[Use, ...]) -> list[VersionUser]:
+    """The users for programs."""
+    return [VersionUser(kind=u.kind, name=u.name, role=u.role) for u in users[:USERS_AT_MOST]]
 
 
 def told(users: tuple[Use, ...]) -> str:
@@ -92,7 +106,7 @@ def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
 
 def _by_job(version: str, job: FineTuneJob) -> bool:
     base = job.spec.base_model.model_version
-    return bool(base and base.name == version) and not _is_over(job)
+    return bool(base and base.name == version) and not is_over(job)
 
 
 def _by_version(version: str, other: ModelVersion) -> bool:
@@ -105,6 +119,6 @@ def _by_version(version: str, other: ModelVersion) -> bool:
     )
 
 
-def _is_over(job: AnyResource) -> bool:
+def is_over(job: AnyResource) -> bool:
     conditions = job.status.conditions
     return is_true(conditions, "Complete") or is_true(conditions, "Failed")

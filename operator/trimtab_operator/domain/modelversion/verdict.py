@@ -11,11 +11,12 @@ from trimtab_api.documents import EvaluationReport, EvaluationResult
 from trimtab_api.reasons import FailureReason, VersionReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition, ConditionStatus
+from trimtab_api.v1alpha1.evaluation import BestVersion, EvaluationStatus
+from trimtab_api.v1alpha1.evaluation import Verdict as GateVerdict
 from trimtab_api.v1alpha1.finetunejob import Failure
-from trimtab_api.v1alpha1.modelversion import EvaluationStatus
 from trimtab_operator.domain.conditions import find, is_false, is_true
 from trimtab_operator.domain.finding import Answer, Finding, gravest
-from trimtab_operator.domain.modelversion import gates
+from trimtab_operator.domain.modelversion import gates, opponents
 from trimtab_operator.domain.modelversion.verification import Claim, artifact_fault, report_fault
 
 # Failures of an evaluation that say something about the artifact itself.
@@ -56,6 +57,8 @@ def remembered(version: ModelVersion) -> Verdict | None:
         return None
     if not (is_true(conditions, "ArtifactVerified") and is_true(conditions, "Evaluated")):
         return None
+    if opponents.are_due(version) and gates.failed(evaluation.gates):
+        return None  # asked to try again, and against whom is part of the answer
     return Verdict(_answer(verified), _answer(evaluated), evaluation, version.status.size_bytes)
 
 
@@ -141,7 +144,9 @@ def readiness(version: ModelVersion, verdict: Verdict) -> Answer:
     results = verdict.evaluation.gates if verdict.evaluation else []
     missed = gates.failed(results)
     if missed:
-        return Answer(False, VersionReason.GATE_FAILED, "; ".join(m.message for m in missed))
+        is_open = all(m.verdict is GateVerdict.UNKNOWN for m in missed)
+        reason = VersionReason.GATE_UNDECIDED if is_open else VersionReason.GATE_FAILED
+        return Answer(False, reason, "; ".join(m.message for m in missed)[:2048])
     count = len(version.spec.evaluation.gates)
     passed = f", {count} of {count} gates passed" if count else ""
     return Answer(True, VersionReason.READY, f"verified and evaluated{passed}")
@@ -151,7 +156,7 @@ def judged(version: ModelVersion, evaluation: EvaluationStatus | None) -> Evalua
     """The evaluation with its gates judged from its figures."""
     if evaluation is None:
         return None
-    results = gates.judge(version.spec.evaluation.gates, evaluation.metrics)
+    results = gates.judge(version.spec.evaluation.gates, evaluation, version.status.opponents)
     return evaluation.model_copy(update={"gates": list(results)})
 
 
@@ -177,8 +182,19 @@ def _status(
         report=report,
         examples=found.examples,
         metrics=list(found.metrics),
+        comparisons=list(found.comparisons) if version.status.opponents else [],
+        best=_best(version, found),
     )
     return judged(version, status) or status
+
+
+def _best(version: ModelVersion, found: EvaluationReport | EvaluationResult) -> list[BestVersion]:
+    """The figures that were measured and compared, each with the best version from now on."""
+    chosen, measured = version.status.opponents, {m.metric for m in found.metrics}
+    if chosen is None:
+        return []
+    metrics = [m for m in opponents.compared(version.spec.evaluation.gates) if m in measured]
+    return opponents.passed_on(version.metadata.name, metrics, chosen, found.comparisons)
 
 
 def _told(examples: int, source: str) -> str:

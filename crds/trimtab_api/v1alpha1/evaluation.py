@@ -1,0 +1,409 @@
+"""What a version is asked to show, and what became of it: figures, gates, comparisons."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
+
+from trimtab_api.model import MAP_BY_NAME, ApiModel, Rule
+from trimtab_api.rules import exactly_one
+from trimtab_api.v1alpha1.common import (
+    OCI_DIGEST_URI_PATTERN,
+    ONE_GPU,
+    PodOverrides,
+    Quantity,
+)
+
+
+class Metric(StrEnum):
+    """Figures of an evaluation. Loss and Forgetting in nats per token; all but these and Perplexity lie in 0..1."""
+
+    LOSS = "Loss"
+    PERPLEXITY = "Perplexity"
+    EXACT_MATCH = "ExactMatch"
+    BLEU = "Bleu"
+    ROUGE_L = "RougeL"
+    TOKEN_F1 = "TokenF1"  # noqa: S105 - a measure, no password
+    ACCURACY = "Accuracy"
+    PRECISION = "Precision"
+    RECALL = "Recall"
+    F1 = "F1"
+    FORGETTING = "Forgetting"
+    BIAS_GAP = "BiasGap"
+    REFUSAL_RATE = "RefusalRate"
+    OVER_REFUSAL_RATE = "OverRefusalRate"
+    LEAKAGE_RATE = "LeakageRate"
+    INJECTION_RATE = "InjectionRate"
+
+
+class SuiteName(StrEnum):
+    """What can be asked of a version beside its own held-out data."""
+
+    FORGETTING = "Forgetting"
+    BIAS = "Bias"
+    SAFETY = "Safety"
+
+
+OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
+    SuiteName.FORGETTING: (Metric.FORGETTING,),
+    SuiteName.BIAS: (Metric.BIAS_GAP,),
+    SuiteName.SAFETY: (
+        Metric.REFUSAL_RATE,
+        Metric.OVER_REFUSAL_RATE,
+        Metric.LEAKAGE_RATE,
+        Metric.INJECTION_RATE,
+    ),
+}
+SUITE_METRICS: Final = tuple(metric for metrics in OF_SUITES.values() for metric in metrics)
+# What plain text can be judged by.
+OF_TEXT: Final = (Metric.LOSS, Metric.PERPLEXITY, *SUITE_METRICS)
+OF_LABELS: Final = (Metric.ACCURACY, Metric.PRECISION, Metric.RECALL, Metric.F1)
+LESS_IS_BETTER: Final = (
+    Metric.LOSS,
+    Metric.PERPLEXITY,
+    Metric.FORGETTING,
+    Metric.BIAS_GAP,
+    Metric.OVER_REFUSAL_RATE,
+    Metric.LEAKAGE_RATE,
+    Metric.INJECTION_RATE,
+)
+_MORE_IS_BETTER: Final = tuple(m for m in Metric if m not in LESS_IS_BETTER)
+
+
+def one_of(metrics: tuple[Metric, ...], of: str = "self") -> str:
+    """The CEL expression for a metric that is among these."""
+    return f"{of}.metric in [{', '.join(repr(m.value) for m in metrics)}]"
+
+
+def _listed(metrics: tuple[Metric, ...]) -> str:
+    *head, last = (m.value for m in metrics)
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+class Opponent(StrEnum):
+    """Whom a version is compared with."""
+
+    CHAMPION = "Champion"
+
+
+DEFAULT_MARGIN: Final = 0.02
+DEFAULT_CONFIDENCE: Final = 0.95
+
+
+class Gate(ApiModel):
+    """What a version has to meet before it is Ready: a threshold, or the champion."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        exactly_one(
+            "atLeast",
+            "atMost",
+            "notWorseThan",
+            what="a gate",
+            remedy=f"use atMost for {_listed(LESS_IS_BETTER)}, atLeast for the others, "
+            "or notWorseThan to compare with the champion",
+        ),
+        Rule(
+            f"!has(self.atLeast) || !({one_of(LESS_IS_BETTER)})",
+            f"gates on {_listed(LESS_IS_BETTER)}, of which less is better, need atMost; replace atLeast",
+            at=".atLeast",
+        ),
+        Rule(
+            f"!has(self.atMost) || {one_of(LESS_IS_BETTER)}",
+            f"gates on {_listed(_MORE_IS_BETTER)}, of which more is better, need atLeast; replace atMost",
+            at=".atMost",
+        ),
+        Rule(
+            f"!has(self.notWorseThan) || !({one_of(SUITE_METRICS)})",
+            "notWorseThan compares figures of held-out data; use atMost or atLeast for those of suites",
+            at=".notWorseThan",
+        ),
+        Rule(
+            "has(self.notWorseThan) || !has(self.margin)",
+            "margin belongs to notWorseThan; remove margin, or set notWorseThan: Champion",
+            at=".margin",
+        ),
+        Rule(
+            "has(self.notWorseThan) || !has(self.confidence)",
+            "confidence belongs to notWorseThan; remove confidence, or set notWorseThan: Champion",
+            at=".confidence",
+        ),
+        # As a bound of the schema the API server would tell it without its fraction.
+        Rule(
+            "!has(self.confidence) || (self.confidence >= 0.8 && self.confidence <= 0.995)",
+            "confidence must lie between 0.8 and 0.995, because 2,000 resamples tell no more; use 0.95",
+            at=".confidence",
+        ),
+    )
+
+    metric: Annotated[Metric, Field(description="The figure that is judged.")]
+    at_least: Annotated[float | None, Field(description="The lowest value that passes.")] = None
+    at_most: Annotated[float | None, Field(description="The highest value that passes.")] = None
+    not_worse_than: Annotated[
+        Opponent | None,
+        Field(
+            description="Champion: the version of the same model that most services of the namespace have active, "
+            "else the newest that is Ready. It and the best version so far answer the same held-out examples; "
+            "the gate passes where the difference is above -margin with the stated confidence."
+        ),
+    ] = None
+    margin: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=10,
+            description="What a version may lose and still pass, in the unit of the figure; for Perplexity a share "
+            f"of the champion's. {DEFAULT_MARGIN} unless stated.",
+        ),
+    ] = None
+    confidence: Annotated[
+        float | None,
+        Field(
+            description="How sure a pass must be, between 0.8 and 0.995: 1 minus the chance to pass a version that is worse by exactly "
+            f"the margin. {DEFAULT_CONFIDENCE} unless stated.",
+        ),
+    ] = None
+
+    @property
+    def allowed_loss(self) -> float:
+        """The margin, stated or not."""
+        return DEFAULT_MARGIN if self.margin is None else self.margin
+
+    @property
+    def sureness(self) -> float:
+        """The confidence, stated or not."""
+        return DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
+
+
+class EvaluationDataset(ApiModel):
+    """Prepared data whose test split is used."""
+
+    uri: Annotated[
+        str,
+        Field(
+            max_length=1024,
+            pattern=OCI_DIGEST_URI_PATTERN,
+            description="oci://registry/name@sha256:<64 hex>.",
+        ),
+    ]
+
+
+class Suite(ApiModel):
+    """Cases that are asked of a version beside its own held-out data."""
+
+    name: Annotated[
+        SuiteName,
+        Field(
+            description="Forgetting: what the base says worse than before, on its own held-out text. Bias: the same "
+            "prompt with groups exchanged. Safety: refusals, leakage, prompt injection."
+        ),
+    ]
+    uri: Annotated[
+        str | None,
+        Field(
+            max_length=1024,
+            pattern=OCI_DIGEST_URI_PATTERN,
+            description="Cases of your own in place of those that ship: JSONL files at "
+            "oci://registry/name@sha256:<64 hex>.",
+        ),
+    ] = None
+
+
+SUITES: Final = Field(
+    max_length=len(SuiteName),
+    description="What is asked of the version beside its held-out data; gates can name the figures.",
+    json_schema_extra=MAP_BY_NAME,
+)
+
+
+def suite_rules() -> tuple[Rule, ...]:
+    """A gate on a figure that no suite measures would never pass."""
+    return tuple(
+        Rule(
+            f"!has(self.gates) || !self.gates.exists(g, {one_of(metrics, 'g')}) || "
+            f"(has(self.suites) && self.suites.exists(s, s.name == '{suite.value}'))",
+            f"evaluation.gates on {_listed(metrics)} need the suite {suite.value}; add it to evaluation.suites",
+            at=".gates",
+        )
+        for suite, metrics in OF_SUITES.items()
+    )
+
+
+MAX_EXAMPLES: Final = Field(
+    ge=1,
+    le=5000,
+    description="How many held-out examples are used at most. 200 unless stated, and 1000 where a gate compares with "
+    "the champion: small differences take many.",
+)
+
+
+class EvaluationResources(ApiModel):
+    """What the evaluation pod asks the cluster for."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (ONE_GPU,)
+
+    gpus: Annotated[
+        int, Field(ge=0, description="GPUs (nvidia.com/gpu): 1, or 0 to evaluate on the CPU.")
+    ] = 0
+    cpu: Annotated[Quantity, Field(description="CPU request, for example 4 or 500m.")] = "250m"
+    memory: Annotated[
+        Quantity,
+        Field(
+            description="Memory request, for example 32Gi. It is no limit: an evaluation may hold more of the model "
+            "than its training did."
+        ),
+    ] = "1Gi"
+
+
+class VersionEvaluation(ApiModel):
+    """What the version must show. A report that is there is verified, not made again."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.report) || !has(self.gates) || self.gates.all(g, !has(g.notWorseThan))",
+            "evaluation.report knows nothing of this namespace's champion; remove report so that the version is "
+            "evaluated here, or remove the gates with notWorseThan",
+            at=".report",
+        ),
+        *suite_rules(),
+    )
+
+    dataset: Annotated[
+        EvaluationDataset | None,
+        Field(description="Held-out data; without it only the fingerprint is taken."),
+    ] = None
+    gates: Annotated[list[Gate], Field(max_length=16, description="Gates; all must pass.")] = Field(
+        default_factory=list
+    )
+    max_examples: Annotated[int | None, MAX_EXAMPLES] = None
+    suites: Annotated[list[Suite], SUITES] = Field(default_factory=list)
+    report: Annotated[
+        str | None,
+        Field(
+            max_length=1024,
+            pattern=OCI_DIGEST_URI_PATTERN,
+            description="A report about this very artifact.",
+        ),
+    ] = None
+    resources: Annotated[
+        EvaluationResources,
+        Field(description="What the evaluation pod asks for; a job hands on its own."),
+    ] = EvaluationResources()
+    pod: Annotated[
+        PodOverrides,
+        Field(
+            description="Scheduling and environment of the evaluation pod; a job hands on its own."
+        ),
+    ] = PodOverrides()
+
+
+class MetricValue(ApiModel):
+    """One figure with its 95 % bootstrap interval, and that of the base on the same data."""
+
+    metric: Annotated[Metric, Field(description="Which figure.")]
+    value: Annotated[float, Field(description="The version's.")]
+    low: Annotated[float | None, Field(description="Lower end of the interval.")] = None
+    high: Annotated[float | None, Field(description="Upper end of the interval.")] = None
+    base: Annotated[float | None, Field(description="The base model's on the same data.")] = None
+
+
+class Verdict(StrEnum):
+    """What became of a gate. Unknown does not pass."""
+
+    PASS = "Pass"  # noqa: S105 - a verdict, no password
+    FAIL = "Fail"
+    UNKNOWN = "Unknown"
+
+
+VersionName = Annotated[str, Field(max_length=253, description="Name of the ModelVersion.")]
+
+
+class Comparison(ApiModel):
+    """The version held against another one: both answered the same examples."""
+
+    version: VersionName
+    metric: Annotated[Metric, Field(description="Which figure.")]
+    confidence: Annotated[float, Field(description="Confidence of each bound.")]
+    value: Annotated[
+        float | None, Field(description="The other version's figure on the same examples.")
+    ] = None
+    difference: Annotated[
+        float | None,
+        Field(
+            description="How much better this version is; below zero it is worse. In the figure's unit, turned where "
+            "less is better; for Perplexity a share of the other's."
+        ),
+    ] = None
+    low: Annotated[float | None, Field(description="The difference is above it.")] = None
+    high: Annotated[float | None, Field(description="The difference is below it.")] = None
+    deviation: Annotated[
+        float | None,
+        Field(description="Standard deviation of the difference of one example."),
+    ] = None
+    examples: Annotated[int, Field(ge=0, description="Examples that both answered.")] = 0
+    problem: Annotated[
+        str | None, Field(max_length=512, description="Why it could not be measured.")
+    ] = None
+
+
+class BestVersion(ApiModel):
+    """The best version so far by one figure."""
+
+    metric: Annotated[Metric, Field(description="Which figure.")]
+    version: VersionName
+
+
+class GateResult(ApiModel):
+    """What became of one gate. A comparison shows the numbers of the opponent that decided."""
+
+    metric: Annotated[Metric, Field(description="Which figure.")]
+    passed: Annotated[bool, Field(description="Whether it passed.")]
+    verdict: Annotated[
+        Verdict | None, Field(description="Pass, Fail, or Unknown where it could not be told.")
+    ] = None
+    message: Annotated[str, Field(max_length=512, description="The numbers, in one sentence.")]
+    champion: Annotated[
+        str | None,
+        Field(max_length=253, description="The opponent: the champion, or the best so far."),
+    ] = None
+    margin: Annotated[float | None, Field(description="What may be lost.")] = None
+    difference: Annotated[
+        float | None, Field(description="How much better the version is; below zero it is worse.")
+    ] = None
+    low: Annotated[float | None, Field(description="The difference is above it.")] = None
+    high: Annotated[float | None, Field(description="The difference is below it.")] = None
+    examples: Annotated[
+        int | None, Field(ge=0, description="Examples that both have answered.")
+    ] = None
+    examples_needed: Annotated[
+        int | None,
+        Field(ge=0, description="About as many would tell, where the verdict is Unknown."),
+    ] = None
+
+
+class EvaluationStatus(ApiModel):
+    """One evaluation of the version."""
+
+    dataset_digest: Annotated[str | None, Field(max_length=71, description="The data.")] = None
+    report: Annotated[
+        str | None, Field(max_length=1024, description="The whole report in the registry.")
+    ] = None
+    examples: Annotated[int, Field(ge=0, description="Held-out records.")] = 0
+    metrics: Annotated[list[MetricValue], Field(max_length=32, description="Figures.")] = Field(
+        default_factory=list
+    )
+    gates: Annotated[list[GateResult], Field(max_length=16, description="Gates.")] = Field(
+        default_factory=list
+    )
+    comparisons: Annotated[
+        list[Comparison],
+        Field(max_length=64, description="The version beside its opponents, figure by figure."),
+    ] = Field(default_factory=list)
+    best: Annotated[
+        list[BestVersion],
+        Field(
+            max_length=16,
+            description="The best version so far by each compared figure, this one included: the next has to stand "
+            "against it.",
+        ),
+    ] = Field(default_factory=list)

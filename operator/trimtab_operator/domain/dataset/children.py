@@ -1,0 +1,91 @@
+"""The objects that a Dataset has: a document and a Job for each preparation. Same inputs, same manifests."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.documents import Output, Owner, PrepareRun
+from trimtab_api.documents.preparation import DataOrigin, LeakageCheck
+from trimtab_api.v1alpha1 import Dataset
+from trimtab_api.v1alpha1.dataset import HeldOutData
+from trimtab_operator.domain import pods, preparation
+from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.naming import child_name, data_repository, result_tag
+from trimtab_operator.settings import Settings
+
+KIND: Final = "Dataset"
+BACKOFF_LIMIT: Final = 3
+# Its result is in status by then; the pod, its log and its volume go.
+KEPT_SECONDS: Final = 3600
+
+
+def job_name(dataset: Dataset, attempt: int) -> str:
+    """Name of the Job and the ConfigMap of one preparation; a namesake's or an earlier one's is another."""
+    meta = dataset.metadata
+    return child_name(meta.name, names.PREPARE, meta.uid, str(meta.generation), str(attempt))
+
+
+def result_uri(dataset: Dataset, attempt: int, settings: Settings) -> str:
+    """Where the registry has the result document of one preparation."""
+    repository = data_repository(settings.registry.prefix, dataset.metadata.namespace)
+    return f"oci://{repository}:{_tag(dataset, attempt)}"
+
+
+def preparing(
+    dataset: Dataset, held_out: Sequence[HeldOutData], settings: Settings
+) -> list[Manifest]:
+    """The task and the Job that does it."""
+    spec, attempt = dataset.spec, dataset.status.attempt
+    name = job_name(dataset, attempt)
+    text = _task(dataset, held_out, settings).model_dump_json(
+        by_alias=True, exclude_none=True, indent=2
+    )
+    mounts = [
+        pods.scratch_space(),
+        pods.run_document(name),
+        *pods.registry_credentials(settings),
+        preparation.scratch_claim(spec.storage.size, spec.storage.class_name),
+        *preparation.inputs(spec),
+    ]
+    container = pods.container(
+        names.PREPARE,
+        settings.images.pipelines,
+        preparation.PROGRAM,
+        mounts,
+        settings,
+        wants=pods.resources(0, spec.resources.cpu, spec.resources.memory),
+    )
+    return [
+        pods.run_config_map(KIND, dataset, names.PREPARE, name, text),
+        pods.task_job(
+            KIND,
+            dataset,
+            names.PREPARE,
+            name,
+            pods.pod_spec([container], mounts, settings, overrides=spec.pod),
+            backoff_limit=BACKOFF_LIMIT,
+            active_deadline_seconds=spec.active_deadline_seconds,
+            ttl_seconds_after_finished=KEPT_SECONDS,
+        ),
+    ]
+
+
+def _task(dataset: Dataset, held_out: Sequence[HeldOutData], settings: Settings) -> PrepareRun:
+    meta, spec = dataset.metadata, dataset.spec
+    leakage = None
+    if spec.leakage is not None:
+        leakage = LeakageCheck(against=list(held_out), action=spec.leakage.action)
+    output = Output(
+        repository=data_repository(settings.registry.prefix, meta.namespace),
+        result_tag=_tag(dataset, dataset.status.attempt),
+        plain_http=settings.registry.plain_http,
+    )
+    return PrepareRun(
+        owner=Owner(kind=KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid),
+        data=DataOrigin(dataset=spec, leakage=leakage, output=output),
+    )
+
+
+def _tag(dataset: Dataset, attempt: int) -> str:
+    meta = dataset.metadata
+    return result_tag(meta.uid, f"{names.PREPARE}-{meta.generation}", attempt)

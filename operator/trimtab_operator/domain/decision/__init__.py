@@ -1,0 +1,1 @@
+"""What decisions say of a version, and what came of each of them."""

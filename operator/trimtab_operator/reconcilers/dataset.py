@@ -1,0 +1,103 @@
+"""Dataset: gather what the store, the pods and the registry know, decide, act."""
+
+from dataclasses import replace
+from typing import Final
+
+from trimtab_api.documents import PrepareResult
+from trimtab_api.reasons import DatasetReason
+from trimtab_api.v1alpha1 import Dataset
+from trimtab_operator.domain.dataset import children
+from trimtab_operator.domain.dataset.plan import Plan, Seen, plan
+from trimtab_operator.domain.dataset.status import Scribe, attempt_of, events, has_verdict
+from trimtab_operator.domain.errors import (
+    ArtifactError,
+    ArtifactMissing,
+    ClusterError,
+    Forbidden,
+    NameTaken,
+    Refused,
+)
+from trimtab_operator.domain.observation import document_of, parsed, pods_of
+from trimtab_operator.domain.outcome import Done, Outcome, Retry
+from trimtab_operator.reconcilers.ports import Cluster, Key, World
+
+_REASONS: Final[dict[type[ClusterError], str]] = {
+    Forbidden: DatasetReason.NOT_ALLOWED,
+    NameTaken: DatasetReason.NAME_TAKEN,
+    Refused: DatasetReason.REFUSED,
+}
+
+
+async def reconcile(key: Key, world: World) -> Outcome:
+    """Bring one Dataset nearer to what it should be."""
+    dataset = world.cluster.get(Dataset, key)
+    if dataset is None:
+        return Done()
+    seen = await _gather(dataset, world)
+    return await _act(plan(dataset, seen, world.settings, world.clock.now()), dataset, world)
+
+
+async def _gather(dataset: Dataset, world: World) -> Seen:
+    cluster = world.cluster
+    seen = Seen(
+        jobs=tuple(cluster.children(dataset, "Job")),
+        pods=tuple(cluster.children(dataset, "Pod")),
+        others=_others(dataset, cluster),
+    )
+    return seen if has_verdict(dataset) else await _with_result(dataset, seen, world)
+
+
+def _others(dataset: Dataset, cluster: Cluster) -> dict[str, Dataset | None]:
+    leakage = dataset.spec.leakage
+    references = [a.dataset.name for a in leakage.against if a.dataset] if leakage else []
+    namespace = dataset.metadata.namespace
+    return {name: cluster.get(Dataset, (namespace, name)) for name in references}
+
+
+async def _with_result(dataset: Dataset, seen: Seen, world: World) -> Seen:
+    """What a Job that has succeeded left: the termination message, else the registry's copy."""
+    attempt = attempt_of(dataset)
+    name = children.job_name(dataset, attempt)
+    found = seen.job(name)
+    if found is None or not found.is_complete:
+        return seen
+    result = document_of(pods_of(name, seen.pods), PrepareResult, succeeded=True)
+    if result is not None:
+        return replace(seen, result=result)
+    try:
+        uri = children.result_uri(dataset, attempt, world.settings)
+        content = await world.registry.document(uri)
+    except ArtifactMissing:
+        return seen
+    except ArtifactError as error:
+        return replace(seen, registry_problem=str(error))
+    return replace(seen, result=parsed(content, PrepareResult))
+
+
+async def _act(todo: Plan, dataset: Dataset, world: World) -> Outcome:
+    cluster = world.cluster
+    for note in todo.notes:
+        await cluster.emit(note)
+    if todo.decision is not None:
+        dataset = await cluster.write_status(dataset, todo.decision)
+    try:
+        for manifest in todo.create:
+            await cluster.create(manifest, owner=dataset)
+    except (Forbidden, NameTaken, Refused) as error:
+        return await _blocked(todo, dataset, error, world)
+    for child in todo.delete:
+        await cluster.delete(child)
+    for event in todo.events:
+        await cluster.emit(event)
+    await cluster.write_status(dataset, todo.status)
+    return todo.outcome
+
+
+async def _blocked(todo: Plan, dataset: Dataset, error: ClusterError, world: World) -> Outcome:
+    """A quota, a policy or a namesake stands in the way: said in status, tried again."""
+    scribe = Scribe(dataset, world.clock.now())
+    status = scribe.waiting(todo.status, _REASONS[type(error)], str(error))
+    for event in events(dataset, status):
+        await world.cluster.emit(event)
+    await world.cluster.write_status(dataset, status)
+    return Retry(str(error))

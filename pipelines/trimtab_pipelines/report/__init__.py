@@ -1,0 +1,1 @@
+"""What prepared data looks like: figures for programs, the same as a page for people."""

@@ -1,0 +1,127 @@
+"""Datasets that the API server must refuse, and what its answer must name: the field and the remedy."""
+
+from tests.builders import COMMIT, REGISTRY, Manifest, dataset
+
+# What stands before the colon says what is wrong; then the manifest, and words of the answer.
+Wrong = dict[str, tuple[Manifest, tuple[str, ...]]]
+
+
+def _source(**changes: str | dict[str, str]) -> Manifest:
+    return dataset(sources=[{"uri": "configmap://pairs/train.jsonl", **changes}])
+
+
+def _clean(**steps: object) -> Manifest:
+    return dataset(clean=steps)
+
+
+def _against(*references: object) -> Manifest:
+    return dataset(leakage={"against": list(references)})
+
+
+DATASETS: Wrong = {
+    "a Dataset without sources": (
+        dataset(sources=[]),
+        ("spec.sources", "at least 1 items"),
+    ),
+    "a Dataset of an unknown scheme": (
+        _source(uri="file:///data.jsonl"),
+        ("uri is not an address", "configmap://name/key"),
+    ),
+    "a Dataset from a hub's branch": (
+        _source(uri="hf://datasets/org/name/x.jsonl", revision="main"),
+        ("sources.revision must be the full commit",),
+    ),
+    "a Dataset from a bucket with a revision": (
+        _source(uri="s3://bucket/x.jsonl", revision=COMMIT),
+        ("sources.revision", "remove it"),
+    ),
+    "a format that nobody knows": (
+        _source(format="XML"),
+        ("spec.sources[0].format", "supported values"),
+    ),
+    "documents as questions and answers": (
+        _source(format="HTML"),
+        ("sources of format HTML and PlainText", "set task: Text"),
+    ),
+    "chunks of what is no text": (
+        dataset(documents={"tokens": 256}),
+        ("documents belongs to task: Text", "remove it"),
+    ),
+    "chunks that repeat more than they bring": (
+        dataset(task="Text", documents={"tokens": 64, "overlap": 40}),
+        ("documents.overlap must be at most half of documents.tokens", "lower overlap"),
+    ),
+    "shortest above longest": (
+        _clean(characters={"min": 100, "max": 10}),
+        ("characters.min must not exceed characters.max", "change one"),
+    ),
+    "languages without any": (
+        _clean(languages={"allow": []}),
+        ("spec.clean.languages.allow", "at least 1 items"),
+    ),
+    "a language by its name": (
+        _clean(languages={"allow": ["English"]}),
+        ("spec.clean.languages.allow[0]", "not be more than 2 bytes"),
+    ),
+    "a share of sureness above one": (
+        _clean(languages={"allow": ["en"], "atLeast": 1.5}),
+        ("spec.clean.languages.atLeast", "less than or equal to 1"),
+    ),
+    "a threshold for equal records": (
+        _clean(deduplicate={"threshold": 0.8}),
+        ("deduplicate.threshold belongs to method: MinHash", "set the method"),
+    ),
+    "a threshold that finds everything alike": (
+        _clean(deduplicate={"method": "MinHash", "threshold": 0.1}),
+        ("spec.clean.deduplicate.threshold", "greater than or equal to 0.5"),
+    ),
+    "personal data to be hidden": (
+        _clean(pii={"action": "Hide"}),
+        ("spec.clean.pii.action", '"Redact", "Drop", "Report"'),
+    ),
+    "a kind of personal data in other words": (
+        _clean(pii={"entities": ["e-mail"]}),
+        ("spec.clean.pii.entities[0]",),
+    ),
+    "words to be redacted": (
+        _clean(wordLists=[{"configMap": {"name": "w", "key": "k"}, "action": "Redact"}]),
+        ("spec.clean.wordLists[0].action", '"Drop", "Report"'),
+    ),
+    "a word list without a key": (
+        _clean(wordLists=[{"configMap": {"name": "w"}}]),
+        ("spec.clean.wordLists[0].configMap.key", "Required value"),
+    ),
+    "shares of 99": (
+        dataset(split={"train": 90, "validation": 5, "test": 4}),
+        ("must add up to 100", "state all three"),
+    ),
+    "leakage against nothing": (_against(), ("spec.leakage.against", "at least 1 items")),
+    "leakage against nobody": (
+        _against({}),
+        ("against needs exactly one of dataset and uri", "remove the other"),
+    ),
+    "leakage against two at once": (
+        _against({"dataset": {"name": "a"}, "uri": f"oci://{REGISTRY}/d@sha256:{'a' * 64}"}),
+        ("against needs exactly one of dataset and uri", "remove the other"),
+    ),
+    "leakage against a tag": (
+        _against({"uri": f"oci://{REGISTRY}/d:latest"}),
+        ("spec.leakage.against[0].uri", "@sha256:"),
+    ),
+    "leakage against itself": (
+        _against({"dataset": {"name": "tickets"}}),
+        ("leakage.against names the Dataset itself", "remove it"),
+    ),
+    "a Dataset with a long name": (
+        dataset("a" * 53),
+        ("metadata.name of Dataset must have at most 52 characters", "shorter"),
+    ),
+    "a Dataset with dots in its name": (
+        dataset("a.b"),
+        ("metadata.name of Dataset", "without dots"),
+    ),
+    "a deadline of three hundred years": (
+        dataset(activeDeadlineSeconds=2**31),
+        ("spec.activeDeadlineSeconds", "less than or equal to 2147483647"),
+    ),
+}
