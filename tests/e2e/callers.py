@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 0.5
 LONGEST_SECONDS = 60
 PLAIN, STREAM = "plain", "stream"
 KEPT, FRESH = "kept", "fresh"
