@@ -98,6 +98,7 @@ async def engine_pod(
     api: FakeApiServer,
     engine: FakeEngine | None = None,
     recheck_seconds: float = 0,
+    trust: Path | None = None,
 ) -> AsyncIterator[EnginePod]:
     directory.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -111,6 +112,7 @@ async def engine_pod(
             base_name=BASE,
             adapter_directory=directory / "adapters",
             registry_credentials=directory / "nothing",
+            trust=trust,
             max_body_bytes=1 << 20,
             host="127.0.0.1",
             port=0,
@@ -218,12 +220,12 @@ class AgentWorld:
 
 
 @asynccontextmanager
-async def agent_world(directory: Path) -> AsyncIterator[AgentWorld]:
+async def agent_world(directory: Path, trust: Path | None = None) -> AsyncIterator[AgentWorld]:
     """An agent beside a fake engine, ready and with nothing to serve."""
     async with (
         FakeRegistry().running() as registry,
         FakeApiServer().running() as api,
-        engine_pod(directory / "pod", api) as pod,
+        engine_pod(directory / "pod", api, trust=trust) as pod,
     ):
         world = AgentWorld(directory, registry, api, pod)
         world.route()

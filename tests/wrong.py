@@ -356,6 +356,25 @@ VERSIONS: Wrong = {
         model_version(evaluation={"resources": {"gpus": 2}}),
         ("spec.evaluation.resources.gpus", "resources.gpus must be 0 or 1", "set gpus: 1"),
     ),
+    "a version that nobody is to sign": (
+        model_version(signing={}),
+        (
+            "signing needs exactly one of key, certificate, sigstore and existing",
+            "name what to sign",
+        ),
+    ),
+    "a version that two are to sign": (
+        model_version(signing={"key": {"secretName": "a"}, "certificate": {"secretName": "b"}}),
+        ("spec.signing", "exactly one of key, certificate, sigstore and existing"),
+    ),
+    "an identity for no audience": (
+        model_version(signing={"sigstore": {"trust": {"name": "a"}, "audience": ""}}),
+        ("spec.signing.sigstore.audience", "at least 1"),
+    ),
+    "a signature that nobody is trusted for": (
+        model_version(signing={"existing": {}}),
+        ("spec.signing.existing.trust", "Required value"),
+    ),
     "a version without a model": (model_version(model=None), ("spec.model", "Required value")),
     "a version with a long name": (
         model_version("a" * 64),
@@ -364,6 +383,10 @@ VERSIONS: Wrong = {
 }
 
 SERVICES: Wrong = {
+    "a service that demands signatures of nobody": (
+        inference_service(signatures={}),
+        ("spec.signatures.trust", "Required value"),
+    ),
     "a service without a base": (
         inference_service(baseModel={"name": "a"}),
         ("baseModel needs exactly one of uri and modelVersion",),

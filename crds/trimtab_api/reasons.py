@@ -44,6 +44,11 @@ class FailureReason(StrEnum):
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
     SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
+    SIGNING_KEY_MISSING = "SigningKeyMissing"  # the Secret, or an entry of it, is not there
+    SIGNING_KEY_UNUSABLE = "SigningKeyUnusable"  # no ECDSA key, a wrong password, or a certificate that does not fit or has ended
+    SIGNATURE_MISSING = "SignatureMissing"  # a signature is asked for and there is none
+    SIGNATURE_INVALID = "SignatureInvalid"  # it is broken, or over other files or another report
+    SIGNER_UNKNOWN = "SignerUnknown"  # none of the keys and certificates that are trusted made it
     INTERNAL_ERROR = "InternalError"  # a defect of ours; tried again
 
 
@@ -129,7 +134,11 @@ class VersionReason(StrEnum):
     NOT_EVALUATED = "NotEvaluated"  # another fault came first
     GATE_FAILED = "GateFailed"  # a figure misses its threshold, or is worse than the champion's
     GATE_UNDECIDED = "GateUndecided"  # a figure was not measured, or too few examples to compare
-    JOB_REFUSED = "JobRefused"  # the cluster does not admit the evaluation's Job
+    SIGNED = "Signed"  # a pod of the namespace has signed the artifact and the report
+    SIGNATURE_VERIFIED = "SignatureVerified"  # a signature that was made elsewhere is good
+    SIGNING = "Signing"  # a pod that signs or verifies is at work
+    NOT_SIGNED = "NotSigned"  # nothing is signed before it is evaluated and its gates pass
+    JOB_REFUSED = "JobRefused"  # the cluster does not admit a Job: to evaluate, sign or delete
     RESULT_MISSING = "ResultMissing"  # the evaluation ended without a result
     BASE_MISSING = "BaseMissing"  # there is no such ModelVersion to be the base
     BASE_NOT_FULL = "BaseNotFull"  # the base is an adapter itself
@@ -188,6 +197,9 @@ class ServiceReason(StrEnum):
     NO_ENGINE_READY = "NoEngineReady"  # no engine could load it yet
     LOADING = "Loading"  # not every ready engine has loaded it yet
     LOAD_FAILED = "LoadFailed"  # an engine cannot load it and gives no reason
+    SIGNATURES_NOT_VERIFIED = (
+        "SignaturesNotVerified"  # an engine began before spec.signatures, or its release knows none
+    )
     AGENT_SILENT = "AgentSilent"  # an engine's agent has not said what it holds
     PROBING = "Probing"  # a name was not yet answered by its active version
     PROBE_FAILED = "ProbeFailed"  # a request to a name failed

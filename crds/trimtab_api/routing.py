@@ -28,6 +28,7 @@ class RoutedVersion(ApiModel):
     kind: ArtifactKind
     uri: str | None = None
     report: str | None = None
+    signature: str | None = None
     rank: int | None = None
     weight: int = 0
 
@@ -70,11 +71,13 @@ class AgentReport(ApiModel):
     """Answer of GET /adapters on an agent.
 
     `sequence` grows with every change. `GET /adapters?after=N&wait=S` answers as soon as sequence
-    is above N, or after S seconds with the same one. `joins` says that the engine has every version
-    that has requests: the operator names it in the table, and only then it is ready.
+    is above N, or after S seconds with the same one. `verifies_signatures`: nothing is loaded here
+    whose signature does not verify. `joins` says that the engine has every version that has
+    requests: the operator names it in the table, and only then it is ready.
     """
 
     sequence: int
+    verifies_signatures: bool = False
     engine_ready: bool
     joins: bool = False
     engine_message: str | None = None

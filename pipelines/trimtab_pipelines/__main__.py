@@ -17,6 +17,7 @@ STAGES = {
     "fetch": "trimtab_pipelines.fetch",
     "train": "trimtab_pipelines.training",
     "evaluate": "trimtab_pipelines.evaluate",
+    "sign": "trimtab_pipelines.sign",
     "delete": "trimtab_pipelines.deletion",
 }
 
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.stage == "push":
         push = importlib.import_module("trimtab_pipelines.push")
         return int(push.main(parsed))
+    if parsed.stage in {"pull", "attach"}:
+        commands = importlib.import_module("trimtab_pipelines.signing.commands")
+        return int(getattr(commands, parsed.stage)(parsed))
     return execute(importlib.import_module(STAGES[parsed.stage]).STAGE)
 
 
@@ -41,7 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("directory", help="folder with safetensors, configuration and tokenizer")
     push.add_argument("repository", help="oci://registry/repository[:tag]")
     push.add_argument("--base", help="digest of the base model of an adapter: sha256:...")
-    push.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
+    pull = stages.add_parser("pull", help="bring a version's files, to sign them elsewhere")
+    pull.add_argument("artifact", help="oci://registry/repository@sha256:...")
+    pull.add_argument("directory", help="folder for the files; it must be empty")
+    pull.add_argument(
+        "--report", help="oci://...@sha256:... of the evaluation report, to sign it too"
+    )
+    attach = stages.add_parser("attach", help="attach a signature that was made elsewhere")
+    attach.add_argument("artifact", help="oci://registry/repository@sha256:...")
+    attach.add_argument("bundle", help="the file that model_signing wrote")
+    for each in (push, pull, attach):
+        each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser
 
 

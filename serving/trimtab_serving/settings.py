@@ -122,6 +122,7 @@ class AgentSettings:
     base_name: str
     adapter_directory: Path
     registry_credentials: Path
+    trust: Path | None
     max_body_bytes: int
     host: str
     port: int
@@ -132,6 +133,7 @@ class AgentSettings:
     @classmethod
     def of(cls, environment: Environment) -> "AgentSettings":
         credentials = environment.get("TRIMTAB_REGISTRY_CREDENTIALS", REGISTRY_CREDENTIALS_PATH)
+        trust = environment.get("TRIMTAB_TRUST", "")
         return cls(
             table=TableSource.of(environment, "agent"),
             service=required(environment, "TRIMTAB_SERVICE"),
@@ -140,6 +142,7 @@ class AgentSettings:
             base_name=required(environment, "TRIMTAB_BASE_NAME"),
             adapter_directory=Path(required(environment, "TRIMTAB_ADAPTER_DIRECTORY")),
             registry_credentials=Path(credentials),
+            trust=Path(trust) if trust else None,
             # A little above the gateway's, which adds no more than a name to a body.
             max_body_bytes=int(environment.get("TRIMTAB_MAX_BODY_BYTES", str(9 * MEBIBYTE))),
             host=environment.get("TRIMTAB_HOST", "0.0.0.0"),  # noqa: S104 - a pod's open port

@@ -172,8 +172,14 @@ def _engine(family: Family) -> list[str]:
         *([] if rank >= engine["adapters"]["maxRank"] else [f"--max-lora-rank={rank} is too low"]),
         *resource_faults(vllm, engine.get("cpu"), engine.get("memory"), gpus),
         *pod_faults(pod, spec["pod"]),
+        *unlike("whom agents trust", _trusted(pod), spec.get("signatures", {}).get("trust")),
         *unlike("status.replicas", _status(family, "replicas"), _counted(deployment)),
     ]
+
+
+def _trusted(pod: Manifest) -> Manifest | None:
+    maps = [v["configMap"]["name"] for v in pod["volumes"] if "configMap" in v]
+    return {"name": maps[0]} if maps else None
 
 
 def _gateway(family: Family) -> list[str]:
@@ -320,7 +326,9 @@ def version_faults(family: Family, world: World) -> list[str]:
         found.append(f"Ready is True, but gates are missed: {missed}")
     if status == "True" and evaluation.get("report") and spec["artifact"] not in world.artifacts:
         found.append("Ready is True, but there is no such artifact")
-    if status == "Unknown" and reason in {"", "Evaluating"} and not _waits(spec, world):
+    if status == "True" and spec.get("signing") and family.says("Signed")[0] != "True":
+        found.append("Ready is True, but it is to be signed and is not")
+    if status == "Unknown" and reason in {"", "Evaluating", "Signing"} and not _waits(spec, world):
         found.append(f"it is still not evaluated: {reason}: {message}")
     return found
 

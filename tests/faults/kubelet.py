@@ -24,6 +24,8 @@ from trimtab_api.documents import (
     PrepareResult,
     PrepareRun,
     RunFailure,
+    SigningResult,
+    SigningRun,
     TrainingResult,
     TrainingRun,
 )
@@ -246,7 +248,9 @@ class Kubelet:
         before = self._reports.get(address)
         if before is None or before.adapters != adapters:
             number = before.sequence + 1 if before else 1
-            made = AgentReport(sequence=number, engine_ready=True, adapters=adapters)
+            made = AgentReport(
+                sequence=number, verifies_signatures=True, engine_ready=True, adapters=adapters
+            )
             self._reports[address] = made
         return self._reports[address]
 
@@ -302,15 +306,26 @@ def _evaluate(run: EvaluationRun) -> EvaluationResult:
     )
 
 
+def _sign(run: SigningRun) -> SigningResult:
+    digest = digest_of(run.owner.name, "bundle")
+    return SigningResult(
+        bundle_uri=f"oci://{run.output.repository}@{digest}",
+        signer=run.source,
+        is_report_covered=True,
+    )
+
+
 _RUNS: dict[str, Any] = {
     names.PREPARE: PrepareRun,
     names.TRAIN: TrainingRun,
     names.EVALUATE: EvaluationRun,
+    names.SIGN: SigningRun,
 }
 _STAGES: dict[str, Callable[[Any], ApiModel]] = {
     names.PREPARE: _prepare,
     names.TRAIN: _train,
     names.EVALUATE: _evaluate,
+    names.SIGN: _sign,
 }
 
 

@@ -21,7 +21,7 @@ _SAME: Final = (
     (re.compile(_UUID), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "TIME"),
     (re.compile(r"\b127\.83\.\d+\.\d+\b"), "ADDRESS"),
-    (re.compile(r"-(prepare|train|evaluate|storage)-[0-9a-f]{8}\b"), r"-\1-HASH"),
+    (re.compile(r"-(prepare|train|evaluate|sign|storage)-[0-9a-f]{8}\b"), r"-\1-HASH"),
     (re.compile(r"-(engine|gateway)-[0-9a-f]{8,10}-[a-z0-9]{5}\b"), r"-\1-POD"),
 )
 # What the API server or a controller counts in its own way.

@@ -107,5 +107,7 @@ def test_version() -> None:
         "maxExamples": 800,
         "suites": [{"name": "Forgetting"}, {"name": "Safety", "uri": RESOLVED.dataset_uri}],
     }
+    signing = {"certificate": {"secretName": "release"}}
+    changes["output"] = {"model": "support-bot", "signing": signing}
     source = job(builders.fine_tune_job(namespace="team", **changes), resolved=True)
     check("finetunejob-version", [model_version(source, made)])

@@ -1,4 +1,6 @@
-"""The evaluation Jobs of ModelVersions, as reviewed."""
+"""The Jobs of ModelVersions that evaluate and sign, as reviewed."""
+
+from typing import Any
 
 import pytest
 from tests.fakes import START, settings
@@ -16,12 +18,36 @@ ON_A_GPU = {
         "imagePullSecrets": [{"name": "pull"}],
     },
 }
+
+
+def signing(version: ModelVersion, **means: Any) -> ModelVersion:
+    """An evaluated version whose signature is due."""
+    wire = version.model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["spec"]["signing"] = means
+    return ModelVersion.model_validate(wire)
+
+
 CASES: list[tuple[str, ModelVersion]] = [
     (
         "modelversion-adapter",
         a_version(
             evaluation={"dataset": {"uri": uri_of("data")}},
             labels={"kueue.x-k8s.io/queue-name": "cpus"},
+        ),
+    ),
+    (
+        "modelversion-sign-key",
+        signing(a_ready_version(), key={"secretName": "release"}),
+    ),
+    (
+        "modelversion-sign-sigstore",
+        signing(a_ready_version(), sigstore={"trust": {"name": "signers"}}),
+    ),
+    (
+        "modelversion-sign-existing",
+        signing(
+            a_ready_version("base-1", model="base", kind="Full"),
+            existing={"trust": {"name": "signers"}},
         ),
     ),
     ("modelversion-full", a_version("base-1", model="base", kind="Full", evaluation=ON_A_GPU)),
@@ -45,7 +71,7 @@ CHART = settings(
 
 
 @pytest.mark.parametrize(("name", "version"), CASES, ids=[c[0] for c in CASES])
-def test_evaluation(name: str, version: ModelVersion) -> None:
+def test_jobs(name: str, version: ModelVersion) -> None:
     check(name, plan(Observed(version), CHART, START).create)
 
 

@@ -19,7 +19,7 @@ from tests.servingbuilders import (
 )
 from tests.versionworld import KEY, told, world_of
 
-from trimtab_api.documents import DeletionResult, DeletionRun, RunFailure
+from trimtab_api.documents import DeletionResult, DeletionRun, RunFailure, SigningResult
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.errors import Refused
 from trimtab_operator.domain.outcome import Done, Outcome
@@ -30,6 +30,8 @@ HOUR = 3600
 POLICY = settings(retention=Retention(delete_retired_after_seconds=HOUR))
 # The decision is of a day before the tests' now.
 RETIRED = a_decision("Retire")
+SIGNED = SigningResult(bundle_uri=uri_of("bundle"), signer="me", is_report_covered=True)
+UNREACHABLE = RunFailure(reason="RegistryUnreachable", message="no answer")
 
 
 def a_world(*objects: Any, **more: Any) -> FakeWorld:
@@ -215,6 +217,59 @@ async def test_an_artifact_that_is_being_evaluated_waits() -> None:
     assert told(fake, "ArtifactDeleted") == ("False", "StillReferenced")
     assert "its evaluation" in message(fake)
     assert deletions(fake) == []
+
+
+def to_sign(**more: Any) -> ModelVersion:
+    wire = a_ready_version(**more).model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["spec"]["signing"] = {"key": {"secretName": "release"}}
+    return ModelVersion.model_validate(wire)
+
+
+async def test_an_artifact_that_is_being_signed_waits() -> None:
+    fake = world_of(to_sign(), RETIRED)
+    fake.settings = POLICY
+    await visit(fake)
+    assert told(fake, "ArtifactDeleted") == ("False", "StillReferenced")
+    assert "its signature" in message(fake)
+    batchjobs.succeeds(fake.cluster, "sign", SIGNED)
+    await visit(fake)
+    assert told(fake, "Signed") == ("True", "Signed")
+    assert told(fake, "ArtifactDeleted") == ("False", "DeletingArtifact")
+
+
+@pytest.mark.parametrize("asked", ["", "1"])
+async def test_what_is_on_its_way_out_is_not_signed_any_more(asked: str) -> None:
+    fake = world_of(to_sign(), RETIRED)
+    fake.settings = POLICY
+    await visit(fake)
+    batchjobs.fails(fake.cluster, "sign", result=SigningResult(failure=UNREACHABLE))
+    await visit(fake)
+    assert told(fake, "ArtifactDeleted") == ("False", "DeletingArtifact")
+    assert told(fake, "Ready") == ("False", "DeletingArtifact")
+    if asked:
+        fake.cluster.edit(
+            "ModelVersion", KEY, {"metadata": {"annotations": {"trimtab.dev/retry": asked}}}
+        )
+    fake.clock.advance(hours=2)
+    await visit(fake)
+    assert told(fake, "Signed") == ("Unknown", "ArtifactDeleted")
+    assert len(fake.cluster.of_kind("Job")) == len(deletions(fake)) == 1
+
+
+async def test_a_signature_stays_on_record_whoever_asks_for_another() -> None:
+    status = ready_status(
+        conditions=[condition(c) for c in ("ArtifactVerified", "Evaluated", "Signed", "Ready")],
+        signature={"bundle": uri_of("bundle"), "signer": "me"},
+    )
+    fake = world_of(to_sign(status=status), RETIRED)
+    fake.settings = POLICY
+    await visit(fake)
+    fake.cluster.edit(
+        "ModelVersion", KEY, {"metadata": {"annotations": {"trimtab.dev/retry": "1"}}}
+    )
+    await visit(fake)
+    assert told(fake, "Signed")[0] == "True"
+    assert len(fake.cluster.of_kind("Job")) == len(deletions(fake)) == 1
 
 
 async def test_a_failure_is_said_and_tried_again() -> None:

@@ -120,3 +120,22 @@ def test_what_an_operator_knows_more_is_no_wish(wish: Manifest, is_kept: bool) -
     spec = service.spec.model_copy(update={"engine": later})
     after = engines_of(service.model_copy(update={"spec": spec}), before)
     assert (after["metadata"] == before["metadata"]) == is_kept
+
+
+def test_a_service_that_demands_signatures_shows_its_agents_whom_to_trust() -> None:
+    plain, strict = a_service(), a_service(signatures={"trust": {"name": "signers"}})
+    before = engines_of(plain, None)
+    after = engines_of(strict, before)
+    assert before["metadata"]["annotations"] != after["metadata"]["annotations"], "engines move"
+    spec = after["spec"]["template"]["spec"]
+    trust = {"name": "trust", "configMap": {"name": "signers", "optional": True}}
+    assert trust in spec["volumes"]
+    agent, engine = spec["containers"][0], spec["initContainers"][0]
+    assert {"name": "TRIMTAB_TRUST", "value": "/trusted-signers"} in agent["env"]
+    assert {"name": "trust", "mountPath": "/trusted-signers", "readOnly": True} in agent[
+        "volumeMounts"
+    ]
+    assert "trust" not in {mount["name"] for mount in engine["volumeMounts"]}
+    assert "trust" not in {
+        volume["name"] for volume in before["spec"]["template"]["spec"]["volumes"]
+    }

@@ -388,3 +388,59 @@ def _active(current: RoutingTable | None) -> RoutedVersion | None:
     bot = next((m for m in current.models if m.name == "bot"), None) if current else None
     found = active_version(bot)
     return found.model_copy(update={"report": None, "rank": None}) if found else None
+
+
+def test_the_table_tells_agents_where_the_signature_is() -> None:
+    signature = {"bundle": f"oci://registry/bot@{digest_of('sig')}", "signer": "ab" * 32}
+    wire = a_version("bot-1").model_dump(mode="json", by_alias=True)
+    wire["status"]["signature"] = signature
+    versions = {"bot-1": ModelVersion.model_validate(wire)}
+    made = route(a_service("bot-1"), BASE, versions, [says("e1")], None)
+    assert [v.signature for v in made.table.models[1].versions] == [signature["bundle"]]
+
+
+def test_what_an_agent_refuses_for_its_signature_stands_behind_the_version_that_is_good() -> None:
+    versions = {name: a_version(name) for name in ("bot-1", "bot-2")}
+    refused = state("bot-2", "Failed", reason="SignerUnknown", message="the key 5a is not trusted")
+    made = route(
+        a_service("bot-2"),
+        BASE,
+        versions,
+        [says("e1", state("bot-1"), refused)],
+        table(("bot-1", 100)),
+    )
+    model = made.models[1]
+    assert (model.active, model.candidate) == ("bot-1", "bot-2")
+    assert model.finding is not None
+    assert model.finding.reason == "SignerUnknown"
+
+
+def demanding(version: str) -> InferenceService:
+    wire = a_service(version).model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["spec"]["signatures"] = {"trust": {"name": "signers"}}
+    return InferenceService.model_validate(wire)
+
+
+@pytest.mark.parametrize(
+    ("verifies", "active"),
+    [
+        pytest.param((True, True), "bot-2", id="all engines verify"),
+        pytest.param((True, False), "bot-1", id="one began before signatures were demanded"),
+        pytest.param((False, False), "bot-1", id="their release knows no signatures"),
+    ],
+)
+def test_a_version_counts_only_where_every_engine_has_verified_it(
+    verifies: tuple[bool, bool], active: str
+) -> None:
+    versions = {name: a_version(name) for name in ("bot-1", "bot-2")}
+    engines = []
+    for number, each in enumerate(verifies):
+        pod = says(f"e{number}", state("bot-1"), state("bot-2"))
+        assert pod.report is not None
+        report = pod.report.model_copy(update={"verifies_signatures": each})
+        engines.append(EnginePod(pod.name, pod.address, report))
+    made = route(demanding("bot-2"), BASE, versions, engines, table(("bot-1", 100)))
+    model = made.models[1]
+    assert model.active == active
+    said = model.finding.message if model.finding else ""
+    assert ("engine-release" in said) is (active == "bot-1")

@@ -9,6 +9,7 @@ from trimtab_api.documents.common import Output, Owner, RunFailure
 from trimtab_api.documents.deletion import DeletionResult, DeletionRun
 from trimtab_api.documents.evaluation import EvaluationReport, EvaluationResult, EvaluationRun
 from trimtab_api.documents.preparation import PrepareResult, PrepareRun
+from trimtab_api.documents.signing import SigningMethod, SigningResult, SigningRun
 from trimtab_api.documents.training import ProgressReport, TrainingResult, TrainingRun
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "PrepareRun",
     "ProgressReport",
     "RunFailure",
+    "SigningMethod",
+    "SigningResult",
+    "SigningRun",
     "TrainingResult",
     "TrainingRun",
 ]

@@ -31,6 +31,7 @@ from trimtab_api.v1alpha1.evaluation import (
     one_of,
     suite_rules,
 )
+from trimtab_api.v1alpha1.signing import Signing
 from trimtab_api.v1alpha1.training import (
     Architecture,
     EarlyStopping,
@@ -152,6 +153,12 @@ class Output(ApiModel):
             description="Name of the model; the version is called <model>-<8 hex of the artifact's digest>."
         ),
     ]
+    signing: Annotated[
+        Signing | None,
+        Field(
+            description="How the version is signed; handed on to it. Without it nothing is signed."
+        ),
+    ] = None
 
 
 class Resources(ApiModel):

@@ -19,6 +19,7 @@ from trimtab_api.v1alpha1.common import (
     SecretReference,
     Uri,
 )
+from trimtab_api.v1alpha1.signing import SignaturePolicy
 
 
 class ServedBase(ApiModel):
@@ -173,6 +174,13 @@ class InferenceServiceSpec(ApiModel):
         ),
     ] = Field(default_factory=list)
     gateway: Annotated[Gateway, Field(description="The front.")] = Gateway()
+    signatures: Annotated[
+        SignaturePolicy | None,
+        Field(
+            description="Engines load only adapters whose signature verifies, and start anew when this changes. "
+            "Without it signatures are not looked at."
+        ),
+    ] = None
     pod: Annotated[
         PodOverrides, Field(description="Scheduling and environment of the engine pods.")
     ] = PodOverrides()

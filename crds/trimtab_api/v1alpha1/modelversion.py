@@ -21,6 +21,7 @@ from trimtab_api.v1alpha1.common import (
 )
 from trimtab_api.v1alpha1.decision import Action, UserName, Why
 from trimtab_api.v1alpha1.evaluation import BestVersion, EvaluationStatus, VersionEvaluation
+from trimtab_api.v1alpha1.signing import SignatureStatus, Signing
 
 
 class ArtifactKind(StrEnum):
@@ -155,6 +156,13 @@ class ModelVersionSpec(ApiModel):
     evaluation: Annotated[VersionEvaluation, Field(description="What it must show.")] = (
         VersionEvaluation()
     )
+    signing: Annotated[
+        Signing | None,
+        Field(
+            description="How artifact and report are signed once every gate has passed; the version is Ready only "
+            "when it is signed. Without it nothing is signed."
+        ),
+    ] = None
 
 
 class Producer(ApiModel):
@@ -253,7 +261,7 @@ class ModelVersionStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="ArtifactVerified, Evaluated, Ready, InUse, Approved, Retired.",
+            description="ArtifactVerified, Evaluated, Signed, Ready, InUse, Approved, Retired.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
@@ -283,6 +291,7 @@ class ModelVersionStatus(ApiModel):
             description="Whom gates with notWorseThan, and the suite Forgetting, compare it with."
         ),
     ] = None
+    signature: Annotated[SignatureStatus | None, Field(description="The newest signature.")] = None
     base_digest: Annotated[
         str | None, Field(max_length=71, description="Digest of an adapter's base.")
     ] = None
@@ -324,6 +333,7 @@ class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):
             Column("Retired", status_of("Retired"), description="Whether it is out of use."),
             Column("In-Use", status_of("InUse"), description="Whether something needs it."),
             AGE,
+            Column("Signed", status_of("Signed"), priority=1, description="Whether it is signed."),
             Column("Reason", reason_of("Ready"), priority=1, description="Why it is Ready or not."),
             Column(
                 "Message", message_of("Ready"), priority=1, description="The same in one sentence."

@@ -59,6 +59,18 @@ def secret(volume: str, path: str, secret_name: str, *, optional: bool = False) 
     return Mount.of(volume, path, {"secret": source})
 
 
+def trusted_signers(config_map: str) -> Mount:
+    """Public keys and CA certificates; one that is absent is told by the program that needs it."""
+    source = {"configMap": {"name": config_map, "optional": True}}
+    return Mount.of("trust", names.TRUST_PATH, source)
+
+
+def identity_token(volume: str, path: str, audience: str) -> Mount:
+    """A token of the pod's service account that is good for one audience, and not for the API server."""
+    token = {"path": names.IDENTITY_TOKEN, "audience": audience, "expirationSeconds": 600}
+    return Mount.of(volume, path, {"projected": {"sources": [{"serviceAccountToken": token}]}})
+
+
 def registry_credentials(settings: Settings) -> list[Mount]:
     """The registry's credentials, where the chart names a Secret; a namespace may do without."""
     name = settings.registry.credentials_secret

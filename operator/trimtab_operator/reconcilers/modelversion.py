@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from trimtab_api.documents import EvaluationReport, EvaluationResult
+from trimtab_api.documents import EvaluationReport, EvaluationResult, SigningResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.modelversion import Contender
@@ -22,7 +22,7 @@ from trimtab_operator.domain.errors import (
 )
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, opponents, retention, usage
+from trimtab_operator.domain.modelversion import evaluation, opponents, retention, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.plan import (
     Given,
@@ -46,6 +46,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     if version is None:
         return Done()
     observed = await _with_results(_seen(version, world), world)
+    observed = await _with_signature(observed, world)
     return await _act(plan(observed, world.settings, world.clock.now()), version, world)
 
 
@@ -58,13 +59,15 @@ def _seen(version: ModelVersion, world: World) -> Observed:
     base = version.spec.base_model
     named = base.model_version.name if base and base.model_version else None
     made = tuple(cluster.children(version, "Job"))
+    pods = tuple(cluster.children(version, "Pod"))
     return Observed(
         version=version,
         base=cluster.get(ModelVersion, (namespace, named)) if named else None,
-        jobs=tuple(j for j in made if not retention.is_deletion(j)),
+        jobs=tuple(j for j in made if not (signing.is_about(j) or retention.is_deletion(j))),
+        signature=signing.Seen(tuple(j for j in made if signing.is_about(j)), pods),
         deletions=tuple(j for j in made if retention.is_deletion(j)),
         others=_others(version, world),
-        pods=tuple(cluster.children(version, "Pod")),
+        pods=pods,
         users=usage.uses(
             name,
             cluster.referrers(InferenceService, target),
@@ -173,6 +176,27 @@ async def _with_job_result(observed: Observed, world: World) -> Observed:
     except ArtifactError as error:
         return replace(observed, result_fault=_fault(error))
     return replace(observed, result=parsed(content, EvaluationResult))
+
+
+async def _with_signature(observed: Observed, world: World) -> Observed:
+    """The result of the Job that signs, as long as it matters."""
+    version, seen = observed.version, observed.signature
+    if signing.remembered(version) or retention.has_begun(version):
+        return observed
+    name = signing.job_name(version)
+    job = next((j for j in seen.jobs if name_of(j) == name), None)
+    if job is None or not JobState(job).is_complete:
+        return observed
+    result = document_of(pods_of(name, seen.pods), SigningResult, succeeded=True)
+    if result is None:
+        try:
+            uri = signing.result_uri(version, world.settings)
+            result = parsed(await world.registry.document(uri), SigningResult)
+        except ArtifactMissing:
+            return observed
+        except ArtifactError as error:
+            return replace(observed, signature=replace(seen, result_fault=_fault(error)))
+    return replace(observed, signature=replace(seen, result=result))
 
 
 async def _given(version: ModelVersion, base: ResolvedBase | None, registry: Registry) -> Given:

@@ -1,6 +1,8 @@
 """Brings adapters and their references from the registry; the only module here that knows it."""
 
 import asyncio
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -37,6 +39,14 @@ REASONS: tuple[tuple[type[RegistryError], FailureReason], ...] = (
 State = tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedReference:
+    """A version's fingerprint, and the SHA-256 of the report that it stands in."""
+
+    fingerprint: Fingerprint
+    report: str
+
+
 class Artifacts:
     """A registry client that is kept open, and opened anew when the credentials have changed."""
 
@@ -59,7 +69,7 @@ class Artifacts:
         except RegistryError as fault:
             raise _failure(fault) from fault
 
-    async def fingerprint(self, uri: str, digest: str, *, plain_http: bool) -> Fingerprint:
+    async def reference(self, uri: str, digest: str, *, plain_http: bool) -> ReportedReference:
         """The reference in a version's report, which must be about that version."""
         try:
             client = await self._open(plain_http=plain_http)
@@ -73,7 +83,18 @@ class Artifacts:
         if report.artifact_digest != digest:
             message = f"the report {uri} is about {report.artifact_digest}, not {digest}"
             raise LoadFailure(FailureReason.REPORT_INVALID, message)
-        return report.fingerprint
+        return ReportedReference(report.fingerprint, hashlib.sha256(document).hexdigest())
+
+    async def bundle(self, uri: str, *, plain_http: bool) -> bytes:
+        """A signature as it was published."""
+        try:
+            client = await self._open(plain_http=plain_http)
+            return await client.document(_by_digest(uri))
+        except NotFound as fault:
+            message = f"the signature {uri} is not in the registry"
+            raise LoadFailure(FailureReason.SIGNATURE_MISSING, message) from fault
+        except RegistryError as fault:
+            raise _failure(fault) from fault
 
     async def _open(self, *, plain_http: bool) -> RegistryClient:
         async with self._lock:

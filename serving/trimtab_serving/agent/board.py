@@ -8,9 +8,12 @@ from trimtab_api.routing import AdapterState, AgentReport
 class Board:
     """The current report. Its sequence begins where no earlier process of this pod can have ended."""
 
-    def __init__(self, first_sequence: int) -> None:
+    def __init__(self, first_sequence: int, *, verifies_signatures: bool = False) -> None:
         self._report = AgentReport(
-            sequence=first_sequence, engine_ready=False, engine_message="the agent has just started"
+            sequence=first_sequence,
+            verifies_signatures=verifies_signatures,
+            engine_ready=False,
+            engine_message="the agent has just started",
         )
         self._changed = asyncio.Event()
         self._longest_wait_seconds = float("inf")
@@ -30,6 +33,7 @@ class Board:
         """Take a new state; only a change is news."""
         report = AgentReport(
             sequence=self._report.sequence,
+            verifies_signatures=self._report.verifies_signatures,
             engine_ready=ready,
             joins=joins,
             engine_message=message,

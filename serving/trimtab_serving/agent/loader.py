@@ -11,6 +11,7 @@ from trimtab_api.routing import RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_serving.agent.engine import EngineClient, EngineRefused, EngineUnavailable
 from trimtab_serving.agent.failure import LoadFailure
+from trimtab_serving.agent.signatures import Signatures
 from trimtab_serving.agent.store import AdapterStore
 from trimtab_serving.agent.verify import judge, questions_of
 
@@ -41,10 +42,16 @@ class Loader:
     """
 
     def __init__(
-        self, engine: EngineClient, store: AdapterStore, base_name: str, stamp: str
+        self,
+        engine: EngineClient,
+        store: AdapterStore,
+        signatures: Signatures,
+        base_name: str,
+        stamp: str,
     ) -> None:
         self._engine = engine
         self._store = store
+        self._signatures = signatures
         self._base_name = base_name
         self._stamp = stamp
         self._count = 0
@@ -65,6 +72,7 @@ class Loader:
                 f"{version.version} was made for the base {record.base}, not {table.base_digest}"
             )
             raise LoadFailure(FailureReason.BASE_MISMATCH, message)
+        await self._signatures.check(version, record, plain_http=table.plain_http)
         name = self._new_name(version.digest)
         try:
             async with self._one_at_a_time:

@@ -15,6 +15,7 @@ from trimtab_serving.agent.keeper import Keeper
 from trimtab_serving.agent.loader import Loader
 from trimtab_serving.agent.metrics import AgentMetrics
 from trimtab_serving.agent.proxy import AllowList, Proxy
+from trimtab_serving.agent.signatures import Signatures
 from trimtab_serving.agent.store import AdapterStore
 from trimtab_serving.agent.supervisor import Supervisor
 from trimtab_serving.agent.use import Use
@@ -34,12 +35,21 @@ class Agent:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.metrics = AgentMetrics()
-        self.board = Board(first_sequence=int(time.time() * 1000))
+        self.board = Board(
+            first_sequence=int(time.time() * 1000), verifies_signatures=settings.trust is not None
+        )
         self.use = Use()
         self.engine = EngineClient(settings.engine_url)
         self.artifacts = Artifacts(settings.registry_credentials)
         self.store = AdapterStore(settings.adapter_directory, self.artifacts)
-        loader = Loader(self.engine, self.store, settings.base_name, stamp=f"{int(time.time()):x}")
+        self.signatures = Signatures(settings.trust, self.store, self.artifacts)
+        loader = Loader(
+            self.engine,
+            self.store,
+            self.signatures,
+            settings.base_name,
+            stamp=f"{int(time.time()):x}",
+        )
         self.keeper = Keeper(loader, self.board, self.use, self.metrics, settings.pod)
         self.supervisor = Supervisor(self.engine, self.keeper, settings.base_name)
         self.watch = TableWatch(settings.table, self.on_table)
@@ -98,10 +108,14 @@ class Agent:
             await self.keeper.recheck(self.settings.recheck_seconds)
         await asyncio.Event().wait()
 
+    async def _prepare(self) -> None:
+        await self.signatures.prepare()
+        await asyncio.Event().wait()
+
     @property
     def background(self) -> list[Callable[[], Awaitable[None]]]:
         """What goes on for as long as the agent lives."""
-        return [self.watch.run, self.keeper.run, self.supervisor.run, self._recheck]
+        return [self.watch.run, self.keeper.run, self.supervisor.run, self._recheck, self._prepare]
 
     async def serve(self) -> None:
         settings = self.settings

@@ -22,7 +22,7 @@ from trimtab_api.model import ApiModel
 from trimtab_api.reasons import FailureReason, LoadReason
 from trimtab_api.routing import RoutedVersion
 from trimtab_oci import Manifest
-from trimtab_serving.agent.artifacts import Artifacts, base_of
+from trimtab_serving.agent.artifacts import Artifacts, ReportedReference, base_of
 from trimtab_serving.agent.failure import LoadFailure
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,15 @@ class Record(ApiModel):
     digest: str
     base: str | None = None
     files: dict[str, str]
+    report: str
     fingerprint: Fingerprint
+
+
+class KeptSignature(ApiModel):
+    """A signature and from where it came."""
+
+    uri: str
+    bundle: str
 
 
 class AdapterStore:
@@ -74,12 +82,14 @@ class AdapterStore:
             return record.fingerprint
         if version.report is None:
             raise _no_report(version)
-        found = await self._artifacts.fingerprint(
+        found = await self._artifacts.reference(
             version.report, version.digest, plain_http=plain_http
         )
-        record = Record(digest=version.digest, files={}, fingerprint=found)
+        record = Record(
+            digest=version.digest, files={}, report=found.report, fingerprint=found.fingerprint
+        )
         await asyncio.to_thread(self._write_record, record)
-        return found
+        return found.fingerprint
 
     async def _fetch(self, version: RoutedVersion, *, plain_http: bool) -> Record:
         if version.uri is None:
@@ -92,19 +102,25 @@ class AdapterStore:
             raise _no_report(version)
         incoming = self._directory / f".incoming-{version.digest.removeprefix('sha256:')}"
         await asyncio.to_thread(_empty, incoming)
-        manifest, fingerprint = await _both(
+        manifest, reference = await _both(
             self._artifacts.pull(version.uri, incoming, plain_http=plain_http),
-            self._artifacts.fingerprint(version.report, version.digest, plain_http=plain_http),
+            self._artifacts.reference(version.report, version.digest, plain_http=plain_http),
         )
         return await asyncio.to_thread(
-            self._settle, incoming, version.digest, base_of(manifest), fingerprint
+            self._settle, incoming, version.digest, base_of(manifest), reference
         )
 
     def _settle(
-        self, incoming: Path, digest: str, base: str | None, fingerprint: Fingerprint
+        self, incoming: Path, digest: str, base: str | None, reference: ReportedReference
     ) -> Record:
         _check_files(incoming)
-        record = Record(digest=digest, base=base, files=_hashes(incoming), fingerprint=fingerprint)
+        record = Record(
+            digest=digest,
+            base=base,
+            files=_hashes(incoming),
+            report=reference.report,
+            fingerprint=reference.fingerprint,
+        )
         _make_read_only(incoming)
         self._write_record(record)
         place = self.path_of(digest)
@@ -138,10 +154,31 @@ class AdapterStore:
         fresh.write_text(json.dumps(record.to_wire()))
         fresh.replace(file)
 
+    def signature(self, digest: str, uri: str) -> bytes | None:
+        """The signature that is kept for an artifact, if it is the one under this address."""
+        try:
+            kept = KeptSignature.model_validate_json(self._signature_file(digest).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return kept.bundle.encode() if kept.uri == uri else None
+
+    def keep_signature(self, digest: str, uri: str, bundle: bytes) -> None:
+        """For loads at which the registry is away; one that is no text cannot be good, and is not kept."""
+        try:
+            kept = KeptSignature(uri=uri, bundle=bundle.decode())
+        except UnicodeDecodeError:
+            return
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._signature_file(digest).write_text(json.dumps(kept.to_wire()))
+
+    def _signature_file(self, digest: str) -> Path:
+        return self._records / f"{digest.removeprefix('sha256:')}.signature.json"
+
     def remove(self, digest: str) -> None:
         """Take an artifact away; nothing may be using it."""
         hexadecimal = digest.removeprefix("sha256:")
         (self._records / f"{hexadecimal}.json").unlink(missing_ok=True)
+        self._signature_file(digest).unlink(missing_ok=True)
         for place in (self._directory / hexadecimal, self._directory / f".incoming-{hexadecimal}"):
             _remove(place)
 
@@ -157,8 +194,8 @@ class AdapterStore:
 
 
 async def _both(
-    pull: Coroutine[Any, Any, Manifest], report: Coroutine[Any, Any, Fingerprint]
-) -> tuple[Manifest, Fingerprint]:
+    pull: Coroutine[Any, Any, Manifest], report: Coroutine[Any, Any, ReportedReference]
+) -> tuple[Manifest, ReportedReference]:
     """Both at once; when one fails, the other does not go on writing behind our back."""
     tasks = asyncio.ensure_future(pull), asyncio.ensure_future(report)
     try:

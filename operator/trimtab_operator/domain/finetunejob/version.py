@@ -32,6 +32,7 @@ def model_version(job: FineTuneJob, made: TrainedArtifact) -> Manifest:
         base_model=_base(job) if made.kind is ArtifactKind.ADAPTER else None,
         lineage=_lineage(job),
         evaluation=_evaluation(job),
+        signing=job.spec.output.signing,
     )
     return {
         "apiVersion": names.API_VERSION,

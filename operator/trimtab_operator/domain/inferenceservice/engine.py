@@ -164,7 +164,7 @@ def _inputs(plan: EnginePlan) -> str:
     that says nothing about it.
     """
     spec = plan.service.spec
-    parts = (spec.engine, spec.pod, plan.release)
+    parts = (spec.engine, spec.pod, plan.release, *([spec.signatures] if spec.signatures else []))
     return short_hash(
         spec.base_model.name,
         plan.base.digest,
@@ -196,7 +196,9 @@ def _template(plan: EnginePlan) -> Manifest:
     engine_tmp = pods.Mount.of("engine-tmp", "/tmp", {"emptyDir": {}}, read_only=False)  # noqa: S108
     # vLLM's processes pass 160 MiB and more through shared memory, even a single one on a CPU.
     engine_mounts = [engine_tmp, base, shared, pods.shared_memory()]
-    agent_mounts = [pods.scratch_space(), owned, token, *credentials]
+    policy = service.spec.signatures
+    trust = [pods.trusted_signers(policy.trust.name)] if policy else []
+    agent_mounts = [pods.scratch_space(), owned, token, *credentials, *trust]
     spec = pods.pod_spec(
         [_agent(plan, agent_mounts)],
         [*engine_mounts, *agent_mounts],
@@ -256,6 +258,7 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
             ("TRIMTAB_ADAPTER_DIRECTORY", ADAPTER_DIRECTORY),
             ("TRIMTAB_REGISTRY_CREDENTIALS", names.REGISTRY_CREDENTIALS_PATH),
             ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
+            *([("TRIMTAB_TRUST", names.TRUST_PATH)] if service.spec.signatures else []),
         ),
         ports=(("agent", names.PORT_AGENT),),
         wants={"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},

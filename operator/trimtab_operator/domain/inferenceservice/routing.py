@@ -86,6 +86,7 @@ class Known:
     versions: Versions
     engines: tuple[EnginePod, ...]
     fit: Fit
+    demands_signatures: bool = False
 
 
 def route(
@@ -105,6 +106,7 @@ def route(
         versions=versions,
         engines=tuple(sorted(engines, key=lambda e: e.name)),
         fit=Fit(base.digest, service.spec.engine.adapters.max_rank, consent),
+        demands_signatures=service.spec.signatures is not None,
     )
     routed: list[RoutedModel] = [_routed_base(service, base)]
     explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
@@ -174,8 +176,8 @@ def _route_model(
     target = _routed(found)
     if active is not None and _same(active, target):
         refreshed = target.model_copy(update={"weight": active.weight})
-        return _kept(model, refreshed, resident, known, _unloaded(target, known.engines))
-    pending = _unloaded(target, known.engines)
+        return _kept(model, refreshed, resident, known, _unloaded(target, known))
+    pending = _unloaded(target, known)
     if pending is None:
         return _flipped(model, target, active, known)
     versions = ([active] if active else []) + [target]
@@ -226,13 +228,14 @@ def _is_useful(resident: RoutedVersion, known: Known) -> bool:
 
 
 def _routed(version: ModelVersion) -> RoutedVersion:
-    evaluation = version.status.evaluation
+    evaluation, signature = version.status.evaluation, version.status.signature
     return RoutedVersion(
         version=version.metadata.name,
         digest=version.spec.artifact.digest,
         kind=version.spec.artifact.kind,
         uri=version.spec.artifact.uri,
         report=evaluation.report if evaluation else version.spec.evaluation.report,
+        signature=signature.bundle if signature else None,
         rank=version.spec.artifact.rank,
     )
 
@@ -241,9 +244,9 @@ def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
     return (left.version, left.digest) == (right.version, right.digest)
 
 
-def _unloaded(version: RoutedVersion, engines: Sequence[EnginePod]) -> Finding | None:
+def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
     """Why the version cannot be relied upon yet; None when every ready engine has loaded it."""
-    counted = [e for e in engines if e.is_counted]
+    counted = [e for e in known.engines if e.is_counted]
     if not counted:
         return Finding(
             ServiceReason.NO_ENGINE_READY, f"{version.version} waits for an engine that is ready"
@@ -255,6 +258,8 @@ def _unloaded(version: RoutedVersion, engines: Sequence[EnginePod]) -> Finding |
                 state.reason or ServiceReason.LOAD_FAILED,
                 f"{version.version} cannot be loaded on {engine}: {state.message or 'no cause given'}",
             )
+    if known.demands_signatures and (unaware := _unaware(counted)):
+        return unaware
     silent = [e.name for e in counted if e.report is None]
     waiting = [name for name, state in states if state is None or state.state != LOADED]
     if waiting and waiting == silent:
@@ -268,6 +273,18 @@ def _unloaded(version: RoutedVersion, engines: Sequence[EnginePod]) -> Finding |
             f"{version.version} is loaded on {len(counted) - len(waiting)} of {len(counted)} engines",
         )
     return None
+
+
+def _unaware(engines: Sequence[EnginePod]) -> Finding | None:
+    """Engines that would load anything: what only they have looked at is not relied upon."""
+    names = [e.name for e in engines if e.report and not e.report.verifies_signatures]
+    if not names:
+        return None
+    return Finding(
+        ServiceReason.SIGNATURES_NOT_VERIFIED,
+        f"{', '.join(names)[:256]} does not verify signatures yet; an engine of an older release never will: "
+        "move it by the annotation trimtab.dev/engine-release",
+    )
 
 
 def _note(version: RoutedVersion, known: Known) -> str | None:

@@ -1,5 +1,7 @@
 """The evaluation pod: its task, its Job, and the name under which it leaves its result."""
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from trimtab_api import names
@@ -10,7 +12,8 @@ from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.evaluation import Suite, SuiteName
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain import pods
-from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.conditions import moment_of
+from trimtab_operator.domain.manifests import Manifest, get
 from trimtab_operator.domain.modelversion import opponents
 from trimtab_operator.domain.modelversion.base import ResolvedBase
 from trimtab_operator.domain.naming import (
@@ -21,12 +24,15 @@ from trimtab_operator.domain.naming import (
     short_hash,
     version_repository,
 )
+from trimtab_operator.domain.observation import JobState
+from trimtab_operator.domain.outcome import soonest
 from trimtab_operator.settings import Settings
 
 KIND: Final = "ModelVersion"
 # Room for an adapter and the held-out data, which are small; models are mounted, not copied.
 VOLUME_SIZE: Final = "4Gi"
 BACKOFF_LIMIT: Final = 3
+LOGS_KEPT: Final = timedelta(hours=1)
 EXAMPLES: Final = 200
 EXAMPLES_COMPARED: Final = 1000
 
@@ -167,6 +173,27 @@ def tag(version: ModelVersion) -> str:
 def result_uri(version: ModelVersion, settings: Settings) -> str:
     """Address of the result document."""
     return f"oci://{repository(version, settings)}:{tag(version)}"
+
+
+def ended(job: Manifest, now: datetime) -> datetime:
+    """When a Job ended; now, while it has not."""
+    for each in get(job, "status", "conditions", default=[]):
+        if each.get("type") in {"Complete", "Failed"} and each.get("status") == "True":
+            return moment_of(each.get("lastTransitionTime")) or now
+    return now
+
+
+def over(jobs: Sequence[Manifest], now: datetime) -> tuple[tuple[Manifest, ...], timedelta | None]:
+    """The Jobs whose time is over once nothing is left to find out, and when the others' will be."""
+    due: list[Manifest] = []
+    waits: list[timedelta] = []
+    for job in jobs:
+        left = LOGS_KEPT - (now - ended(job, now))
+        if JobState(job).is_finished and left <= timedelta():
+            due.append(job)
+        else:
+            waits.append(max(left, timedelta(seconds=1)))
+    return tuple(due), soonest(*waits)
 
 
 def image(version: ModelVersion, settings: Settings) -> str:

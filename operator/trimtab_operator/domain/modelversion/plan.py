@@ -1,14 +1,14 @@
 """What a ModelVersion should have and say, as a function of what was seen.
 
     report given ---> registry's word ----------+
-                                                +--> verdict --> gates --> Ready
+                                                +--> verdict --> gates --> signature --> Ready
     no report (or no access) --> Job --> result +
 
 A verdict that is final is kept in status and never asked for again: artifacts have digests.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,13 +20,13 @@ from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_api.v1alpha1.modelversion import ModelVersionStatus, Opponents, Producer
 from trimtab_operator.domain import images
-from trimtab_operator.domain.conditions import condition, moment_of, with_conditions
+from trimtab_operator.domain.conditions import condition, is_true, with_conditions
 from trimtab_operator.domain.decision.standing import Standing, standing
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.images import Image
-from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, retention, usage
+from trimtab_operator.domain.manifests import Manifest, name_of
+from trimtab_operator.domain.modelversion import evaluation, retention, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.verdict import (
     Verdict,
@@ -59,7 +59,6 @@ KIND: Final = "ModelVersion"
 UNTOUCHED: Final = frozenset(
     {VersionReason.NOT_IN_USE, VersionReason.NOT_APPROVED, VersionReason.NOT_RETIRED}
 )
-LOGS_KEPT: Final = timedelta(hours=1)
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
 REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
@@ -92,6 +91,7 @@ class Observed:
     pods: tuple[Manifest, ...] = ()
     result: EvaluationResult | None = None
     result_fault: Finding | None = None
+    signature: signing.Seen = field(default_factory=signing.Seen)
     opponents: Opponents | None = None
     opponents_fault: Finding | None = None
     users: tuple[usage.Use, ...] = ()
@@ -126,6 +126,8 @@ class _Judgement:
     create: tuple[Manifest, ...] = ()
     delete: tuple[Manifest, ...] = ()
     again_after: timedelta | None = None
+    # None where nobody asks for a signature.
+    signed: signing.Judgement | None = None
 
 
 def needs_registry(version: ModelVersion) -> bool:
@@ -139,7 +141,8 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """Decide everything at once."""
     version = observed.version
     base = resolved(version, observed.base)
-    judgement = _judgement(observed, base, settings, now)
+    judgement = _with_signature(_judgement(observed, base, settings, now), observed, settings, now)
+    signed = judgement.signed
     stands = standing(version, observed.decisions, observed.policy)
     end = _deletion(observed, stands, judgement, settings, now)
     status = _status(observed, base, judgement, stands, end, settings, now)
@@ -157,13 +160,13 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     told = _events(version, status)
     if end.create:
         decision = version.status.model_copy(update={"conditions": status.conditions})
-    after = soonest(judgement.again_after, end.again_after)
+    after = soonest(judgement.again_after, signed.again_after if signed else None, end.again_after)
     return Plan(
         finalizers=_finalizers(observed),
         announced=told if end.create else (),
         decision=decision,
-        create=(*judgement.create, *end.create),
-        delete=(*judgement.delete, *end.delete),
+        create=(*judgement.create, *(signed.create if signed else ()), *end.create),
+        delete=(*judgement.delete, *(signed.delete if signed else ()), *end.delete),
         events=() if end.create else told,
         status=status,
         outcome=_outcome(replace(judgement, again_after=after)),
@@ -173,16 +176,22 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
 def blocked(
     status: ModelVersionStatus, message: str, version: ModelVersion, now: datetime
 ) -> ModelVersionStatus:
-    """The status when the cluster refuses a Job."""
-    is_deletion = retention.has_begun(version)
-    what = "deletion" if is_deletion else "evaluation"
-    concerned = (
-        (retention.CONDITION,) if is_deletion else ("ArtifactVerified", "Evaluated", "Ready")
-    )
+    """The status when the cluster refuses a Job: the deletion's, the signature's or the evaluation's."""
+    what, concerned = _refused(status, version)
     text = f"the {what} cannot be started: {message}"
     answer = Answer(None, VersionReason.JOB_REFUSED, text)
     told = [_condition(kind, answer, version, now) for kind in concerned]
     return status.model_copy(update={"conditions": with_conditions(status.conditions, told)})
+
+
+def _refused(status: ModelVersionStatus, version: ModelVersion) -> tuple[str, tuple[str, ...]]:
+    """Which Job it was, and the conditions that wait for it."""
+    if retention.has_begun(version):
+        return "deletion", (retention.CONDITION,)
+    if not is_true(status.conditions, "Evaluated"):
+        return "evaluation", ("ArtifactVerified", "Evaluated", "Ready")
+    # A good signature counts until there is another one.
+    return "signature", (signing.CONDITION, *(() if status.signature else ("Ready",)))
 
 
 def _judgement(
@@ -204,17 +213,21 @@ def _judgement(
     return _by_job(observed, base, settings, now)
 
 
+def _with_signature(
+    judgement: _Judgement, observed: Observed, settings: Settings, now: datetime
+) -> _Judgement:
+    """The judgement with the signature, which waits for the verdict."""
+    version, verdict = observed.version, judgement.verdict
+    report = verdict.evaluation.report if verdict.evaluation else None
+    evaluated = readiness(version, verdict)
+    signed = signing.judge(version, evaluated, report, observed.signature, settings, now)
+    return replace(judgement, signed=signed)
+
+
 def _tidied(observed: Observed, known: Verdict, now: datetime) -> _Judgement:
     """Nothing is left to find out; the Job's log is kept for a while."""
-    due: list[Manifest] = []
-    waits: list[timedelta] = []
-    for job in observed.jobs:
-        left = LOGS_KEPT - (now - _ended(job, now))
-        if JobState(job).is_finished and left <= timedelta():
-            due.append(job)
-        else:
-            waits.append(max(left, timedelta(seconds=1)))
-    return _Judgement(known, delete=tuple(due), again_after=soonest(*waits))
+    due, again = evaluation.over(observed.jobs, now)
+    return _Judgement(known, delete=due, again_after=again)
 
 
 def _by_registry(given: Given) -> _Judgement:
@@ -284,17 +297,10 @@ def _after_failure(job: Manifest, failure: Failure, now: datetime) -> _Judgement
     if failure.reason not in RETRYABLE:
         return _Judgement(of_failure(failure))
     verdict = unknown(failure.reason, f"{failure.message}; it will be tried again")
-    left = TRIED_AGAIN_AFTER - (now - _ended(job, now))
+    left = TRIED_AGAIN_AFTER - (now - evaluation.ended(job, now))
     if left > timedelta():
         return _Judgement(verdict, again_after=left)
     return _Judgement(verdict, delete=(job,), again_after=timedelta(seconds=1))
-
-
-def _ended(job: Manifest, now: datetime) -> datetime:
-    for each in get(job, "status", "conditions", default=[]):
-        if each.get("type") in {"Complete", "Failed"} and each.get("status") == "True":
-            return moment_of(each.get("lastTransitionTime")) or now
-    return now
 
 
 def _status(
@@ -306,12 +312,13 @@ def _status(
     settings: Settings,
     now: datetime,
 ) -> ModelVersionStatus:
-    version, verdict = observed.version, judgement.verdict
+    version, verdict, signed = observed.version, judgement.verdict, judgement.signed
     known = base if isinstance(base, ResolvedBase) else None
     answers = {
         "ArtifactVerified": verdict.verified,
         "Evaluated": verdict.evaluated,
-        "Ready": readiness(version, verdict),
+        **({signing.CONDITION: signed.answer} if signed else {}),
+        "Ready": signing.ready(version, readiness(version, verdict), signed),
         "InUse": _in_use(observed),
         **_decided(stands, end),
     }
@@ -324,6 +331,7 @@ def _status(
         used_by=usage.listed(observed.users),
         decisions=list(stands.rulings),
         evaluation=judged(version, verdict.evaluation),
+        signature=signed.signature if signed else before.signature,
         opponents=_opponents(observed) if judgement.create else before.opponents,
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
@@ -336,12 +344,18 @@ def _status(
 def _deletion(
     observed: Observed, stands: Standing, judgement: _Judgement, settings: Settings, now: datetime
 ) -> retention.Deletion:
-    """An artifact that is still being looked at is needed for that."""
-    is_evaluated = not judgement.create and all(JobState(j).is_finished for j in observed.jobs)
+    """An artifact that is still being looked at, or signed, is needed for that."""
+    jobs_of = {
+        "its evaluation": (*observed.jobs, *judgement.create),
+        "its signature": (
+            *observed.signature.jobs,
+            *(judgement.signed.create if judgement.signed else ()),
+        ),
+    }
     needed_by = (
         *(str(user) for user in observed.users),
         *observed.others,
-        *(() if is_evaluated else ("its evaluation",)),
+        *(what for what, jobs in jobs_of.items() if not all(JobState(j).is_finished for j in jobs)),
     )
     return retention.deletion(
         observed.version, stands, needed_by, observed.deletions, observed.pods, settings, now

@@ -57,7 +57,7 @@ def remembered(version: ModelVersion) -> Verdict | None:
         return None
     if not (is_true(conditions, "ArtifactVerified") and is_true(conditions, "Evaluated")):
         return None
-    if opponents.are_due(version) and not is_true(conditions, "Ready"):
+    if opponents.are_due(version) and gates.failed(evaluation.gates):
         return None  # asked to try again, and against whom is part of the answer
     return Verdict(_answer(verified), _answer(evaluated), evaluation, version.status.size_bytes)
 

@@ -1,0 +1,1 @@
+"""Signing: a version's files and its report, by OpenSSF model signing."""
