@@ -135,10 +135,11 @@ def _audited(replica: Replica, since: datetime) -> Iterator[Mapping[str, Any]]:
 
 
 def _account(server: Server, name: str) -> str:
-    """An account that may do everything in the test's namespace, and nothing elsewhere."""
+    """An account that may do everything in the test's namespace, and elsewhere only read its labels."""
     place = server.namespace
     core, rbac = server.core, server.rbac
     if name not in {a.metadata.name for a in core.list_namespaced_service_account(place).items}:
+        _may_read_namespace(server, name)
         core.create_namespaced_service_account(place, {"metadata": {"name": name}})
         binding = {
             "metadata": {"name": name},
@@ -151,6 +152,27 @@ def _account(server: Server, name: str) -> str:
         }
         rbac.create_namespaced_role_binding(place, binding)
     return f"system:serviceaccount:{place}:{name}"
+
+
+def _may_read_namespace(server: Server, account: str) -> None:
+    """Cluster-wide objects, which go with the namespace."""
+    place = server.core.read_namespace(server.namespace)
+    owner = {"apiVersion": "v1", "kind": "Namespace"}
+    owner |= {"name": place.metadata.name, "uid": place.metadata.uid}
+    metadata = {"name": f"{server.namespace}-{account}", "ownerReferences": [owner]}
+    rule = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]}
+    rule["resourceNames"] = [server.namespace]
+    server.rbac.create_cluster_role({"metadata": metadata, "rules": [rule]})
+    binding = {
+        "metadata": metadata,
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": metadata["name"],
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": server.namespace}],
+    }
+    server.rbac.create_cluster_role_binding(binding)
 
 
 def _kubeconfig(server: Server, folder: Path, name: str, address: str) -> str:
