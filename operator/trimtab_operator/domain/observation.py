@@ -31,6 +31,20 @@ NODE_LOST: Final = JobReason.NODE_LOST
 DEADLINE_EXCEEDED: Final = JobReason.DEADLINE_EXCEEDED
 CONTAINER_FAILED: Final = JobReason.CONTAINER_FAILED
 JOB_FAILED: Final = JobReason.JOB_FAILED
+# What a pod's end or delay may be about, whoever's pod it is.
+POD_TROUBLES: Final = frozenset(
+    {
+        *FailureReason,
+        UNSCHEDULABLE,
+        IMAGE_PULL_FAILED,
+        CONTAINER_NOT_CREATED,
+        CONTAINER_FAILED,
+        EVICTED,
+        NODE_LOST,
+        DEADLINE_EXCEEDED,
+        JOB_FAILED,
+    }
+)
 
 SCHEDULED_WITHIN: Final = timedelta(seconds=5)
 _PULL_REASONS: Final = frozenset(

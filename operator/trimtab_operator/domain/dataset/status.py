@@ -11,7 +11,7 @@ from typing import Final
 
 from trimtab_api.documents import PrepareResult
 from trimtab_api.names import ANNOTATION_RETRY
-from trimtab_api.reasons import DatasetReason, FailureReason
+from trimtab_api.reasons import DatasetReason
 from trimtab_api.v1alpha1 import Dataset
 from trimtab_api.v1alpha1.common import Condition, ConditionStatus
 from trimtab_api.v1alpha1.data import PreparedRecords
@@ -21,29 +21,12 @@ from trimtab_operator.domain.conditions import condition, find, with_condition
 from trimtab_operator.domain.dataset.children import KIND
 from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.images import Image
-from trimtab_operator.domain.observation import (
-    CONTAINER_FAILED,
-    CONTAINER_NOT_CREATED,
-    DEADLINE_EXCEEDED,
-    EVICTED,
-    IMAGE_PULL_FAILED,
-    JOB_FAILED,
-    NODE_LOST,
-    UNSCHEDULABLE,
-)
+from trimtab_operator.domain.observation import POD_TROUBLES
 
 READY: Final = "Ready"
 WARNINGS: Final = frozenset(
     {
-        *FailureReason,
-        UNSCHEDULABLE,
-        IMAGE_PULL_FAILED,
-        CONTAINER_NOT_CREATED,
-        CONTAINER_FAILED,
-        EVICTED,
-        NODE_LOST,
-        DEADLINE_EXCEEDED,
-        JOB_FAILED,
+        *POD_TROUBLES,
         DatasetReason.RESULT_MISSING,
         DatasetReason.REFUSED,
         DatasetReason.NOT_ALLOWED,

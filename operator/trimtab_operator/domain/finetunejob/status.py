@@ -10,7 +10,7 @@ from typing import Final
 
 from trimtab_api.documents import TrainingResult
 from trimtab_api.names import ANNOTATION_RETRY
-from trimtab_api.reasons import FailureReason, JobReason
+from trimtab_api.reasons import JobReason
 from trimtab_api.v1alpha1 import FineTuneJob
 from trimtab_api.v1alpha1.common import Condition
 from trimtab_api.v1alpha1.data import PreparedRecords
@@ -31,16 +31,7 @@ from trimtab_operator.domain.conditions import (
     with_conditions,
 )
 from trimtab_operator.domain.events import Event, about, transitions
-from trimtab_operator.domain.observation import (
-    CONTAINER_FAILED,
-    CONTAINER_NOT_CREATED,
-    DEADLINE_EXCEEDED,
-    EVICTED,
-    IMAGE_PULL_FAILED,
-    JOB_FAILED,
-    NODE_LOST,
-    UNSCHEDULABLE,
-)
+from trimtab_operator.domain.observation import POD_TROUBLES
 
 KIND: Final = "FineTuneJob"
 STARTED: Final = "Started"
@@ -71,15 +62,7 @@ NAME_TAKEN: Final = JobReason.NAME_TAKEN
 
 WARNINGS: Final = frozenset(
     {
-        *FailureReason,
-        UNSCHEDULABLE,
-        IMAGE_PULL_FAILED,
-        CONTAINER_NOT_CREATED,
-        CONTAINER_FAILED,
-        EVICTED,
-        NODE_LOST,
-        DEADLINE_EXCEEDED,
-        JOB_FAILED,
+        *POD_TROUBLES,
         RESULT_MISSING,
         VERSION_NAME_TAKEN,
         REFUSED,
