@@ -44,7 +44,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(names, values, max_size=3), st.text(max_size=5))
 def test_any_request_keeps_all_but_its_model(fields: dict[str, Any], model: str) -> None:
     body = json.dumps({**fields, "model": model}, ensure_ascii=False).encode()
