@@ -43,6 +43,10 @@ def main() -> int:
 
 def demo(output: Path) -> None:
     """From nothing to a tuned model that answers."""
+    sys.stdout.write(
+        "From nothing this takes some 20 minutes, half of them for compiling Kubernetes. "
+        "What is done is not done again.\n"
+    )
     place = target.chosen(NAMESPACE, output / "demo.log")
     kube = place.kube
     target.install(place)
