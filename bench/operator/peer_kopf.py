@@ -66,6 +66,7 @@ def _child(template: Any, name: str, uid: str) -> Any:  # noqa: ANN401 - JSON
     for key, text in child.get("data", {}).items():
         child["data"][key] = text.replace(TEMPLATES["name"], name).replace(TEMPLATES["uid"], uid)
     child["metadata"]["name"] = _child_name(name)
+    del child["metadata"]["namespace"]  # kopf puts in the owner's
     return child
 
 
