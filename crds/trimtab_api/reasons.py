@@ -115,6 +115,7 @@ class DatasetReason(StrEnum):
     READY = "Ready"  # the data is prepared, as the spec says now
     PREPARING = "Preparing"  # a pod reads, cleans and divides the data
     HELD_OUT_NOT_READY = "HeldOutNotReady"  # a Dataset of leakage.against is missing or not Ready
+    CIRCULAR = "Circular"  # Datasets name each other in leakage.against; the message says which
     DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data
     RESULT_MISSING = "ResultMissing"  # the pod ended without a result that could be read
     REFUSED = "Refused"  # the API server does not accept a child; the message quotes it

@@ -24,14 +24,8 @@ from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.modelversion import evaluation, opponents, retention, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
-from trimtab_operator.domain.modelversion.plan import (
-    Given,
-    Observed,
-    Plan,
-    blocked,
-    needs_registry,
-    plan,
-)
+from trimtab_operator.domain.modelversion.judging import Given, Observed, needs_registry
+from trimtab_operator.domain.modelversion.plan import Plan, blocked, plan
 from trimtab_operator.domain.modelversion.verdict import remembered
 from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Claim
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
