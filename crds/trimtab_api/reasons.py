@@ -192,6 +192,7 @@ class ServiceReason(StrEnum):
     VERSION_NOT_READY = "VersionNotReady"  # the version is not Ready
     VERSION_DELETED = "VersionDeleted"  # the version is being deleted
     VERSION_NOT_APPROVED = "VersionNotApproved"  # the namespace asks for an approval that it lacks
+    VERSION_NOT_SIGNED = "VersionNotSigned"  # the namespace asks for a signature that it lacks
     VERSION_RETIRED = "VersionRetired"  # the version is retired and was not served here before
     NOT_AN_ADAPTER = "NotAnAdapter"  # a full model needs engines of its own
     RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank
