@@ -102,7 +102,8 @@ async def test_it_waits_for_the_held_out_data_that_it_names() -> None:
 def on(name: str, *others: str, **metadata: Any) -> builders.Manifest:
     """A Dataset whose training records must not be held out in the others."""
     references = [{"dataset": {"name": other}} for other in others]
-    made = builders.dataset(name, **({"leakage": {"against": references}} if others else {}))
+    leakage: dict[str, Any] = {"leakage": {"against": references}} if others else {}
+    made = builders.dataset(name, **leakage)
     made["metadata"] |= metadata
     return made
 

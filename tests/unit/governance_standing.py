@@ -247,7 +247,10 @@ LABELS = {
         {"trimtab.dev/separation-of-duties": "true"},
         NamespacePolicy(separates_duties=True),
     ),
-    "everything is asked while the namespace is not known": (None, NamespacePolicy(True, True, True)),
+    "everything is asked while the namespace is not known": (
+        None,
+        NamespacePolicy(True, True, True),
+    ),
 }
 
 

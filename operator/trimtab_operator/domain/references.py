@@ -75,7 +75,7 @@ def _of_version(version: Manifest) -> list[tuple[str, Any]]:
 def _opponents(version: Manifest) -> list[tuple[str, Any]]:
     """What an evaluation mounts beside the version. It refers to that only until there is a verdict."""
     conditions = get(version, "status", "conditions", default=[])
-    evaluated = next((c for c in conditions if c.get("type") == "Evaluated"), {})
+    evaluated: Manifest = next((c for c in conditions if c.get("type") == "Evaluated"), {})
     is_judged = evaluated.get("status") in {"True", "False"}
     if is_judged or evaluated.get("reason") == VersionReason.NOT_EVALUATED:
         return []

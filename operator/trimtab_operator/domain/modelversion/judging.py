@@ -62,6 +62,8 @@ class Observed:
 
     version: ModelVersion
     base: ModelVersion | None = None
+    parent: ModelVersion | None = None
+    sources: tuple[str, ...] = ()
     given: Given | None = None
     jobs: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()

@@ -19,7 +19,7 @@ from trimtab_operator.domain.events import Event, transitions
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.images import Image
 from trimtab_operator.domain.manifests import Manifest, name_of
-from trimtab_operator.domain.modelversion import evaluation, retention, signing, usage
+from trimtab_operator.domain.modelversion import evaluation, lineage, retention, signing, usage
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 from trimtab_operator.domain.modelversion.judging import Judgement, Observed, judge, opponents_of
 from trimtab_operator.domain.modelversion.verdict import judged, readiness
@@ -153,10 +153,14 @@ def _status(
     }
     conditions = [_condition(kind, answer, version, now) for kind, answer in answers.items()]
     before, image = version.status, _image(observed, judgement, settings)
+    producers = usage.merged(before.producers, list(observed.producers))
+    around = lineage.Around(
+        observed.base, observed.parent, observed.sources, producers, observed.users
+    )
     return ModelVersionStatus(
         observed_generation=version.metadata.generation,
         conditions=with_conditions(before.conditions, conditions),
-        producers=usage.merged(before.producers, list(observed.producers)),
+        producers=producers,
         used_by=usage.listed(observed.users),
         decisions=list(stands.rulings),
         evaluation=judged(version, verdict.evaluation),
@@ -165,6 +169,7 @@ def _status(
         base_digest=known.digest if known else before.base_digest,
         base_uri=known.uri if known else before.base_uri,
         size_bytes=verdict.size_bytes if verdict.size_bytes is not None else before.size_bytes,
+        lineage=lineage.graph(version, around),
         image=image.reference or None,
         image_digest=image.digest,
     )
