@@ -134,9 +134,10 @@ def _box(node: LineageNode, place: _Place, *, is_self: bool) -> str:
         f'<g class="{classes}"><title>{escape(told)}</title>'
         f'<rect class="box" x="{x:.0f}" y="{y:.1f}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>'
         f'<rect class="bar" x="{x:.0f}" y="{y + 6:.1f}" width="4" height="{_HEIGHT - 12}"/>'
-        f'<text class="kind" x="{x + 12:.0f}" y="{y + 16:.1f}">{escape(kind)}</text>'
-        f'<text x="{x + 12:.0f}" y="{y + 33:.1f}">{escape(_cut(node.name))}</text>'
-        f'<text class="digest" x="{x + 12:.0f}" y="{y + 48:.1f}">{escape(digest)}</text></g>'
+        # An inner picture cuts off what is too wide for the box in whatever font there is.
+        f'<svg x="{x + 12:.0f}" y="{y:.1f}" width="{_WIDTH - 18}" height="{_HEIGHT}">'
+        f'<text class="kind" y="16">{escape(kind)}</text><text y="33">{escape(_cut(node.name))}</text>'
+        f'<text class="digest" y="48">{escape(digest)}</text></svg></g>'
     )
 
 
