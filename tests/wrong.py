@@ -248,6 +248,10 @@ JOBS: Wrong = {
         fine_tune_job(evaluation={"maxExamples": 5001}),
         ("spec.evaluation.maxExamples", "less than or equal to 5000"),
     ),
+    "an evaluation without time": (
+        fine_tune_job(evaluation={"activeDeadlineSeconds": 0}),
+        ("spec.evaluation.activeDeadlineSeconds", "greater than or equal to 1"),
+    ),
     "a loss that must be high": (
         fine_tune_job(evaluation=_gates({"metric": "Loss", "atLeast": 1})),
         ("need atMost", "replace atLeast"),

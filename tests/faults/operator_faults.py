@@ -31,6 +31,7 @@ UNUSED = {
     ("delete", "route.openshift.io", "routes"): "the same",
     ("list", "gateway.networking.k8s.io", "httproutes"): "this API server has no such kind",
     ("list", "route.openshift.io", "routes"): "the same",
+    ("delete", "", "configmaps"): "only after a Dataset's spec has changed, or another attempt",
     ("get", "", "configmaps"): "only when a repeated creation is faster than the watch",
     ("get", "", "persistentvolumeclaims"): "the same",
     ("get", "batch", "jobs"): "the same",

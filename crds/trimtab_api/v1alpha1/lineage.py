@@ -63,7 +63,7 @@ class LineageEdge(ApiModel):
 
 
 class LineageGraph(ApiModel):
-    """Where a version comes from, by way of its base, and what rests on it. Without circles of Trimtab's making."""
+    """Where a version comes from, by way of its base too, and what rests on it."""
 
     nodes: Annotated[
         list[LineageNode],
