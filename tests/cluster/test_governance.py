@@ -342,6 +342,22 @@ def test_a_retired_version_is_named_by_nobody_new(versions: Governed) -> None:
     assert versions.refusal_of_change(ALICE, "tis/chat", {"spec": {"replicas": 2}}) == ""
 
 
+def test_kubectl_shows_where_a_version_comes_from(versions: Governed) -> None:
+    def seen() -> Manifest:
+        version = json.loads(versions.kubectl("get", "mv", BOT, "-o", "json"))
+        return dict(version["status"].get("lineage", {}))
+
+    graph = eventually(seen)
+    assert graph["nodes"][0] == {
+        "id": f"{VERSION}/{BOT}",
+        "kind": VERSION,
+        "name": BOT,
+        "digest": builders.DIGEST,
+    }
+    (edge,) = [e for e in graph["edges"] if e["target"] == f"{VERSION}/{BOT}"]
+    assert edge["relation"] == "BaseOf"
+
+
 @pytest.fixture
 def wants_signatures(versions: Governed) -> Iterator[Governed]:
     """The namespace asks for signatures for a while, and for nothing else."""

@@ -1,0 +1,1 @@
+"""What a version is, handed on to registries of others."""
