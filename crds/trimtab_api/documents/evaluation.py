@@ -6,7 +6,8 @@ from trimtab_api.documents.common import Mounted, Output, Owner, RunFailure, Sto
 from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1.evaluation import Comparison, Metric, MetricValue, SuiteName
+from trimtab_api.v1alpha1.evaluated import Comparison, MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
 

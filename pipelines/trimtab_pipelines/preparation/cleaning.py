@@ -6,7 +6,7 @@ Each either hands the record on, changed or not, or drops it and tells the tally
 from collections.abc import Callable
 from typing import Protocol
 
-from trimtab_api.v1alpha1.data import (
+from trimtab_api.v1alpha1.cleaning import (
     CharacterLimits,
     Cleaning,
     FindingAction,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_api.documents.preparation import DataOrigin, PreparedArtifact
-from trimtab_api.v1alpha1.data import DEFAULT_THRESHOLD, PreparedRecords
+from trimtab_api.v1alpha1.cleaning import DEFAULT_THRESHOLD
+from trimtab_api.v1alpha1.data import PreparedRecords
 from trimtab_api.v1alpha1.dataset import LeakageAction
 from trimtab_pipelines.preparation import checks, publishing
 from trimtab_pipelines.preparation.alike import NONE, Alike, find_alike

@@ -6,16 +6,8 @@ Each rule names the fault that it finds. A figure that was not measured never pa
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trimtab_api.v1alpha1.evaluation import (
-    OF_LABELS,
-    SUITE_METRICS,
-    EvaluationStatus,
-    Gate,
-    GateResult,
-    Metric,
-    MetricValue,
-    Verdict,
-)
+from trimtab_api.v1alpha1.evaluated import EvaluationStatus, GateResult, MetricValue, Verdict
+from trimtab_api.v1alpha1.evaluation import OF_LABELS, SUITE_METRICS, Gate, Metric
 from trimtab_api.v1alpha1.modelversion import Opponents
 from trimtab_operator.domain.modelversion import comparisons
 
