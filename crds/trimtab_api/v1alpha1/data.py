@@ -23,6 +23,8 @@ class SourceFormat(StrEnum):
     PARQUET = "Parquet"
     HTML = "HTML"
     PLAIN_TEXT = "PlainText"
+    ARGILLA = "Argilla"
+    LABEL_STUDIO = "LabelStudio"
 
 
 class Source(ApiModel):
@@ -44,7 +46,8 @@ class Source(ApiModel):
         SourceFormat,
         Field(
             description="Format of the files; Auto goes by the file's ending. HTML and PlainText are documents, which "
-            "are cut into records of task Text."
+            "are cut into records of task Text. Argilla and LabelStudio are the JSON files that these tools export, "
+            "with what people have corrected."
         ),
     ] = SourceFormat.AUTO
     credentials: Annotated[
@@ -92,6 +95,42 @@ class Columns(ApiModel):
             description="Column of a class that the record belongs to; kept in the record as label. Every record must "
             "have it once it is named."
         ),
+    ] = None
+
+
+# Text and {column} in turns, at least one column; a doubled brace stands for itself.
+_TEMPLATE_PATTERN = r"^([^{}]|\\{\\{|\\}\\})*\\{[^{}]+\\}([^{}]|\\{\\{|\\}\\}|\\{[^{}]+\\})*$"
+_PARTS = ("prompt", "completion", "chosen", "rejected", "text")
+Template = Annotated[str, Field(min_length=3, max_length=4096)]
+
+
+class Templates(ApiModel):
+    """Parts of a record that are put together from several columns; {column} stands for its value."""
+
+    rules: ClassVar[tuple[Rule, ...]] = tuple(
+        Rule(
+            f"!has(self.{part}) || self.{part}.matches('{_TEMPLATE_PATTERN}')",
+            f"templates.{part} must name at least one column in braces, as in Question: {{title}}; "
+            "double a brace that is to stay",
+            at=f".{part}",
+        )
+        for part in _PARTS
+    )
+
+    prompt: Annotated[
+        Template | None, Field(description="The prompt; takes the place of columns.prompt.")
+    ] = None
+    completion: Annotated[
+        Template | None, Field(description="The answer; takes the place of columns.completion.")
+    ] = None
+    chosen: Annotated[
+        Template | None, Field(description="The better answer; takes the place of columns.chosen.")
+    ] = None
+    rejected: Annotated[
+        Template | None, Field(description="The worse answer; takes the place of columns.rejected.")
+    ] = None
+    text: Annotated[
+        Template | None, Field(description="The text; takes the place of columns.text.")
     ] = None
 
 
@@ -150,30 +189,55 @@ class Split(ApiModel):
 
 
 _DOCUMENT_FORMATS = "['HTML', 'PlainText']"
+_TASKS_OF_PARTS = {
+    "prompt": ("Instruction", "Preference"),
+    "completion": ("Instruction",),
+    "chosen": ("Preference",),
+    "rejected": ("Preference",),
+    "text": ("Text",),
+}
 
 
-class DataDescription(ApiModel):
-    """What is read, what a record is, and what is done to it."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
+def data_rules(texts: str) -> tuple[Rule, ...]:
+    """What fits together; `texts` is the CEL expression for sources that are read as texts."""
+    return (
         Rule(
-            f"self.task == 'Text' || self.sources.all(s, !(s.format in {_DOCUMENT_FORMATS}))",
+            f"{texts} || self.sources.all(s, !(s.format in {_DOCUMENT_FORMATS}))",
             "sources of format HTML and PlainText are documents, which have no questions and answers; set task: Text, "
             "or another format",
             at=".sources",
         ),
         Rule(
-            "!has(self.documents) || self.task == 'Text'",
+            f"!has(self.documents) || {texts}",
             "documents belongs to task: Text; remove it, or set the task",
             at=".documents",
         ),
+        *(
+            Rule(
+                f"!has(self.templates) || !has(self.templates.{part}) || "
+                + (texts if part == "text" else f"self.task in {list(tasks)}"),
+                f"templates.{part} is no part of a record of this task; remove it, or set task: {' or '.join(tasks)}",
+                at=f".templates.{part}",
+            )
+            for part, tasks in _TASKS_OF_PARTS.items()
+        ),
     )
+
+
+class DataDescription(ApiModel):
+    """What is read, what a record is, and what is done to it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = data_rules("self.task == 'Text'")
 
     sources: Annotated[
         list[Source], Field(min_length=1, max_length=32, description="Where records come from.")
     ]
     task: Annotated[DatasetTask, Field(description="What one record is.")] = DatasetTask.INSTRUCTION
     columns: Annotated[Columns, Field(description="Which column plays which part.")] = Columns()
+    templates: Annotated[
+        Templates | None,
+        Field(description="Parts of a record that several columns make together."),
+    ] = None
     documents: Annotated[
         Documents | None,
         Field(
@@ -195,8 +259,8 @@ class DroppedRecords(ApiModel):
         str,
         Field(
             max_length=64,
-            description="Which step: Characters, Languages, WordLists, Secrets, Pii, ExactDuplicates, NearDuplicates, "
-            "HeldOutNeighbours, Leakage.",
+            description="Which step: Discarded, Characters, Languages, WordLists, Secrets, Pii, OffFormat, Ungrounded, "
+            "RepeatedQuestions, ExactDuplicates, NearDuplicates, HeldOutNeighbours, Leakage.",
         ),
     ]
     count: Annotated[int, Field(ge=0, description="How many.")]
@@ -210,6 +274,12 @@ class PreparedRecords(ApiModel):
     train: Annotated[int, Field(ge=0, description="Records in the training split.")] = 0
     validation: Annotated[int, Field(ge=0, description="Records in the validation split.")] = 0
     test: Annotated[int, Field(ge=0, description="Records in the test split.")] = 0
+    synthetic: Annotated[
+        int | None,
+        Field(
+            ge=0, description="Records kept that a model has written; absent where there is none."
+        ),
+    ] = None
     dropped: Annotated[
         list[DroppedRecords],
         Field(max_length=16, description="What each step dropped; steps that dropped nothing too."),

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.evaluation import Metric
+from trimtab_api.v1alpha1.judge import JudgeCounts
 
 
 class MetricValue(ApiModel):
@@ -104,6 +105,10 @@ class EvaluationStatus(ApiModel):
     metrics: Annotated[list[MetricValue], Field(max_length=32, description="Figures.")] = Field(
         default_factory=list
     )
+    judge: Annotated[
+        JudgeCounts | None,
+        Field(description="How the judge of the suite Judge could be understood."),
+    ] = None
     gates: Annotated[list[GateResult], Field(max_length=16, description="Gates.")] = Field(
         default_factory=list
     )

@@ -14,6 +14,7 @@ from trimtab_api.v1alpha1.common import (
     PodOverrides,
     Quantity,
 )
+from trimtab_api.v1alpha1.judge import Judge
 
 
 class Metric(StrEnum):
@@ -35,6 +36,7 @@ class Metric(StrEnum):
     OVER_REFUSAL_RATE = "OverRefusalRate"
     LEAKAGE_RATE = "LeakageRate"
     INJECTION_RATE = "InjectionRate"
+    JUDGE_WIN_RATE = "JudgeWinRate"
 
 
 class SuiteName(StrEnum):
@@ -43,6 +45,7 @@ class SuiteName(StrEnum):
     FORGETTING = "Forgetting"
     BIAS = "Bias"
     SAFETY = "Safety"
+    JUDGE = "Judge"
 
 
 OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
@@ -54,10 +57,15 @@ OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
         Metric.LEAKAGE_RATE,
         Metric.INJECTION_RATE,
     ),
+    SuiteName.JUDGE: (Metric.JUDGE_WIN_RATE,),
 }
 SUITE_METRICS: Final = tuple(metric for metrics in OF_SUITES.values() for metric in metrics)
 # What plain text can be judged by.
-OF_TEXT: Final = (Metric.LOSS, Metric.PERPLEXITY, *SUITE_METRICS)
+OF_TEXT: Final = (
+    Metric.LOSS,
+    Metric.PERPLEXITY,
+    *(metric for metric in SUITE_METRICS if metric is not Metric.JUDGE_WIN_RATE),
+)
 OF_LABELS: Final = (Metric.ACCURACY, Metric.PRECISION, Metric.RECALL, Metric.F1)
 LESS_IS_BETTER: Final = (
     Metric.LOSS,
@@ -191,11 +199,25 @@ class EvaluationDataset(ApiModel):
 class Suite(ApiModel):
     """Cases that are asked of a version beside its own held-out data."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.judge) == (self.name == 'Judge')",
+            "judge belongs to the suite Judge, which needs it; add or remove it",
+            at=".judge",
+        ),
+        Rule(
+            "!has(self.uri) || self.name != 'Judge'",
+            "the suite Judge looks at the held-out data and has no cases; remove uri",
+            at=".uri",
+        ),
+    )
+
     name: Annotated[
         SuiteName,
         Field(
             description="Forgetting: what the base says worse than before, on its own held-out text. Bias: the same "
-            "prompt with groups exchanged. Safety: refusals, leakage, prompt injection."
+            "prompt with groups exchanged. Safety: refusals, leakage, prompt injection. Judge: answers to the held-out "
+            "questions, as another model judges them."
         ),
     ]
     uri: Annotated[
@@ -207,6 +229,7 @@ class Suite(ApiModel):
             "oci://registry/name@sha256:<64 hex>.",
         ),
     ] = None
+    judge: Annotated[Judge | None, Field(description="For Judge: who judges, and what.")] = None
 
 
 SUITES: Final = Field(

@@ -134,6 +134,15 @@ def steps_of(cleaning: Cleaning) -> list[CleaningStep]:
     return steps
 
 
+def through(steps: list[CleaningStep], record: Record | None, tally: Tally) -> Record | None:
+    """The record after all steps; nothing once one of them has dropped it."""
+    for step in steps:
+        if record is None:
+            return None
+        record = step(record, tally)
+    return record
+
+
 def redactor_of(steps: list[CleaningStep]) -> Callable[[str], str]:
     """What makes examples fit to be shown: all that is looked for is masked, whatever becomes of it."""
     findings = [step for step in steps if isinstance(step, Findings)]

@@ -32,7 +32,15 @@ def divide(
     is_labelled = dataset.columns.label is not None
     with ExitStack() as stack:
         files = [
-            stack.enter_context(SplitFile(directory, name, dataset.task, is_labelled=is_labelled))
+            stack.enter_context(
+                SplitFile(
+                    directory,
+                    name,
+                    dataset.task,
+                    is_labelled=is_labelled,
+                    is_synthetic=spool.is_synthetic,
+                )
+            )
             for name in SPLITS
         ]
         for number, record in _kept(spool, alike, dataset, tally):

@@ -93,6 +93,11 @@ def _judge_one(
 def _needs(metric: Metric) -> str:
     if metric is Metric.FORGETTING:
         return "it needs a base: an adapter's, or the parent of a full version"
+    if metric is Metric.JUDGE_WIN_RATE:
+        return (
+            "the judge needs held-out questions with answers (spec.evaluation.dataset), and, with "
+            "against: Base, an adapter"
+        )
     if metric in SUITE_METRICS:
         return "it needs cases of that kind in its suite that fit into the context"
     if metric in OF_LABELS:

@@ -183,6 +183,7 @@ def _status(
         examples=found.examples,
         metrics=list(found.metrics),
         comparisons=list(found.comparisons) if version.status.opponents else [],
+        judge=found.judge,
         best=_best(version, found),
     )
     return judged(version, status) or status
