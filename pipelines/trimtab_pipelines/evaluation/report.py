@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from trimtab_api.documents.evaluation import ReportedExample
-from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_pipelines.evaluation.intervals import Estimate, estimate
 from trimtab_pipelines.evaluation.measures import Measure, measures_of
 from trimtab_pipelines.evaluation.said import Said
