@@ -8,7 +8,8 @@ What comes out follows from names alone: two runs of one scenario can be compare
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -58,6 +59,12 @@ def digest_of(*parts: str) -> str:
     return "sha256:" + hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
+def numbers() -> Iterator[int]:
+    """Of addresses, from a place that follows from the process: benches that run at once seldom meet."""
+    begin = os.getpid() % 255 * 250
+    return (number % (256 * 250) for number in itertools.count(begin))
+
+
 class Kubelet:
     """All pods of one namespace. Jobs in `held` train on; those in `hopeless` fail for good.
 
@@ -72,7 +79,7 @@ class Kubelet:
         self._api = api
         self._namespace = namespace
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._addresses = (f"127.83.{n // 250}.{n % 250 + 1}" for n in itertools.count())
+        self._addresses = (f"127.83.{n // 250}.{n % 250 + 1}" for n in numbers())
         self._services: dict[str, str] = {}
         self._tables: dict[str, RoutingTable] = {}
         self._reports: dict[str, AgentReport] = {}
@@ -195,14 +202,23 @@ class Kubelet:
 
     @asynccontextmanager
     async def _listening(self, pod: Manifest, component: str) -> AsyncIterator[str]:
-        address = next(self._addresses)
+        address, site = await self._listener(PORTS[component])
         self._services[address] = pod["metadata"]["labels"].get(names.LABEL_SERVICE, "")
-        site = web.TCPSite(self._programs, address, PORTS[component])
-        await site.start()
         try:
             yield address
         finally:
             await site.stop()
+
+    async def _listener(self, port: int) -> tuple[str, web.TCPSite]:
+        while True:
+            address = next(self._addresses)
+            site = web.TCPSite(self._programs, address, port)
+            try:
+                await site.start()
+            except OSError:  # another bench's node is on this machine, too
+                await site.stop()
+            else:
+                return address, site
 
     async def _say(
         self,
