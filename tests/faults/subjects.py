@@ -17,7 +17,6 @@ from tests.faults.scenario import BASE, BOT, Models
 from tests.operatorkit import PLURALS, ROOT
 
 NOBODY: Final = "not-there"
-LOST_TABLES: Final = 4  # so often, since it counts most while a reference is broken
 FIRST, SECOND = f"{BOT}-1", f"{BOT}-2"
 # One machine holds no thousand engines, real ones or not.
 AFFORDABLE: Final = {"replicas": 3}
@@ -100,8 +99,7 @@ def _with_neighbours(
             edits=tuple(Change((Edit(("models",), value),)) for value in [*wanted, *wanted]),
             deeds=(
                 *_breaking(NEAR_BASE, "a", "b"),
-                *("replace a", "replace b"),
-                *(["lose ConfigMap"] * LOST_TABLES),
+                *("replace a", "replace b", "lose ConfigMap"),
                 *_meddling(),
             ),
         ),
