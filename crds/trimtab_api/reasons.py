@@ -42,6 +42,15 @@ class FailureReason(StrEnum):
     DISK_FULL = "DiskFull"  # the volume has no space left
     REGISTRY_UNREACHABLE = "RegistryUnreachable"  # tried again; nothing is lost
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
+    ENDPOINT_UNREACHABLE = "EndpointUnreachable"  # a teacher or judge does not answer; tried again
+    ENDPOINT_FORBIDDEN = "EndpointForbidden"  # the key of a teacher or judge is missing or refused
+    ENDPOINT_REFUSED = (
+        "EndpointRefused"  # a teacher or judge knows no such model, or cannot do what is asked
+    )
+    ANSWERS_OFF_FORMAT = (
+        "AnswersOffFormat"  # too few answers of a teacher or judge have the form that is asked for
+    )
+    RECORDING_INVALID = "RecordingInvalid"  # what is named is no recording of a teacher
     SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
     SIGNING_KEY_MISSING = "SigningKeyMissing"  # the Secret, or an entry of it, is not there
@@ -57,6 +66,7 @@ RETRYABLE = frozenset(
         FailureReason.SOURCE_UNREACHABLE,
         FailureReason.SOURCE_CHANGED,
         FailureReason.REGISTRY_UNREACHABLE,
+        FailureReason.ENDPOINT_UNREACHABLE,
         FailureReason.INTERNAL_ERROR,
     }
 )

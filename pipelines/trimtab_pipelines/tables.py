@@ -15,6 +15,7 @@ from pyarrow import compute, parquet
 
 from trimtab_api.reasons import FailureReason
 from trimtab_pipelines.formats import LONGEST_RECORD_BYTES, malformed
+from trimtab_pipelines.prepared import SYNTHETIC
 from trimtab_pipelines.runtime import RunError
 
 _BATCH_ROWS = 1024
@@ -72,7 +73,8 @@ def _check_footer(path: Path, name: str) -> None:
 def _columns(file: Any, wanted: tuple[str, ...]) -> list[str]:
     there = list(file.schema_arrow.names)
     is_enough = bool(wanted) and set(wanted) <= set(there)
-    return [name for name in there if name in wanted] if is_enough else there
+    # Prepared data keeps the mark of what a model has written.
+    return [name for name in there if name in {*wanted, SYNTHETIC}] if is_enough else there
 
 
 def _leaves(file: Any, columns: list[str]) -> list[str]:

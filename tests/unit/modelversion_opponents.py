@@ -22,7 +22,8 @@ from tests.versionworld import KEY, seen, told, world_of
 
 from trimtab_api.documents import EvaluationRun
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
-from trimtab_api.v1alpha1.evaluation import BestVersion, Comparison, Metric
+from trimtab_api.v1alpha1.evaluated import BestVersion, Comparison
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_api.v1alpha1.modelversion import Lineage, Opponents
 from trimtab_operator.domain.errors import ArtifactUnreachable
 from trimtab_operator.domain.modelversion.opponents import Field, against, chosen, passed_on

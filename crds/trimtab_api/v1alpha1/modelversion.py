@@ -20,7 +20,8 @@ from trimtab_api.v1alpha1.common import (
     Uri,
 )
 from trimtab_api.v1alpha1.decision import Action, UserName, Why
-from trimtab_api.v1alpha1.evaluation import BestVersion, EvaluationStatus, VersionEvaluation
+from trimtab_api.v1alpha1.evaluated import BestVersion, EvaluationStatus
+from trimtab_api.v1alpha1.evaluation import VersionEvaluation
 from trimtab_api.v1alpha1.lineage import LineageGraph
 from trimtab_api.v1alpha1.signing import SignatureStatus, Signing
 

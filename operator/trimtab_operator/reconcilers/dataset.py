@@ -89,13 +89,13 @@ async def _act(todo: Plan, dataset: Dataset, world: World) -> Outcome:
         await cluster.emit(note)
     if todo.decision is not None:
         dataset = await cluster.write_status(dataset, todo.decision)
+    for child in todo.delete:
+        await cluster.delete(child)
     try:
         for manifest in todo.create:
             await cluster.create(manifest, owner=dataset)
     except (Forbidden, NameTaken, Refused) as error:
         return await _blocked(todo, dataset, error, world)
-    for child in todo.delete:
-        await cluster.delete(child)
     for event in todo.events:
         await cluster.emit(event)
     await cluster.write_status(dataset, todo.status)

@@ -64,16 +64,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write, in this order: notes, decision, children, deletions, events, status.
+    """What to write, in this order: notes, decision, deletions, children, events, status.
 
-    Notes are Events about what nobody would see any more after the decision.
+    Notes are Events about what nobody would see any more after the decision. Earlier Jobs go before
+    a new one comes: the quota that they use up may be what it needs, and where it is refused for
+    good they would work on.
     """
 
     status: DatasetStatus
     notes: tuple[Event, ...] = ()
     decision: DatasetStatus | None = None
-    create: tuple[Manifest, ...] = ()
     delete: tuple[Manifest, ...] = ()
+    create: tuple[Manifest, ...] = ()
     events: tuple[Event, ...] = ()
     outcome: Outcome = AT_REST
 

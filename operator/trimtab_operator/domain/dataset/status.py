@@ -83,6 +83,7 @@ class Scribe:
             "digest": result.data.digest,
             "artifact": result.data.uri,
             "report": result.report,
+            "recording": result.recording,
             "task": self._dataset.spec.task,
             "records": records,
             "prepared_generation": self._dataset.metadata.generation,

@@ -26,6 +26,7 @@ from trimtab_operator.domain.inferenceservice.health import (
     is_ready,
     waits_for_sandbox,
 )
+from trimtab_operator.domain.inferenceservice.recall import recalled
 from trimtab_operator.domain.inferenceservice.routing import (
     FAILED,
     EnginePod,
@@ -109,12 +110,14 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     if found.base is None:
         return Plan(found, delete=leftovers)
     release = engine.release(service, settings)
+    engines = engine_pods(observed.pods.engines, observed.reports)
+    written = children.read_table(observed.routing)
     routing = route(
         service,
         found.base,
         observed.versions,
-        engine_pods(observed.pods.engines, observed.reports),
-        children.read_table(observed.routing),
+        engines,
+        written or recalled(service, observed.versions, engines),
         plain_http=settings.registry.plain_http,
         policy=observed.policy,
     )

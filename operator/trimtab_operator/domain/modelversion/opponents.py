@@ -10,14 +10,8 @@ from dataclasses import dataclass, field
 
 from trimtab_api import names
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
-from trimtab_api.v1alpha1.evaluation import (
-    LESS_IS_BETTER,
-    BestVersion,
-    Comparison,
-    Gate,
-    Metric,
-    SuiteName,
-)
+from trimtab_api.v1alpha1.evaluated import BestVersion, Comparison
+from trimtab_api.v1alpha1.evaluation import LESS_IS_BETTER, Gate, Metric, SuiteName
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain.conditions import is_true
 from trimtab_operator.domain.modelversion import retention
