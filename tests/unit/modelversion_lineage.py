@@ -185,6 +185,21 @@ async def test_an_imported_adapter_of_a_mirrored_base() -> None:
     assert next(n.name for n in found.nodes if n.id == name) == "hf://org/name@abc"
 
 
+async def test_a_full_version_that_was_trained_from_a_model_of_others() -> None:
+    job = a_training(resolved={"baseModelDigest": digest_of("gpt")})
+    source = job.spec.base_model.model_validate({"uri": "hf://org/gpt", "revision": "a1b2"})
+    job = job.model_copy(update={"spec": job.spec.model_copy(update={"base_model": source})})
+    fake = await looked_at(a_ready_version(kind="Full"), job)
+    origin = (f"Model/{digest_of('gpt')[:19]}", "Started", "FineTuneJob/train")
+    assert origin in edges(seen(fake).status.lineage)
+    fake.cluster.take_away("FineTuneJob", (NAMESPACE, "train"))
+    await settle(reconcile, KEY, fake)
+    found = seen(fake).status.lineage
+    assert origin in edges(found)
+    assert found is not None
+    assert "hf://org/gpt@a1b2" in {n.name for n in found.nodes}
+
+
 def test_what_has_no_room_is_counted_and_the_origin_comes_first() -> None:
     users = [Use("InferenceService", f"chat-{n:03}", "active for bot") for n in range(100)]
     found = graph(made_by(), Around(base=the_base(), users=users))

@@ -70,6 +70,7 @@ def _seen(version: ModelVersion, world: World) -> Observed:
         sources=lineage.sources_of(
             version, cluster.get(Dataset, (namespace, data)) if data else None, jobs
         ),
+        origin=lineage.origin_of(version, jobs),
         jobs=tuple(j for j in made if not (signing.is_about(j) or retention.is_deletion(j))),
         signature=signing.Seen(tuple(j for j in made if signing.is_about(j)), pods),
         deletions=tuple(j for j in made if retention.is_deletion(j)),

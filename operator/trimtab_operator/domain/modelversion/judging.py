@@ -64,6 +64,7 @@ class Observed:
     base: ModelVersion | None = None
     parent: ModelVersion | None = None
     sources: tuple[str, ...] = ()
+    origin: tuple[str, str] | None = None
     given: Given | None = None
     jobs: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()

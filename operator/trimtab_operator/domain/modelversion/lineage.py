@@ -35,6 +35,8 @@ class Around:
     parent: ModelVersion | None = None
     # Addresses that the data was read from.
     sources: tuple[str, ...] = ()
+    # The model that a full version was trained from, where that is none of ours: address and digest.
+    origin: tuple[str, str] | None = None
     producers: Sequence[Producer] = ()
     users: Sequence[Use] = ()
 
@@ -100,6 +102,19 @@ def sources_of(
     return ()
 
 
+def origin_of(version: ModelVersion, jobs: Iterable[FineTuneJob]) -> tuple[str, str] | None:
+    """What a full version's training began with; an adapter says so itself."""
+    if version.spec.artifact.kind is not ArtifactKind.FULL:
+        return None
+    for job in jobs:
+        source, resolved = job.spec.base_model, job.status.resolved
+        has_made_it = job.status.model_version == version.metadata.name
+        if has_made_it and source.uri and resolved and resolved.base_model_digest:
+            name = f"{source.uri}@{source.revision}" if source.revision else source.uri
+            return name, resolved.base_model_digest
+    return None
+
+
 _RELATION_OF_USERS: Final = {
     "InferenceService": LineageRelation.SERVED_BY,
     "FineTuneJob": LineageRelation.STARTED,
@@ -126,6 +141,8 @@ def _made_from(drawn: _Drawn, version: ModelVersion, myself: str, around: Around
     base = _base(drawn, version, around.base)
     if base is not None:
         drawn.edge(base, myself, LineageRelation.BASE_OF)
+    if around.origin is not None and known.parent is None:
+        base = drawn.node(LineageKind.MODEL, *around.origin)
     parent = base if known.parent is None else _parent(drawn, known.parent, around)
     if parent is None:
         return

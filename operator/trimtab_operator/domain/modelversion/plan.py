@@ -155,7 +155,12 @@ def _status(
     before, image = version.status, _image(observed, judgement, settings)
     producers = usage.merged(before.producers, list(observed.producers))
     around = lineage.Around(
-        observed.base, observed.parent, observed.sources, producers, observed.users
+        base=observed.base,
+        parent=observed.parent,
+        sources=observed.sources,
+        origin=observed.origin,
+        producers=producers,
+        users=observed.users,
     )
     return ModelVersionStatus(
         observed_generation=version.metadata.generation,
