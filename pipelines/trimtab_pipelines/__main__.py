@@ -66,10 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     mlflow.add_argument("--experiment", help="trimtab-<namespace> unless stated")
     for each in (lineage, mlflow):
         each.add_argument(
-            "file",
-            nargs="?",
+            "--file",
             default="-",
-            help="what kubectl get mv NAME -o json prints; - reads it",
+            help="what kubectl get mv NAME -o json has printed; standard input unless stated",
         )
     for each in (push, pull, attach):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")

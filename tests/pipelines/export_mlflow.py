@@ -122,7 +122,7 @@ def a_file(folder: Path, name: str = "bot-1", rouge: float = 0.4, *, approved: b
     }
     file = folder / f"{name}.json"
     file.write_text(json.dumps(wire))
-    return str(file)
+    return f"--file={file}"
 
 
 def pairs(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_run_data_figures_and_version_are_there(
 def test_once_more_changes_what_has_changed_and_makes_nothing_twice(
     server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["mlflow", server, "--model=again", "--experiment=other"]
+    arguments = ["mlflow", "--model=again", server, "--experiment=other"]
     for rouge, approved in ((0.4, False), (0.4, False), (0.5, True)):
         assert main([*arguments, a_file(tmp_path, "bot-2", rouge, approved=approved)]) == 0
     first, second, third = capsys.readouterr().out.splitlines()

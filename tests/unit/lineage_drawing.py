@@ -88,7 +88,7 @@ def test_the_command_draws_what_kubectl_shows(
     }
     file = tmp_path / "version.json"
     file.write_text(json.dumps(version))
-    assert main(["lineage", str(file)]) == 0
+    assert main(["lineage", f"--file={file}"]) == 0
     assert capsys.readouterr().out == svg(a_graph(), "Lineage of bot-1")
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_version_is_said(
     file = tmp_path / "version.json"
     if text is not None:
         file.write_text(text)
-    assert main(["lineage", str(file)]) == 1
+    assert main(["lineage", f"--file={file}"]) == 1
     assert says in capsys.readouterr().err
 
 
@@ -121,5 +121,5 @@ def test_a_version_that_nobody_has_looked_at_has_no_picture_yet(
             {"kind": "ModelVersion", **a_ready_version().model_dump(mode="json", by_alias=True)}
         )
     )
-    assert main(["lineage", str(file)]) == 1
+    assert main(["lineage", f"--file={file}"]) == 1
     assert "no status.lineage yet" in capsys.readouterr().err

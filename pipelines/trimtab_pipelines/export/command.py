@@ -1,4 +1,4 @@
-"""`python -m trimtab_pipelines mlflow ADDRESS [FILE]`: hands a version on to an MLflow registry."""
+"""`python -m trimtab_pipelines mlflow ADDRESS`: hands a version on to an MLflow registry."""
 
 import argparse
 import os

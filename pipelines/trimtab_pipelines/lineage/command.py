@@ -1,4 +1,4 @@
-"""`python -m trimtab_pipelines lineage [FILE]`: draws what `kubectl get mv NAME -o json` shows."""
+"""`python -m trimtab_pipelines lineage`: draws what `kubectl get mv NAME -o json` shows."""
 
 import argparse
 import sys
