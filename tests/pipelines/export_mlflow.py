@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MLFLOW"))}
     environment |= {"HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    # Eight processes that nobody asks anything.
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -78,8 +82,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 time.sleep(0.3)
             yield address
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(30)
+            with suppress(ProcessLookupError):  # what it has started takes its time
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def asked(server: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
