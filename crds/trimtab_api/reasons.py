@@ -224,7 +224,7 @@ class RolloutReason(StrEnum):
     STEPPING = "Stepping"  # the step's time or requests are not over, and nothing speaks against it
     GATHERING = "GatheringEvidence"  # the figures do not say yet whether it is worse or not
     PAUSED = "Paused"  # somebody has paused it; an alarm still rolls back
-    GUARDED = "Guarded"  # it has all requests and is watched for the rollback window
+    GUARDING = "Guarding"  # it has all requests and is watched for the rollback window
     NOT_WORSE = "NotWorse"  # every metric shows that it is not worse by the margin
     PROMOTED_BY_DECISION = "PromotedByDecision"  # somebody has promoted it
     CANDIDATE_WORSE = "CandidateWorse"  # a metric shows that it is worse

@@ -22,7 +22,8 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _AGGREGATIONS: Final = frozenset(
-    "avg bottomk count count_values group limit_ratio limitk max min quantile stddev stdvar sum topk".split()
+    {"avg", "bottomk", "count", "count_values", "group", "limit_ratio", "limitk", "max", "min"}
+    | {"quantile", "stddev", "stdvar", "sum", "topk"}
 )
 _BETWEEN: Final = frozenset({"and", "or", "unless", "atan2"})
 _GROUPING: Final = frozenset({"by", "without"})

@@ -22,9 +22,8 @@ from trimtab_api.v1alpha1.rollout import (
     RolloutStatus,
     RolloutVerdict,
 )
-from trimtab_operator.domain.analysis import guard, sharing
-from trimtab_operator.domain.analysis.blocks import counted
-from trimtab_operator.domain.analysis.evidence import begun, with_blocks
+from trimtab_operator.domain.analysis import sharing
+from trimtab_operator.domain.analysis.evidence import begun, folded, guarded
 from trimtab_operator.domain.analysis.promotion import Margin
 from trimtab_operator.domain.analysis.verdict import (
     PROMOTION_LEVEL,
@@ -33,6 +32,7 @@ from trimtab_operator.domain.analysis.verdict import (
     Query,
     Situation,
     judge,
+    judge_guard,
 )
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.inferenceservice import measures
@@ -80,8 +80,8 @@ class Judged:
     message: str
     metrics: tuple[MetricEvidence, ...] = ()
     requests_needed: int | None = None
-    # What the candidate has answered, as far as it was counted.
-    candidate_requests: int = 0
+    # What the candidate has answered in this step, as far as it was counted.
+    step_requests: int = 0
 
 
 def due_in(notes: Notes, now: datetime) -> timedelta:
@@ -134,7 +134,7 @@ def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime)
     levels = _levels(rollout)
     queries = [_query(q, notes) for q in rollout.analysis.queries]
     if status.promoted is not None:
-        return _guarded(levels, notes, queries)
+        return _guarded(rollout, notes, levels, queries)
     deadline = timedelta(seconds=rollout.analysis.deadline_seconds)
     began = moment_of(status.since) or now
     found = judge(
@@ -155,37 +155,27 @@ def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime)
     known = [n for n in needed if n is not None]
     return Judged(
         RolloutVerdict(found.action),
-        RolloutReason(found.reason),
+        RolloutReason(found.reason.value),
         found.message,
         (*(_figures(f) for f in found.figures), *_query_figures(rollout, notes)),
         max(known) if known and len(known) == len(needed) else None,
-        _answered(notes),
+        notes.answered - notes.counted_before if notes.step == status.step else 0,
     )
 
 
-def _guarded(levels: Mapping[str, float], notes: Notes, queries: Sequence[Query]) -> Judged:
-    figures = tuple(_guard_figures(name, level, notes) for name, level in levels.items())
-    verdict, reason, message = RolloutVerdict.HOLD, RolloutReason.GUARDED, notes.trouble or ""
-    alarms = [
-        n for n, level in levels.items() if n in notes.guard and notes.guard[n].is_alarm(level)
-    ]
+def _guarded(
+    rollout: Rollout, notes: Notes, levels: Mapping[str, float], queries: Sequence[Query]
+) -> Judged:
+    found = judge_guard(notes.evidence, Policy(levels))
+    verdict, reason, message = RolloutVerdict(found.action), found.reason.value, found.message
     failed = [q for q in queries if q.passes is False]
-    if failed:
+    if failed and verdict is RolloutVerdict.HOLD:
         verdict, reason = RolloutVerdict.ROLL_BACK, RolloutReason.QUERY_FAILED
         message = "; ".join(f"{q.name}: {q.message}" for q in failed)
-    if alarms:
-        verdict, reason = RolloutVerdict.ROLL_BACK, RolloutReason.CANDIDATE_WORSE
-        message = "; ".join(_alarm(name, notes.guard[name]) for name in alarms)
-    told = tuple(MetricEvidence(name=q.name, message=q.message or None) for q in queries)
-    return Judged(verdict, reason, message, (*figures, *told), None, _answered(notes))
-
-
-def _alarm(name: str, test: guard.GuardTest) -> str:
-    seen = test.counts
-    return (
-        f"{name}: {seen.events} of {seen.n} since the promotion, against at most {100 * test.edge:.2f} % "
-        "that the promotion allowed"
-    )
+    elif notes.trouble is not None and verdict is RolloutVerdict.HOLD:
+        reason, message = RolloutReason.METRICS_UNAVAILABLE, notes.trouble
+    figures = tuple(_guard_figures(name, level, notes) for name, level in levels.items())
+    return Judged(verdict, reason, message, (*figures, *_query_figures(rollout, notes)))
 
 
 def _levels(rollout: Rollout) -> dict[str, float]:
@@ -222,29 +212,24 @@ def _folded(
     """The notes after these samples of one metric."""
     name, evidence = str(metric), notes.evidence
     if name not in evidence.metrics:
-        bound = (
-            measures.slow_above(metric, series, status) if metric in measures.HISTOGRAMS else None
-        )
-        if metric in measures.HISTOGRAMS and bound is None:
+        is_latency = metric in measures.HISTOGRAMS
+        bound = measures.slow_above(metric, series, status) if is_latency else None
+        if is_latency and bound is None:
             return notes  # the stable version has not shown yet what is usual
-        margin = rollout.analysis.margin
-        test = Margin() if margin is None else Margin(margin, 0.0)
-        evidence = begun(evidence, name, test, bound)
+        evidence = begun(evidence, name, _margin(rollout), bound)
+    if status.promoted is not None:
+        evidence = guarded(evidence)
     one = evidence.metrics[name]
     began = moment_of(status.since) or at
     fresh = [_since(each, began) for each in series] if one.cursor.heard is None else series
     found = measures.counters(metric, fresh, status, one.threshold)
-    cursor, blocks = counted(one.cursor, found, at.timestamp(), _breaks(status))
-    after = with_blocks(replace(one, cursor=cursor), blocks)
-    guards = dict(notes.guard)
-    if status.promoted is not None:
-        promoted = (moment_of(status.promoted) or at).timestamp()
-        test_before = guards.get(name) or guard.GuardTest.after(one.promotion)
-        if test_before is not None:
-            later = [block for block in blocks if block.time > promoted]
-            guards[name] = guard.fold(test_before, later)
-    evidence = replace(evidence, metrics={**evidence.metrics, name: after})
-    return replace(notes, evidence=evidence, guard=guards)
+    evidence = folded(evidence, name, found, at.timestamp(), _breaks(status))
+    return replace(notes, evidence=evidence)
+
+
+def _margin(rollout: Rollout) -> Margin:
+    points = rollout.analysis.margin
+    return Margin() if points is None else Margin(points, 0.0)
 
 
 def _since(series: RawSeries, began: datetime) -> RawSeries:
@@ -264,12 +249,7 @@ def _at_step(status: RolloutStatus, notes: Notes) -> Notes:
     """A new step counts from what there is when it is first seen."""
     if notes.step == status.step:
         return notes
-    return replace(notes, step=status.step, counted_before=_answered(notes))
-
-
-def _answered(notes: Notes) -> int:
-    """What the candidate has answered, by the metric that has counted most."""
-    return max((o.rollback.candidate.n for o in notes.evidence.metrics.values()), default=0)
+    return replace(notes, step=status.step, counted_before=notes.answered)
 
 
 # --- the user's own queries -----------------------------------------------------------------------
@@ -341,16 +321,18 @@ def _figures(figures: Figures) -> MetricEvidence:
 
 
 def _guard_figures(name: str, level: float, notes: Notes) -> MetricEvidence:
-    test = notes.guard.get(name)
-    if test is None:
-        too_few = "the stable version has not shown enough to hold anything against"
-        return MetricEvidence(name=name, level=_short(level), message=too_few)
+    one = notes.evidence.metrics.get(name)
+    if one is None or one.guard is None:
+        unknown = (
+            "the stable version was not counted, so that there is nothing to hold this one against"
+        )
+        return MetricEvidence(name=name, level=_short(level), message=unknown)
     return MetricEvidence(
         name=name,
         level=_short(level),
-        candidate_requests=test.counts.n,
-        candidate_events=test.counts.events,
-        log_evidence=_short(test.peak),
+        candidate_requests=one.guard.candidate.n,
+        candidate_events=one.guard.candidate.events,
+        log_evidence=_short(one.guard.peak),
         alarm_at=_short(-math.log(level)),
     )
 

@@ -6,6 +6,7 @@ One expression for all metrics of a rollout; its answer is taken apart here.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from trimtab_api import names
@@ -153,5 +154,5 @@ def _name(series: RawSeries) -> str:
 def _gained(samples: Sequence[Sample]) -> float:
     """What a counter has gained from the first sample to the last; one that fell began again."""
     values = [s.value for s in samples if math.isfinite(s.value) and s.value >= 0]
-    steps = zip(values, values[1:], strict=False)
+    steps = pairwise(values)
     return sum(after - before if after >= before else after for before, after in steps)

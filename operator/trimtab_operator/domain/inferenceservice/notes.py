@@ -4,16 +4,15 @@ One ConfigMap per service, one entry per model. What cannot be read, or is of an
 begun anew: that costs evidence and never makes any.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
+
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.rollout import RolloutStatus
 from trimtab_operator.domain.analysis.evidence import Evidence
-from trimtab_operator.domain.analysis.guard import GuardTest
-from trimtab_operator.domain.analysis.rollback import finite
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.manifests import Manifest, get
 
@@ -25,7 +24,7 @@ class QueryNotes:
     """The last looks at one query of the user's own."""
 
     misses: int = 0
-    value: float | None = None
+    value: FiniteFloat | None = None
     trouble: str | None = None
 
 
@@ -35,61 +34,38 @@ class Notes:
 
     since: str
     evidence: Evidence
-    guard: Mapping[str, GuardTest] = field(default_factory=dict)
     queries: Mapping[str, QueryNotes] = field(default_factory=dict)
-    # When Prometheus was asked last, in seconds; and what it answered, where that was an error.
-    looked: float | None = None
+    # When Prometheus was asked last, in seconds; and why it gave nothing, if so.
+    looked: FiniteFloat | None = None
     trouble: str | None = None
-    # The step that the candidate's requests are counted from, and how many there were by then.
+    # The step that the candidate's requests are counted in, and how many there were before it.
     step: int = 1
     counted_before: int = 0
 
     def stored(self) -> str:
         """The document; equal notes, equal text."""
-        return json.dumps(
-            {
-                "since": self.since,
-                "evidence": self.evidence.stored(),
-                "guard": {name: test.as_json() for name, test in sorted(self.guard.items())},
-                "queries": {
-                    name: [each.misses, each.value, each.trouble]
-                    for name, each in sorted(self.queries.items())
-                },
-                "looked": self.looked,
-                "trouble": self.trouble,
-                "step": self.step,
-                "countedBefore": self.counted_before,
-            },
-            separators=(",", ":"),
-            allow_nan=False,
-        )
+        return _DOCUMENT.dump_json(self).decode()
+
+    @property
+    def answered(self) -> int:
+        """What the candidate has answered, by the metric that has counted most."""
+        tests = (one.rollback for one in self.evidence.metrics.values())
+        return max((test.candidate.n for test in tests), default=0)
+
+
+_DOCUMENT: Final = TypeAdapter(Notes)
 
 
 def notes_of(rollout: RolloutStatus, stored: str | None) -> Notes:
     """What was noted about this rollout; a beginning where nothing was."""
-    begun = Notes(
-        rollout.since, Evidence.resumed(None, rollout.stable_digest, rollout.candidate_digest)
-    )
-    if stored is None:
-        return begun
+    pair = (rollout.stable_digest, rollout.candidate_digest)
+    nothing = Notes(rollout.since, Evidence(*pair))
     try:
-        found = json.loads(stored)
-        if found["since"] != rollout.since:
-            return begun
-        return Notes(
-            since=rollout.since,
-            evidence=Evidence.resumed(
-                found["evidence"], rollout.stable_digest, rollout.candidate_digest
-            ),
-            guard={str(name): GuardTest.of_json(test) for name, test in found["guard"].items()},
-            queries={str(name): _query(each) for name, each in found["queries"].items()},
-            looked=None if found["looked"] is None else finite(found["looked"]),
-            trouble=None if found["trouble"] is None else str(found["trouble"]),
-            step=int(found["step"]),
-            counted_before=int(found["countedBefore"]),
-        )
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-        return begun
+        found = _DOCUMENT.validate_json(stored or "")
+    except ValidationError:
+        return nothing
+    is_same = (found.evidence.stable, found.evidence.candidate) == pair
+    return found if is_same and found.since == rollout.since else nothing
 
 
 def config_map(service: InferenceService, notes: Mapping[str, Notes]) -> Manifest:
@@ -102,16 +78,7 @@ def config_map(service: InferenceService, notes: Mapping[str, Notes]) -> Manifes
     }
 
 
-def stored_notes(config_map: Manifest | None) -> dict[str, str]:
+def stored_notes(written: Manifest | None) -> dict[str, str]:
     """The notes as they were written, by model."""
-    data: dict[str, str] = get(config_map, "data", default={})
+    data: dict[str, str] = get(written, "data", default={})
     return data
-
-
-def _query(stored: Any) -> QueryNotes:  # noqa: ANN401 - a JSON value
-    misses, value, trouble = stored
-    return QueryNotes(
-        int(misses),
-        None if value is None else finite(value),
-        None if trouble is None else str(trouble),
-    )
