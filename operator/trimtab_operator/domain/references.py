@@ -84,6 +84,7 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
     for model in get(service, "status", "models", default=[]):
         found += [(VERSION, model.get("activeVersion")), (VERSION, model.get("candidateVersion"))]
         found.append((VERSION, get(model, "rollout", "stable")))
+        found += [(DECISION, d.get("decision")) for d in model.get("decisions", [])]
     return found
 
 

@@ -113,9 +113,14 @@ def ask(
             )
         except Unreadable as fault:
             unreadable[query.name] = str(fault)
-    pair = (rollout.stable, rollout.candidate)
-    asked = measures.selector(service, model.name, pair, wanted.analysis.metrics)
+    asked = asked_for(service, model, rollout)
     return Ask(asked, _start(wanted, rollout, notes, now), now, readable, unreadable)
+
+
+def asked_for(service: InferenceService, model: ServedModel, rollout: RolloutStatus) -> str:
+    """The selector of everything that the metrics of a rollout are made of."""
+    metrics = model.rollout.analysis.metrics if model.rollout else ()
+    return measures.selector(service, model.name, (rollout.stable, rollout.candidate), metrics)
 
 
 def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -> Notes:

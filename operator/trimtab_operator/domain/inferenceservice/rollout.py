@@ -15,6 +15,7 @@ from typing import Final
 
 from trimtab_api.reasons import RolloutReason
 from trimtab_api.routing import RoutedVersion
+from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import (
     RollbackStatus,
@@ -87,8 +88,8 @@ def weight(rollout: Rollout, status: RolloutStatus) -> int:
 def turn(rollout: Rollout, before: RolloutStatus, seen: Situation) -> Turn:
     """What follows now."""
     status = _with_figures(before, seen)
-    if (by := seen.steering.abortion(before.candidate_digest)) is not None:
-        return _back(status, RolloutReason.ABORTED, f"aborted {told(by)}", seen)
+    if (word := _against(before, seen)) is not None:
+        return _back(status, *word, seen)
     if seen.judged.verdict is RolloutVerdict.ROLL_BACK:
         return _condemned(rollout, status, seen)
     if before.promoted is not None:
@@ -100,6 +101,16 @@ def turn(rollout: Rollout, before: RolloutStatus, seen: Situation) -> Turn:
     if (pause := seen.steering.pause) is not None:
         return Turn(_held(status, RolloutReason.PAUSED, f"paused {told(pause)}"))
     return Turn(_forward(rollout, status, seen))
+
+
+def _against(before: RolloutStatus, seen: Situation) -> tuple[str, str] | None:
+    """What people have decided against the candidate."""
+    isolation = seen.isolation
+    if isolation is not None and isolation.action is Action.QUARANTINE:
+        why = f"quarantined by {isolation.by}: {isolation.reason}"
+        return RolloutReason.QUARANTINED_BY_DECISION, why
+    by = seen.steering.abortion(before.candidate_digest)
+    return None if by is None else (RolloutReason.ABORTED, f"aborted {told(by)}")
 
 
 def next_due(rollout: Rollout, status: RolloutStatus, now: datetime) -> timedelta | None:
@@ -119,9 +130,6 @@ def _condemned(rollout: Rollout, status: RolloutStatus, seen: Situation) -> Turn
     if rollout.dry_run:
         message = f"it would be rolled back ({judged.reason}): {judged.message}"
         return Turn(_held(status, RolloutReason.DRY_RUN, message))
-    if not seen.has_way_back:
-        message = f"{judged.message}; there is no version to go back to that is loaded"
-        return Turn(_held(status, judged.reason, message))
     return _back(status, judged.reason, judged.message, seen)
 
 
@@ -189,6 +197,9 @@ def _promoted(status: RolloutStatus, reason: str, message: str, now: datetime) -
 
 
 def _back(status: RolloutStatus, reason: str, message: str, seen: Situation) -> Turn:
+    if not seen.has_way_back:
+        lacking = f"{message}; there is no version to go back to that is loaded"
+        return Turn(_held(status, reason, lacking))
     return Turn(
         None,
         RollbackStatus(
