@@ -77,13 +77,25 @@ class RolloutQuery(ApiModel):
 class RolloutAnalysis(ApiModel):
     """What the candidate is judged by."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.metrics.all(m, self.metrics.exists_one(n, n == m))",
+            "analysis.metrics has a metric twice; name each once",
+            at=".metrics",
+        ),
+        Rule(
+            "!has(self.queries) || !self.queries.exists(q, self.metrics.exists(m, m == q.name))",
+            "analysis.queries.name must not be that of a metric; choose another name",
+            at=".queries",
+        ),
+    )
+
     metrics: Annotated[
         list[RolloutMetric],
         Field(
             min_length=1,
             max_length=7,
             description="What is compared with the stable version over the same time.",
-            json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
     ] = Field(default_factory=lambda: [RolloutMetric.ERROR_RATE])
     queries: Annotated[
@@ -127,7 +139,7 @@ class Rollout(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.steps.map(s, s.weight).isSorted() && self.steps.all(s, self.steps.exists_one(t, t.weight == s.weight))",
-            "rollout.steps must grow: give each a higher weight than the one before",
+            "rollout.steps must grow; give each a higher weight than the one before",
             at=".steps",
         ),
     )

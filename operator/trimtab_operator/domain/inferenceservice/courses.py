@@ -192,7 +192,7 @@ def _gone_on(
         turned,
         direction=replace(turned.direction, course=_course(wished, went.status)),
         record=replace(turned.record, rollout=went.status),
-        notes=notes,
+        notes=looks.at_step(went.status, notes),
         again_after=soonest(
             looks.due_in(notes, now) or looks.LOOK_EVERY,
             rollout.next_due(wished, went.status, now),

@@ -131,7 +131,7 @@ def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -
         series = measures.once(heard.series)
         for metric in rollout.analysis.metrics:
             notes = _folded(metric, rollout, status, notes, series, heard.at)
-    return _at_step(status, notes)
+    return at_step(status, notes)
 
 
 def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime) -> Judged:
@@ -250,7 +250,7 @@ def _breaks(status: RolloutStatus) -> list[float]:
     return sorted({m.timestamp() for m in found if m is not None})
 
 
-def _at_step(status: RolloutStatus, notes: Notes) -> Notes:
+def at_step(status: RolloutStatus, notes: Notes) -> Notes:
     """A new step counts from what there is when it is first seen."""
     if notes.step == status.step:
         return notes
