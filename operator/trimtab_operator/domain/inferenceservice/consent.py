@@ -1,4 +1,4 @@
-"""What people have decided about a version, as far as a service has to heed it.
+"""What people have decided about a version, and whether it is signed, as far as a service has to heed it.
 
 Facts of the spec, of the namespace and of decisions enter here; whether engines could serve the
 version is of no interest.
@@ -12,6 +12,7 @@ from trimtab_api.reasons import ServiceReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.policy import NamespacePolicy
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,20 @@ class Consent:
 
     requires_approval: bool = False
     in_use: frozenset[str] = frozenset()
+    requires_signature: bool = False
     # What must not be served under this name, by digest: quarantined, or its rollout was aborted.
     barred: Mapping[str, Finding] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, policy: NamespacePolicy, in_use: frozenset[str] = frozenset()) -> "Consent":
+        """By the namespace's labels."""
+        return cls(policy.requires_approval, in_use, policy.requires_signature)
 
     def against(self, version: ModelVersion) -> Finding | None:
         """Why people do not want the version to be served here."""
         barred = self.barred.get(version.spec.artifact.digest) or quarantined(version)
-        return barred or self._not_approved(version) or self._retired(version)
+        missing = self._not_approved(version) or self._not_signed(version)
+        return barred or missing or self._retired(version)
 
     def _not_approved(self, version: ModelVersion) -> Finding | None:
         """Of what is served already, too: whether it goes on is for the routing to say."""
@@ -39,6 +47,19 @@ class Consent:
             ServiceReason.VERSION_NOT_APPROVED,
             f"ModelVersion {name} is not approved{why}, and the namespace asks for approval; "
             "name an approved version, or ask for a Decision with action Approve",
+        )
+
+    def _not_signed(self, version: ModelVersion) -> Finding | None:
+        """Whether somebody trusted has signed it is for the engines to say."""
+        conditions, name = version.status.conditions, version.metadata.name
+        if not self.requires_signature or is_true(conditions, "Signed"):
+            return None
+        signed = find(conditions, "Signed")
+        why = f" ({signed.message})" if signed and signed.message else ""
+        return Finding(
+            ServiceReason.VERSION_NOT_SIGNED,
+            f"ModelVersion {name} is not signed{why}, and the namespace asks for signatures; "
+            "name a signed version, or create one with spec.signing (spec.output.signing of a FineTuneJob)",
         )
 
     def _retired(self, version: ModelVersion) -> Finding | None:

@@ -36,6 +36,7 @@ from trimtab_operator.domain.inferenceservice.health import (
 from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod
 from trimtab_operator.domain.inferenceservice.looks import Heard
 from trimtab_operator.domain.inferenceservice.notes import config_map, stored_notes
+from trimtab_operator.domain.inferenceservice.recall import recalled
 from trimtab_operator.domain.inferenceservice.routing import (
     Base,
     Routing,
@@ -121,7 +122,7 @@ class Conclusion:
 def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The children that the service should have now."""
     service = observed.service
-    consent = Consent(observed.policy.requires_approval)
+    consent = Consent.of(observed.policy)
     found = resolve(service, observed.base, observed.preparation, settings, now, consent)
     leftovers = network.leftovers(observed.exposures, settings)
     if found.base is None:
@@ -175,12 +176,13 @@ def _routed(
     """Each name's turn, and the table that follows from them."""
     service = observed.service
     engines = engine_pods(observed.pods.engines, observed.reports)
-    previous = children.read_table(observed.routing)
+    written = children.read_table(observed.routing)
+    previous = written or recalled(service, observed.versions, engines)
     around = Surroundings(
         versions=observed.versions,
         engines=engines,
         previous=previous if previous and previous.base_digest == base.digest else None,
-        consent=Consent(observed.policy.requires_approval),
+        consent=Consent.of(observed.policy),
         decisions=observed.decisions,
         isolations=observed.isolations,
         notes=stored_notes(observed.evidence),

@@ -115,7 +115,7 @@ def route(  # noqa: PLR0913 - what the table rests on
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
     served_before = _served_before(previous, base)
-    consent = Consent(policy.requires_approval, _in_use(service, base, served_before))
+    consent = Consent.of(policy, _in_use(service, base, served_before))
     known = Known(
         versions=versions,
         engines=tuple(sorted(engines, key=lambda e: e.name)),
@@ -123,13 +123,13 @@ def route(  # noqa: PLR0913 - what the table rests on
         demands_signatures=service.spec.signatures is not None,
         directions=directions,
     )
-    routed: list[RoutedModel] = [_routed_base(service, base)]
+    entries: list[RoutedModel] = [_routed_base(service, base)]
     explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
     for model in service.spec.models:
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
         entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
-        routed.append(entry.model_copy(update={"salt": known.salt(model.name)}))
+        entries.append(entry.model_copy(update={"salt": known.salt(model.name)}))
         explained.append(explanation)
     table = RoutingTable(
         namespace=service.metadata.namespace,
@@ -137,7 +137,7 @@ def route(  # noqa: PLR0913 - what the table rests on
         base_digest=base.digest,
         plain_http=plain_http,
         engines=[EngineAddress(name=e.name, address=e.address) for e in known.engines],
-        models=routed,
+        models=entries,
     )
     return Routing(table, tuple(explained))
 
@@ -145,7 +145,7 @@ def route(  # noqa: PLR0913 - what the table rests on
 def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) -> Routing:
     """The engines hold the base, whatever was decided about it; what was decided is said."""
     base, *models = routing.models
-    consent = Consent(policy.requires_approval, frozenset([version.metadata.name]))
+    consent = Consent.of(policy, frozenset([version.metadata.name]))
     told = replace(base, finding=consent.against(version), note=remark(version))
     return replace(routing, models=(told, *models))
 
@@ -153,6 +153,20 @@ def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) 
 def active_version(model: RoutedModel | None) -> RoutedVersion | None:
     """The version that has the requests."""
     return _active(model.versions) if model else None
+
+
+def routed(version: ModelVersion) -> RoutedVersion:
+    """The version as it enters the table: loaded, and without requests."""
+    evaluation, signature = version.status.evaluation, version.status.signature
+    return RoutedVersion(
+        version=version.metadata.name,
+        digest=version.spec.artifact.digest,
+        kind=version.spec.artifact.kind,
+        uri=version.spec.artifact.uri,
+        report=evaluation.report if evaluation else version.spec.evaluation.report,
+        signature=signature.bundle if signature else None,
+        rank=version.spec.artifact.rank,
+    )
 
 
 def _served_before(
@@ -169,8 +183,8 @@ def _in_use(
     """What has the requests now, by whichever of the two records is there."""
     told = (m.active_version for m in service.status.models)
     active = (_active(versions) for versions in before.values())
-    routed = (version.version for version in active if version is not None)
-    return frozenset([base.version, *routed, *(name for name in told if name)])
+    names = (version.version for version in active if version is not None)
+    return frozenset([base.version, *names, *(name for name in told if name)])
 
 
 def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
@@ -198,7 +212,7 @@ def _route_model(
         return _returned(model, active, resident, known, fault)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
-    target = _routed(found)
+    target = routed(found)
     if active is not None and _same(active, target):
         refreshed = target.model_copy(update={"weight": 100})
         return _kept(model, refreshed, resident, known, _unloaded(target, known))
@@ -338,19 +352,6 @@ def _is_useful(resident: RoutedVersion, known: Known) -> bool:
         return False
     states = (state_of(engine, resident) for engine in known.engines)
     return misfit(version, known.fit) is None and not any(s and s.state == FAILED for s in states)
-
-
-def _routed(version: ModelVersion) -> RoutedVersion:
-    evaluation, signature = version.status.evaluation, version.status.signature
-    return RoutedVersion(
-        version=version.metadata.name,
-        digest=version.spec.artifact.digest,
-        kind=version.spec.artifact.kind,
-        uri=version.spec.artifact.uri,
-        report=evaluation.report if evaluation else version.spec.evaluation.report,
-        signature=signature.bundle if signature else None,
-        rank=version.spec.artifact.rank,
-    )
 
 
 def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
