@@ -8,6 +8,7 @@ from tests.fakes import START
 from tests.rolloutworld import PLAN, rolling
 
 from trimtab_api.routing import RoutedVersion
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_api.v1alpha1.rollout import Rollout, RolloutMetric, RolloutStatus
 from trimtab_operator.domain.analysis.blocks import Arm
 from trimtab_operator.domain.analysis.counters import Sample
@@ -19,7 +20,7 @@ from trimtab_operator.domain.series import RawSeries
 
 
 def routed(name: str, digit: str) -> RoutedVersion:
-    return RoutedVersion(version=name, digest="sha256:" + digit * 64, kind="Adapter")
+    return RoutedVersion(version=name, digest="sha256:" + digit * 64, kind=ArtifactKind.ADAPTER)
 
 
 STATUS: RolloutStatus = begin("uid", routed("bot-1", "1"), routed("bot-2", "2"), START)

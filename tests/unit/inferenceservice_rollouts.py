@@ -144,11 +144,9 @@ async def test_it_does_not_come_back_with_a_new_service_or_under_another_name() 
 async def test_a_person_can_lift_it() -> None:
     fake, traffic = await in_rollout()
     await flows(fake, traffic, 30, **BAD)
-    fake.cluster.edit(
-        "Decision",
-        (NAMESPACE, bot(fake).last_rollback.decision),  # type: ignore[union-attr]
-        {"metadata": {"creationTimestamp": "2026-01-02T03:30:00Z"}},
-    )
+    (made,) = fake.cluster.of_kind("Decision")
+    earlier = {"metadata": {"creationTimestamp": "2026-01-02T03:30:00Z"}}
+    fake.cluster.edit("Decision", (NAMESPACE, made["metadata"]["name"]), earlier)
     decide(fake, "LiftQuarantine", digest_of("bot-2"), kind="ModelVersion", name="bot-2")
     fake.clock.advance(hours=2)
     await visits(fake)
