@@ -269,7 +269,6 @@ def test_a_rollout_has_a_default_for_everything(server: Server) -> None:
     path = "jsonpath={.spec.models[0].rollout}"
     said = _kubectl(server, "get", "tis", "rolled", "-n", server.namespace, "-o", path)
     found = json.loads(said)
-    assert [step["weight"] for step in found["steps"]] == [5, 25, 50]
     assert (found["stepSeconds"], found["rollbackWindowSeconds"]) == (300, 3600)
     assert found["analysis"] == {
         "metrics": ["ErrorRate"],
