@@ -38,7 +38,6 @@ TURNS: Final = [
 ]
 UNEQUAL: Final = Traffic("1,000 unequal users", users(1000, 1.0), 0.05)
 STICKY: Final = [
-    UNEQUAL,
     Traffic("the same at three gateways", users(1000, 1.0), 0.05, gateways=3),
     Traffic("1,000 users, activity 1/rank", users(1000, None), 0.05),
     Traffic("1,000 unequal users, every request counted", users(1000, 1.0), 0.05, most_units=None),
@@ -58,34 +57,36 @@ def main() -> None:
     parser.add_argument("--delays", type=int, default=500, help="runs with a worse candidate")
     given = parser.parse_args()
     began = time.monotonic()
-    traffics = [INDEPENDENT, *TURNS, *STICKY]
-    result = {
+    result: dict[str, Any] = {
         "seed": SEED,
         "level": judges.LEVEL,
         "cellSeconds": CELL_SECONDS,
         "requestsPerSecond": CELL_REQUESTS / CELL_SECONDS,
         "unitsPerUser": MOST_UNITS,
-        "rollback": [
-            rollback_row(traffic, weight, runs_of(traffic, given), given.delays)
-            for traffic in traffics
-            for weight in WEIGHTS
-        ],
-        "rollbackLowRate": [low_rate_row(given.runs, given.delays)],
-        "promotion": [
-            promotion_row(traffic, weight, runs_of(traffic, given), given.delays)
-            for traffic in (INDEPENDENT, UNEQUAL)
-            for weight in WEIGHTS
-        ],
-        "seconds": round(time.monotonic() - began),
+        "rollback": [],
+        "rollbackLowRate": [],
+        "promotion": [],
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    RESULTS.write_text(text + "\n")
+    for table_name, row in rows(given):
+        result[table_name].append(row)
+        result["seconds"] = round(time.monotonic() - began)
+        print(table_name, json.dumps(row), flush=True)
+        # After each row, so that what was found is kept if the rest takes too long.
+        RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def runs_of(traffic: Traffic, given: argparse.Namespace) -> int:
-    """How many null runs were asked for."""
-    return int(given.runs if traffic is INDEPENDENT else given.sticky_runs)
+def rows(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All settings, those first that goals are about."""
+    for weight in WEIGHTS:
+        yield "rollback", rollback_row(INDEPENDENT, weight, given.runs, given.delays)
+    for weight in WEIGHTS:
+        yield "promotion", promotion_row(INDEPENDENT, weight, given.runs, given.delays)
+    for traffic in (UNEQUAL, *TURNS, *STICKY):
+        for weight in WEIGHTS:
+            yield "rollback", rollback_row(traffic, weight, given.sticky_runs, given.delays)
+    for weight in WEIGHTS:
+        yield "promotion", promotion_row(UNEQUAL, weight, given.sticky_runs, given.delays)
+    yield "rollbackLowRate", low_rate_row(given.runs, given.delays)
 
 
 def rollback_row(traffic: Traffic, weight: float, runs: int, delays: int) -> dict[str, Any]:
