@@ -178,6 +178,18 @@ async def test_without_prometheus_it_holds_at_the_first_step() -> None:
     assert "connection refused" in rollout_of(fake).message
 
 
+async def test_no_step_is_left_while_prometheus_is_away_and_it_goes_on_afterwards() -> None:
+    fake, traffic = await in_rollout()
+    await flows(fake, traffic, 20, **ALIKE)
+    fake.metrics.error = MetricsUnavailable("gone")
+    await flows(fake, traffic, 600, **ALIKE)
+    assert (rollout_of(fake).step, rollout_of(fake).reason) == (1, "MetricsUnavailable")
+    fake.metrics.error = None
+    await flows(fake, traffic, 20, **ALIKE)
+    assert rollout_of(fake).step == 2
+    assert rollout_of(fake).metrics[0].candidate_requests >= 12_000, "what it missed is not lost"
+
+
 async def test_without_traffic_nothing_is_promoted_however_long() -> None:
     fake, traffic = await in_rollout()
     await flows(fake, traffic, 3600)

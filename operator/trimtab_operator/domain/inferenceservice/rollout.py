@@ -38,6 +38,15 @@ CONDEMNING: Final = frozenset(
     }
 )
 
+# Nothing is known just now, or time is over: then no step is left either.
+HOLDING: Final = frozenset(
+    {
+        RolloutReason.METRICS_UNAVAILABLE,
+        RolloutReason.QUERY_UNDECIDED,
+        RolloutReason.DEADLINE_EXCEEDED,
+    }
+)
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -144,6 +153,8 @@ def _forward(rollout: Rollout, status: RolloutStatus, seen: Situation) -> Rollou
     judged, is_last = seen.judged, status.step >= len(rollout.steps)
     if status.reason == RolloutReason.DRY_RUN and status.verdict is RolloutVerdict.ROLL_BACK:
         return status  # an alarm that was told stays told
+    if judged.reason in HOLDING:
+        return status
     if not (is_due and is_answered):
         if judged.reason in (RolloutReason.GATHERING, RolloutReason.NOT_WORSE):
             return _held(status, RolloutReason.STEPPING, _until(rollout, status, seen.now))
