@@ -6,6 +6,7 @@ approvals and separates duties; the operator is the real one.
 
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -335,6 +336,7 @@ def test_from_refusal_to_approval_to_service_and_back(versions: Governed) -> Non
 def test_a_quarantine_follows_the_content_and_is_lifted_by_who_may(versions: Governed) -> None:
     versions.decides(ALICE, "Quarantine")
     versions.server.says(VERSION, BOT, "Quarantined", "Quarantined")
+    time.sleep(1.1)  # within one second of the API server's clock the quarantine has the last word
     versions.decides(BOB, "LiftQuarantine")
     versions.server.says(VERSION, BOT, "Quarantined", "NotQuarantined")
 
