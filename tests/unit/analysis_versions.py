@@ -151,6 +151,12 @@ def test_nothing_is_worse_than_always_failing() -> None:
     assert not state.is_alarm(0.05)
 
 
+def test_where_nearly_everything_fails_nothing_is_bet_on_a_better_candidate() -> None:
+    """The highest rate that is bet on must not fall below the stable version's."""
+    block = Block(0, Counts(99, 99), Counts(1, 0))
+    assert rollback.log_factor(block, 0.9999, 1.5) == 0.0
+
+
 def test_a_proof_that_faded_is_none() -> None:
     state = promotion.fold(PromotionTest(), alternating(3, 3, 60))
     assert not promotion.fold(state, alternating(3, 8, 30)).is_proven(0.05)

@@ -5,11 +5,11 @@ conversation are about one thing, and no detector survives taking them for indep
 
 Training data is not traffic, so the first requests are learned from and not judged: the profile of
 the version is a weak guess, and the anchor is what came while the version was still proving itself.
-The values of each signal's two detectors (`signals`), and those of several signals, are averaged by
-weights that are 1 together, so that one threshold holds for all: the mean
-number of openings until a false alarm is at least that threshold where the shares are within the
-tolerance. The baseline is learned, so this is a mean over what the baseline may have been (the
-Dirichlet posterior), not a promise for each.
+The two detectors of a signal (`signals`) share each new stake, and several signals are averaged by
+weights that are 1 together, so that one threshold holds for all: the mean number of openings until
+a false alarm is at least that threshold where the shares are within the tolerance. The baseline is
+learned, so this is a mean over what the baseline may have been (the Dirichlet posterior), not a
+promise for each.
 """
 
 import math

@@ -18,13 +18,19 @@ _DIGITS = 6
 
 
 def fold(
-    bets: Sequence[float | None], counts: Sequence[int], edges: Sequence[float]
+    bets: Sequence[float | None],
+    counts: Sequence[int],
+    edges: Sequence[float],
+    part: float = 1.0,
 ) -> tuple[float | None, ...]:
-    """The logarithms of all M after a block; None is an M of zero. `edges` are of before the block."""
+    """The logarithms of all M after a block; None is an M of zero. `edges` are of before the block.
+
+    `part` is how much of the new stake this detector has, where several share one.
+    """
     n = sum(counts)
     if not n:
         return tuple(bets)
-    added = math.log(n / (len(counts) * len(STAKES)))
+    added = math.log(part * n / (len(counts) * len(STAKES)))
     after: list[float | None] = []
     for place, (k, edge) in enumerate(zip(counts, edges, strict=True)):
         for stake_place, stake in enumerate(STAKES):

@@ -89,8 +89,8 @@ class SignalState:
 
     @property
     def log_evidence(self) -> float:
-        """The mean of both detectors, as a logarithm."""
-        return log_sum(*self.bets, *self.hourly_bets) - math.log(2)
+        """The sum of both detectors, as a logarithm."""
+        return log_sum(*self.bets, *self.hourly_bets)
 
     @property
     def reference(self) -> tuple[float, ...]:
@@ -129,12 +129,15 @@ def fold(state: SignalState, time: float, found: Mapping[str, int]) -> SignalSta
 
 
 def _judged(state: SignalState, counts: tuple[int, ...]) -> dict[str, Any]:
-    after: dict[str, Any] = {
-        "bets": edetector.fold(state.bets, counts, _tolerant(state)),
+    """Both detectors share the new stake, so that their sum is worth what one would be."""
+    edges = _of_the_hour(state)
+    part = 0.5 if edges else 1.0
+    after = {
+        "bets": edetector.fold(state.bets, counts, _tolerant(state), part),
         "seen": _sum(state.seen, counts),
     }
-    if edges := _of_the_hour(state):
-        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, edges)
+    if edges:
+        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, edges, part)
     return after
 
 
