@@ -226,7 +226,6 @@ class ServiceReason(StrEnum):
         "VersionQuarantined"  # its content was quarantined, by a rollback or by a person
     )
     VERSION_ABORTED = "VersionAborted"  # somebody has ended its rollout here
-    MODEL_PINNED = "ModelPinned"  # somebody has pinned the name to the version that answers
 
 
 class RolloutReason(StrEnum):

@@ -352,6 +352,7 @@ async def test_what_an_engine_cannot_load_any_more_gets_nothing_meanwhile() -> N
     loaded(fake, "bot-1", bot_2="FingerprintMismatch")
     await visits(fake)
     assert weights(fake) == {"bot-1": 100, "bot-2": 0}
+    assert told(fake, "RolloutProgressing") == ("True", "NotLoaded")
     loaded(fake, "bot-1", "bot-2")
     await visits(fake)
     assert weights(fake) == {"bot-1": 90, "bot-2": 10}

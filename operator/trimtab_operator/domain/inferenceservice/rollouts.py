@@ -104,6 +104,10 @@ def _progressing(routes: Sequence[ModelRoute]) -> Answer:
     found = ((r.name, r.record.rollout) for r in routes)
     under_way = [(name, status) for name, status in found if status is not None]
     moving = [(name, status) for name, status in under_way if status.promoted is None]
+    lacking = [r for r in routes if r.record.rollout and r.weight == 0 and r.finding is not None]
+    if lacking:
+        told = "; ".join(f"{r.name}: {r.finding.message}" for r in lacking if r.finding)
+        return Answer(True, RolloutReason.NOT_LOADED, told)
     if moving:
         _, first = moving[0]
         return Answer(True, first.reason, _told(moving))
