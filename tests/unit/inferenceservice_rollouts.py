@@ -347,6 +347,22 @@ async def test_versions_that_are_swapped_in_the_spec_are_not_mixed_up() -> None:
     assert rollout_of(fake).metrics[0].candidate_requests == 0
 
 
+async def test_a_guarded_version_keeps_its_way_back_when_the_table_is_lost() -> None:
+    fake, _ = await in_rollout()
+    decide(fake, "Promote", digest_of("bot-2"))
+    await visits(fake)
+    fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
+    await visits(fake)
+    assert weights(fake) == {"bot-2": 100, "bot-1": 0}
+
+
+async def test_a_share_is_given_again_when_the_table_is_lost() -> None:
+    fake, traffic = await in_rollout()
+    fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
+    await flows(fake, traffic, 10, **ALIKE)
+    assert weights(fake) == {"bot-1": 90, "bot-2": 10}
+
+
 async def test_what_an_engine_cannot_load_any_more_gets_nothing_meanwhile() -> None:
     fake, _ = await in_rollout()
     loaded(fake, "bot-1", bot_2="FingerprintMismatch")

@@ -125,6 +125,7 @@ def _versions(
     named = {s.name for s in selectors if s.name}
     named |= {v.version for m in (table.models if table else []) for v in m.versions}
     named |= {m.active_version for m in service.status.models if m.active_version}
+    named |= {m.rollout.stable for m in service.status.models if m.rollout}
     followed = {s.latest_of for s in selectors if s.latest_of}
     found = [cluster.get(ModelVersion, (namespace, name)) for name in named]
     for model in followed:

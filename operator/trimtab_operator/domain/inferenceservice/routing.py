@@ -202,6 +202,7 @@ def _route_model(
     resident = resident.model_copy(update={"weight": 0}) if resident else None
     direction = known.directions.get(model.name, STRAIGHT)
     known = _steered(known, direction)
+    resident = resident or _way_back(active, direction.course, known)
     if active is not None:
         active = active.model_copy(update={"weight": 100})
         if direction.pin is not None:
@@ -342,6 +343,16 @@ def _steered(known: Known, direction: Direction) -> Known:
 def _active(versions: Sequence[RoutedVersion]) -> RoutedVersion | None:
     """The version that has the requests; of two in a rollout the stable one, which stands first."""
     return next((v for v in versions if v.weight > 0), None)
+
+
+def _way_back(
+    active: RoutedVersion | None, course: Course | None, known: Known
+) -> RoutedVersion | None:
+    """What a guarded version would go back to is loaded again, where the table has forgotten it."""
+    if active is None or course is None or course.candidate != active.digest:
+        return None
+    versions = (v for v in known.versions.values() if v.spec.artifact.digest == course.stable)
+    return next((routed(version) for version in versions), None)
 
 
 def _is_useful(resident: RoutedVersion, known: Known) -> bool:
