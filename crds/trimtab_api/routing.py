@@ -34,9 +34,13 @@ class RoutedVersion(ApiModel):
 
 
 class RoutedModel(ApiModel):
-    """A public model name and the versions behind it."""
+    """A public model name and the versions behind it.
+
+    `salt` spreads users over versions, anew in each rollout, and stays while weights grow.
+    """
 
     name: str
+    salt: str = ""
     versions: list[RoutedVersion]
 
 
