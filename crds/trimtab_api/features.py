@@ -221,3 +221,5 @@ _REFUSALS: Final = (
     "não posso ajudar",
     "daar kan ik niet bij helpen",
 )
+# What `language_of` can name; beside these there is `und`, with a script where that is all it knows.
+LANGUAGES: Final = (*_COMMON, *dict.fromkeys(_ONE_LANGUAGE.values()), "ja")
