@@ -57,7 +57,12 @@ from trimtab_operator.settings import Settings
 KIND: Final = "ModelVersion"
 # What every version begins with.
 UNTOUCHED: Final = frozenset(
-    {VersionReason.NOT_IN_USE, VersionReason.NOT_APPROVED, VersionReason.NOT_RETIRED}
+    {
+        VersionReason.NOT_IN_USE,
+        VersionReason.NOT_APPROVED,
+        VersionReason.NOT_RETIRED,
+        VersionReason.NOT_QUARANTINED,
+    }
 )
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
@@ -68,7 +73,9 @@ FAULTS: Final = (
     VersionReason.BASE_NOT_FULL,
     VersionReason.BASE_MISSING,
 )
-WORRYING: Final = frozenset({*FailureReason, JOB_FAILED, CONTAINER_FAILED, *FAULTS})
+WORRYING: Final = frozenset(
+    {*FailureReason, JOB_FAILED, CONTAINER_FAILED, VersionReason.QUARANTINED, *FAULTS}
+)
 
 
 @dataclass(frozen=True)
@@ -364,7 +371,11 @@ def _deletion(
 
 def _decided(stands: Standing, end: retention.Deletion) -> dict[str, Answer]:
     """What people have decided, and what has become of the artifact because of it."""
-    answers = {"Approved": stands.approved, "Retired": stands.retired}
+    answers = {
+        "Approved": stands.approved,
+        "Retired": stands.retired,
+        "Quarantined": stands.quarantined,
+    }
     if end.answer is None:
         return answers
     answers[retention.CONDITION] = end.answer
