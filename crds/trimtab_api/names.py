@@ -20,6 +20,8 @@ LABEL_MODEL: Final = f"{GROUP}/model"
 # On a ModelVersion, for search: the first 12 hex digits of what it was trained on and from.
 LABEL_DATASET_DIGEST: Final = f"{GROUP}/dataset-digest"
 LABEL_BASE_DIGEST: Final = f"{GROUP}/base-digest"
+# The same on everything that one drift has led to: Dataset, FineTuneJob, ModelVersion, Events.
+LABEL_CORRELATION: Final = f"{GROUP}/correlation"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 # Annotations that a user sets to ask for something that is no part of the wanted state.
@@ -27,6 +29,9 @@ ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_ENGINE_RELEASE: Final = f"{GROUP}/engine-release"
 # Who created an object: set at admission, never changed.
 ANNOTATION_AUTHOR: Final = f"{GROUP}/author"
+
+# Why the operator has made an object that people look at.
+ANNOTATION_REASON: Final = f"{GROUP}/reason"
 
 # What a namespace asks for, as labels of it: "true", or as if they were not there.
 LABEL_REQUIRE_APPROVAL: Final = f"{GROUP}/require-approval"

@@ -22,7 +22,7 @@ TOP: Final = Path(__file__).resolve().parents[2]
 MONITORING: Final = TOP / "charts" / "trimtab" / "monitoring"
 DASHBOARDS: Final = sorted((MONITORING / "dashboards").glob("*.json"))
 # What Prometheus and Grafana add to the labels of a series.
-ADDED: Final = frozenset({"namespace", "pod", "instance", "job", "le"})
+ADDED: Final = frozenset({"namespace", "pod", "instance", "job", "le", "exported_namespace"})
 SUFFIXES: Final = {
     "counter": ("_total",),
     "gauge": ("",),

@@ -122,6 +122,14 @@ class MovedShare(ApiModel):
     now: Annotated[float, Field(description="Share of late.")]
 
 
+class RetrainingState(StrEnum):
+    """How far it is."""
+
+    DECIDED = "Decided"
+    MADE = "Made"
+    DROPPED = "Dropped"
+
+
 class RetrainingStatus(ApiModel):
     """One job that drift has led to."""
 
@@ -141,9 +149,12 @@ class RetrainingStatus(ApiModel):
     proposed: Annotated[bool, Field(description="Whether it was left to people to let it run.")] = (
         False
     )
-    created: Annotated[bool, Field(description="Whether the job was made; it is made once.")] = (
-        False
-    )
+    state: Annotated[
+        RetrainingState,
+        Field(
+            description="Decided: to be made; Made: it was, once; Dropped: there was nothing new to learn."
+        ),
+    ] = RetrainingState.DECIDED
     gpu_hours: Annotated[
         float, Field(ge=0, description="GPU-hours: what it may take, then what it has taken.")
     ] = 0.0

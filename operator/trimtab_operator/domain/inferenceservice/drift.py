@@ -5,14 +5,13 @@ what was known; `told` makes the status of it. What must never happen: drift is 
 nothing was measured, because a version is new, or because somebody looked twice.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite, log
 from typing import Final
 
-from trimtab_api import features
+from trimtab_api import features, names
 from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.reasons import DriftReason
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
@@ -113,7 +112,9 @@ def is_due(memory: Memory, now: datetime) -> bool:
 
 def selector(service: InferenceService, watched: Watched) -> str:
     """The counters of the service's own gateways about this version."""
-    own = re.escape(children.name(service, "gateway")).replace("\\", "\\\\")
+    own = children.name(
+        service, names.GATEWAY
+    )  # a label: nothing in it means anything to a pattern
     labels = {
         "namespace": f'="{service.metadata.namespace}"',
         "pod": f'=~"{own}-[a-z0-9]+-[a-z0-9]+"',
@@ -133,9 +134,7 @@ def beginning(drift: Drift, profile: ReferenceProfile | None) -> analysis.DriftS
     return analysis.begun({signal.value: _prior(signal, profile) for signal in drift.signals})
 
 
-def looked(
-    memory: Memory, watched: Watched, series: Sequence[RawSeries], now: datetime
-) -> Memory:
+def looked(memory: Memory, watched: Watched, series: Sequence[RawSeries], now: datetime) -> Memory:
     """What is known after these samples. Given twice, they change nothing."""
     wanted = {signal.value for signal in watched.drift.signals}
     buckets = [
@@ -180,7 +179,9 @@ def told(
     )
     if before is None:
         return status
-    status = status.model_copy(update={"retrainings": before.retrainings, "plan": before.plan})
+    is_same = (before.version, before.since) == (status.version, status.since)
+    kept = {"retrainings": before.retrainings, "plan": before.plan if is_same else None}
+    status = status.model_copy(update=kept)
     return before if _is_old_news(before, status, now) else status
 
 
@@ -210,9 +211,7 @@ def _judged(memory: Memory) -> Finding:
     if not state.is_drifting or state.leader is None:
         return Finding(DriftReason.NO_DRIFT, f"as in the first {ANCHOR} opening requests")
     signal = state.signals[state.leader]
-    rows = ", ".join(
-        f"{m.category} {m.before:.1%} to {m.now:.1%}" for m in signal.moved(3)
-    )
+    rows = ", ".join(f"{m.category} {m.before:.1%} to {m.now:.1%}" for m in signal.moved(3))
     since = f" since {timestamp(memory.since)}" if memory.since else ""
     return Finding(
         DriftReason.DRIFTING, f"{state.leader} has moved{since} (PSI {signal.psi:.2f}): {rows}"
@@ -257,3 +256,30 @@ def with_profile(memory: Memory, watched: Watched, profile: ReferenceProfile | N
     """A beginning that knows what the version was evaluated on."""
     usable = profile if profile and profile.features == features.FEATURES_VERSION else None
     return replace(memory, watch=Watch(watched.digest, beginning(watched.drift, usable)))
+
+
+def without_version(before: DriftStatus | None, now: datetime) -> DriftStatus:
+    """Nothing answers the name yet, so that there is nothing to watch."""
+    status = DriftStatus(
+        version="",
+        reason=DriftReason.NO_VERSION,
+        message="no version answers it yet",
+        measured=timestamp(now),
+        retrainings=before.retrainings if before else [],
+    )
+    return before if before and _is_old_news(before, status, now) else status
+
+
+def unavailable(url: str, why: str) -> Finding:
+    """There is no Prometheus, or it does not answer."""
+    if not url:
+        return Finding.unknown(DriftReason.NO_PROMETHEUS, why)
+    return Finding.unknown(DriftReason.PROMETHEUS_UNAVAILABLE, why)
+
+
+def no_series(asked: str) -> Finding:
+    """Prometheus answers, and has nothing."""
+    return Finding.unknown(
+        DriftReason.NO_SERIES,
+        f"Prometheus has no series {asked}: does it scrape the gateways, and were there requests?",
+    )
