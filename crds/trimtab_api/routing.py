@@ -34,10 +34,15 @@ class RoutedVersion(ApiModel):
 
 
 class RoutedModel(ApiModel):
-    """A public model name and the versions behind it."""
+    """A public model name and the versions behind it.
+
+    `salt` changes with every rollout: who falls to the new version is drawn anew, and stays while
+    its weight grows.
+    """
 
     name: str
     versions: list[RoutedVersion]
+    salt: str | None = None
 
 
 class RoutingTable(ApiModel):

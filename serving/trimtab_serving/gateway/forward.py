@@ -108,7 +108,7 @@ class Forwarder:
             raise openai.no_engine(f"No version of the model `{model}` takes requests right now.")
         if len(route.versions) == 1:
             return route.versions
-        return by_preference(route, point_of(model, request.session, self._chance))
+        return by_preference(route, point_of(route, request.session, self._chance))
 
     def _named(self, model: str, version: str) -> Sequence[RoutedVersion]:
         models = self._table.models if self._table else []
