@@ -156,6 +156,10 @@ class VersionReason(StrEnum):
     DELETING_ARTIFACT = "DeletingArtifact"  # its artifact is being deleted; there is no way back
     ARTIFACT_DELETED = "ArtifactDeleted"  # its artifact is gone; the version stays as a record
     NOT_RETIRED = "NotRetired"  # nobody has retired it, or it was approved after that
+    QUARANTINED = (
+        "Quarantined"  # its content is not served; the message says who decided so and why
+    )
+    NOT_QUARANTINED = "NotQuarantined"  # its content was never quarantined, or that was lifted
 
 
 class DecisionReason(StrEnum):
@@ -163,8 +167,11 @@ class DecisionReason(StrEnum):
 
     IN_FORCE = "InForce"  # the version's conditions rest on it
     SUPERSEDED = "Superseded"  # a later decision has the say
-    TARGET_MISSING = "TargetMissing"  # there is no such version; it counts as soon as there is
-    DIGEST_MISMATCH = "DigestMismatch"  # the version's artifact is not the one that was decided on
+    TARGET_MISSING = (
+        "TargetMissing"  # there is no such version, service or model; it counts as soon as there is
+    )
+    DIGEST_MISMATCH = "DigestMismatch"  # the artifact is not the one that was decided on
+    WAITING = "Waiting"  # the service has not taken note of it yet
     AUTHOR_APPROVES = "AuthorApproves"  # its author has made the version; duties are separated here
     AUTHOR_UNKNOWN = "AuthorUnknown"  # duties are separated here, and nobody knows who made it
 
@@ -203,6 +210,45 @@ class ServiceReason(StrEnum):
     AGENT_SILENT = "AgentSilent"  # an engine's agent has not said what it holds
     PROBING = "Probing"  # a name was not yet answered by its active version
     PROBE_FAILED = "ProbeFailed"  # a request to a name failed
+    VERSION_QUARANTINED = (
+        "VersionQuarantined"  # its content was quarantined, by a rollback or by a person
+    )
+    VERSION_ABORTED = "VersionAborted"  # somebody has ended its rollout here
+    MODEL_PINNED = "ModelPinned"  # somebody has pinned the name to the version that answers
+
+
+class RolloutReason(StrEnum):
+    """Reasons of RolloutProgressing and RolledBack, of `status.models[].rollout`, and of their Events."""
+
+    NO_ROLLOUT = "NoRollout"  # no model is being rolled out
+    STEPPING = "Stepping"  # the step's time or requests are not over, and nothing speaks against it
+    UNDECIDED = "Undecided"  # the figures do not say yet whether it is worse or not
+    PAUSED = "Paused"  # somebody has paused it; an alarm still rolls back
+    GUARDED = "Guarded"  # it has all requests and is watched for the rollback window
+    NOT_WORSE = "NotWorse"  # every metric shows that it is not worse by the margin
+    PROMOTED_BY_DECISION = "PromotedByDecision"  # somebody has promoted it
+    METRIC_WORSE = "MetricWorse"  # a metric shows that it is worse
+    QUERY_OUT_OF_BOUNDS = (
+        "QueryOutOfBounds"  # a query was beyond its bounds at three looks in a row
+    )
+    DEADLINE_PASSED = "DeadlinePassed"  # there was no verdict in time
+    ABORTED = "Aborted"  # somebody has ended it
+    QUARANTINED_BY_DECISION = (
+        "QuarantinedByDecision"  # somebody has quarantined the version that answered
+    )
+    NOT_LOADED = "NotLoaded"  # an engine does not have the candidate; it gets no requests meanwhile
+    DRY_RUN = "DryRun"  # there is a verdict, and nothing follows from it
+    NO_PROMETHEUS = "NoPrometheus"  # the operator was given no Prometheus to ask
+    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"  # Prometheus does not answer
+    NO_SERIES = "NoSeries"  # Prometheus has no counters of these gateways
+    NO_TRAFFIC = "NoTraffic"  # one of the versions was asked nothing
+    QUERY_INVALID = "QueryInvalid"  # a query cannot be read, or gives no single number
+    STARTED = "RolloutStarted"  # an Event: a candidate has got its first share
+    STEP_TAKEN = "RolloutStep"  # an Event: a candidate has got a larger share
+    ENDED = "RolloutEnded"  # an Event: a rollout has ended without a verdict, since its candidate is wanted no more
+    PROMOTED = "Promoted"  # an Event: a candidate has got all requests
+    ROLLED_BACK = "RolledBack"  # a version lost its requests; the message has the numbers
+    NOT_ROLLED_BACK = "NotRolledBack"  # no version that was rolled back is still waited for
 
 
 class LoadReason(StrEnum):

@@ -1,13 +1,14 @@
-"""Decision: what a person decided about a version, in that person's name."""
+"""Decision: what a person, or the operator, decided about a version or a served model, in its maker's name."""
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from trimtab_api.definition import AGE, Column, Definition, message_of, reason_of, status_of
 from trimtab_api.model import MAP_BY_TYPE, ApiModel, Rule
-from trimtab_api.v1alpha1.common import Condition, Digest, ObjectName, Resource
+from trimtab_api.v1alpha1.common import Condition, Digest, ModelName, ObjectName, Resource
 
 UserName = Annotated[str, Field(min_length=1, max_length=512)]
 Why = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -19,20 +20,55 @@ class Action(StrEnum):
     APPROVE = "Approve"
     REVOKE = "Revoke"
     RETIRE = "Retire"
+    QUARANTINE = "Quarantine"
+    LIFT_QUARANTINE = "LiftQuarantine"
+    PROMOTE = "Promote"
+    ABORT = "Abort"
+    PAUSE = "Pause"
+    RESUME = "Resume"
+    PIN = "Pin"
+
+
+ABOUT_VERSIONS: Final = (
+    Action.APPROVE,
+    Action.REVOKE,
+    Action.RETIRE,
+    Action.QUARANTINE,
+    Action.LIFT_QUARANTINE,
+)
+WITHOUT_DIGEST: Final = (Action.PAUSE, Action.RESUME)
+
+
+def _listed(actions: Iterable[Action]) -> str:
+    return ", ".join(f"'{action}'" for action in actions)
 
 
 class DecisionTarget(ApiModel):
     """What is decided about; the digest says which content was looked at."""
 
-    kind: Annotated[Literal["ModelVersion"], Field(description="Kind of the object.")]
-    name: Annotated[ObjectName, Field(description="Its name, in the Decision's namespace.")]
-    digest: Annotated[
-        Digest,
-        Field(
-            description="Digest of its artifact, the part of spec.artifact.uri after @. A decision about other content "
-            "has no effect."
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.model) == (self.kind == 'InferenceService')",
+            "target.model is the public name of a model of an InferenceService; name it there, and nowhere else",
+            at=".model",
         ),
+    )
+
+    kind: Annotated[
+        Literal["ModelVersion", "InferenceService"], Field(description="Kind of the object.")
     ]
+    name: Annotated[ObjectName, Field(description="Its name, in the Decision's namespace.")]
+    model: Annotated[
+        ModelName | None,
+        Field(description="For an InferenceService: the public name of the model in it."),
+    ] = None
+    digest: Annotated[
+        Digest | None,
+        Field(
+            description="Digest of the version's artifact, the part of spec.artifact.uri after @. A decision about other "
+            "content has no effect."
+        ),
+    ] = None
 
 
 class DecisionSpec(ApiModel):
@@ -43,16 +79,32 @@ class DecisionSpec(ApiModel):
             "self == oldSelf",
             "spec of a Decision cannot be changed; create another Decision, the latest one wins",
         ),
+        Rule(
+            f"(self.action in [{_listed(ABOUT_VERSIONS)}]) == (self.target.kind == 'ModelVersion')",
+            f"spec.target.kind must be ModelVersion for {', '.join(ABOUT_VERSIONS)}, and InferenceService for "
+            "the others; change one of the two",
+            at=".target.kind",
+        ),
+        Rule(
+            f"has(self.target.digest) != (self.action in [{_listed(WITHOUT_DIGEST)}])",
+            f"spec.target.digest says which version is meant; add it, but leave it out of {' and '.join(WITHOUT_DIGEST)}",
+            at=".target.digest",
+        ),
     )
 
     action: Annotated[
         Action,
         Field(
             description="Approve lets a version be served where the namespace asks for approval, and takes a retired one "
-            "back into use; Revoke takes the approval back; Retire keeps it from being newly referenced."
+            "back into use; Revoke takes the approval back; Retire keeps it from being newly referenced; Quarantine keeps "
+            "its content from being served until LiftQuarantine. Promote and Abort end a rollout, Pause holds it, Pin keeps "
+            "a name with the version that answers; Resume ends both."
         ),
     ]
-    target: Annotated[DecisionTarget, Field(description="The version that is decided about.")]
+    target: Annotated[
+        DecisionTarget,
+        Field(description="The version, or the model of a service, that is decided about."),
+    ]
     by: Annotated[
         UserName,
         Field(
@@ -75,7 +127,7 @@ class DecisionStatus(ApiModel):
 
 
 class Decision(Resource[DecisionSpec, DecisionStatus]):
-    """What a person decided about a version: created, never changed."""
+    """What was decided about a version or a served model: created, never changed."""
 
     definition: ClassVar[Definition] = Definition(
         kind="Decision",
@@ -83,7 +135,7 @@ class Decision(Resource[DecisionSpec, DecisionStatus]):
         short_name="tdc",
         columns=(
             Column("Action", ".spec.action", description="What is decided."),
-            Column("Target", ".spec.target.name", description="The version."),
+            Column("Target", ".spec.target.name", description="The version or the service."),
             Column("By", ".spec.by", description="Who decided."),
             Column(
                 "Effective", status_of("Effective"), description="Whether something rests on it."

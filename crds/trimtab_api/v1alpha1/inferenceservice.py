@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from trimtab_api.definition import AGE, Column, Definition, Scale, message_of, reason_of, status_of
-from trimtab_api.model import MAP_BY_NAME, MAP_BY_TYPE, ApiModel, Rule
+from trimtab_api.model import MAP_BY_ACTION, MAP_BY_NAME, MAP_BY_TYPE, ApiModel, Rule
 from trimtab_api.rules import OWNER_NAME_LENGTH, exactly_one, model_address, short_name
 from trimtab_api.v1alpha1.common import (
     Condition,
@@ -19,6 +19,7 @@ from trimtab_api.v1alpha1.common import (
     SecretReference,
     Uri,
 )
+from trimtab_api.v1alpha1.rollout import ModelRuling, RollbackStatus, Rollout, RolloutStatus
 from trimtab_api.v1alpha1.signing import SignaturePolicy
 
 
@@ -130,6 +131,12 @@ class ServedModel(ApiModel):
 
     name: Annotated[ModelName, Field(description="Public name in the OpenAI API.")]
     version: Annotated[VersionSelector, Field(description="Which version is served.")]
+    rollout: Annotated[
+        Rollout | None,
+        Field(
+            description="How a new version gets its requests; without it all of them as soon as it is loaded."
+        ),
+    ] = None
 
 
 class ApiKeys(SecretReference):
@@ -194,8 +201,28 @@ class ServedModelStatus(ApiModel):
         str | None, Field(max_length=253, description="ModelVersion that answers.")
     ] = None
     candidate_version: Annotated[
-        str | None, Field(max_length=253, description="ModelVersion that is being loaded.")
+        str | None,
+        Field(max_length=253, description="ModelVersion that is being loaded, or rolled out."),
     ] = None
+    weight: Annotated[
+        int | None,
+        Field(ge=0, le=100, description="The candidate's share of the requests, per cent."),
+    ] = None
+    rollout: Annotated[
+        RolloutStatus | None,
+        Field(description="The rollout under way, or the promoted version that is guarded."),
+    ] = None
+    last_rollback: Annotated[
+        RollbackStatus | None, Field(description="The last version that lost its requests.")
+    ] = None
+    decisions: Annotated[
+        list[ModelRuling],
+        Field(
+            max_length=8,
+            description="The last Decision of each action on this name, whether or not it is still there.",
+            json_schema_extra=MAP_BY_ACTION,
+        ),
+    ] = Field(default_factory=list)
     reason: Annotated[
         str | None,
         Field(max_length=128, description="Machine-readable cause, where something is in the way."),
@@ -229,7 +256,7 @@ class InferenceServiceStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="EngineReady, AdaptersReady, GatewayReady, Ready.",
+            description="EngineReady, AdaptersReady, GatewayReady, Ready, RolloutProgressing, RolledBack.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
@@ -275,6 +302,12 @@ class InferenceService(Resource[InferenceServiceSpec, InferenceServiceStatus]):
             Column("Reason", reason_of("Ready"), description="Why it is Ready or not."),
             Column("URL", ".status.url", description="Where the OpenAI API is."),
             AGE,
+            Column(
+                "Rollout",
+                reason_of("RolloutProgressing"),
+                priority=1,
+                description="How a rollout is.",
+            ),
             Column(
                 "Engine-Ready", status_of("EngineReady"), priority=1, description="Engines answer."
             ),

@@ -25,12 +25,12 @@ class Route:
     model: str
     versions: tuple[RoutedVersion, ...]
     total: int
-    salt: str | None = None
+    salt: str = ""
 
     @property
     def is_shared(self) -> bool:
         """Whether versions are being compared here."""
-        return self.salt is not None or len(self.versions) > 1
+        return bool(self.salt) or len(self.versions) > 1
 
     @classmethod
     def of(cls, model: RoutedModel) -> "Route":
@@ -75,7 +75,7 @@ def point_of(route: Route, session: bytes | None, chance: Callable[[], float]) -
 
 def hash_of(route: Route, session: bytes, purpose: bytes = b"") -> int:
     """A number in [0, 2**64) for a session; numbers for different purposes tell nothing of each other."""
-    salted = session if route.salt is None else b"%b\0%b" % (route.salt.encode(), session)
+    salted = b"%b\0%b" % (route.salt.encode(), session) if route.salt else session
     digest = hashlib.blake2b(
         salted, digest_size=8, key=route.model.encode()[:64], person=purpose
     ).digest()
