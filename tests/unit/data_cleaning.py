@@ -46,14 +46,18 @@ SECRETS = [
         f"aws_secret_access_key = {secretforms.MASK}",
         id="an AWS secret key",
     ),
-    pytest.param(f"push with ghp_{'aB3' * 12}!", f"push with {secretforms.MASK}!", id="a GitHub token"),
+    pytest.param(
+        f"push with ghp_{'aB3' * 12}!", f"push with {secretforms.MASK}!", id="a GitHub token"
+    ),
     pytest.param(
         "x\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\ny",
         f"x\n{secretforms.MASK}\ny",
         id="a private key",
     ),
     pytest.param(
-        "-----BEGIN PRIVATE KEY-----\nMIIE and cut", secretforms.MASK, id="a private key that is cut"
+        "-----BEGIN PRIVATE KEY-----\nMIIE and cut",
+        secretforms.MASK,
+        id="a private key that is cut",
     ),
     pytest.param(
         "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.dBjftJeZ4CVPmB92K27uhbUJU1p1r",
@@ -61,7 +65,9 @@ SECRETS = [
         id="a JSON web token",
     ),
     pytest.param(
-        'password: "tr0ub4dor&3xQ9"', f'password: "{secretforms.MASK}"', id="a password that is random"
+        'password: "tr0ub4dor&3xQ9"',
+        f'password: "{secretforms.MASK}"',
+        id="a password that is random",
     ),
     pytest.param(
         "postgres://app:hunter22@db:5432/x",

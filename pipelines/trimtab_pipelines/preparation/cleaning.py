@@ -128,7 +128,9 @@ def steps_of(cleaning: Cleaning) -> list[CleaningStep]:
     if cleaning.word_lists:
         steps.append(WordLists(cleaning.word_lists))
     if cleaning.secrets is not None:
-        steps.append(Findings("Secrets", secretforms.found_in, cleaning.secrets.action, secretforms.MASK))
+        steps.append(
+            Findings("Secrets", secretforms.found_in, cleaning.secrets.action, secretforms.MASK)
+        )
     if cleaning.pii is not None:
         finder = PersonalData(cleaning.pii.entities).found_in
         steps.append(Findings("Pii", finder, cleaning.pii.action, None))
