@@ -97,6 +97,8 @@ async def test_openings_are_counted_by_length_language_and_topic(stack: Stack) -
     signal = "trimtab_gateway_signal_total"
     assert await stack.counted(signal, signal="PromptLength", bucket="3", **PAIR) == 3
     assert await stack.counted(signal, signal="CompletionLength", bucket="0", **PAIR) == 3
+    assert await stack.counted(signal, signal="FinishReasons", bucket="length", **PAIR) == 3
+    assert await stack.counted(signal, signal="Refusals", bucket="no", **PAIR) == 3
     assert await stack.counted(signal, signal="Languages", bucket="en", **PAIR) == 3
     await eventually(lambda: stack.gateway.observer.waiting == 0)
     model = profile().topics

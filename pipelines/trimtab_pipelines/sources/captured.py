@@ -15,6 +15,7 @@ from typing import Any
 
 from trimtab_api.v1alpha1.data import DatasetTask
 from trimtab_pipelines import paths
+from trimtab_pipelines.preparation.normalising import normalised
 from trimtab_pipelines.sources.access import (
     Access,
     Listed,
@@ -55,10 +56,10 @@ class _Kept:
             values = json.loads(line)
             if values["kind"] == "exchange":
                 messages = [
-                    {"role": str(m["role"]), "content": str(m["content"])}
+                    {"role": str(m["role"]), "content": normalised(str(m["content"]))}
                     for m in values["messages"]
                 ]
-                exchange = _Exchange(messages, str(values["answer"]))
+                exchange = _Exchange(messages, normalised(str(values["answer"])))
                 self.exchanges.setdefault(str(values["id"]), exchange)
             elif values["kind"] == "feedback":
                 self.feedback.append((int(values["time"]), str(values["id"]), values))
@@ -74,7 +75,7 @@ class _Kept:
                 continue
             said[name] = exchange
             exchange.rating = values.get("rating") or exchange.rating
-            exchange.correction = values.get("correction") or exchange.correction
+            exchange.correction = normalised(values.get("correction") or "") or exchange.correction
             exchange.label = next(iter(values.get("labels") or ()), exchange.label)
         return [said[name] for name in sorted(said)]
 
@@ -105,7 +106,9 @@ class CaptureReader:
 
     def fetch(self, item: Listed) -> Path:
         kept = self._read()
-        records = list(_RECORDS[self._access.task](kept.joined()))
+        wanted = _RECORDS[self._access.task](kept.joined())
+        is_labelled = self._access.columns.label is not None
+        records = [parts for parts in wanted if parts["label"] or not is_labelled]
         log.info(
             "%s: %d exchanges and %d pieces of feedback make %d records; %d lines cannot be read",
             self._access.uri,
@@ -169,7 +172,7 @@ def _preferences(said: list[_Exchange]) -> Iterator[dict[str, Any]]:
     disliked: dict[str, list[str]] = {}
     for each in said:
         prompt = _question(each.messages)
-        if prompt is None:
+        if prompt is None or not each.answer.strip():
             continue
         if each.correction is not None and each.correction != each.answer:
             yield _preference(prompt, each.correction, each.answer)
@@ -199,11 +202,9 @@ def _question(messages: Messages) -> str | None:
 def _alternates(messages: Messages) -> bool:
     roles = [m["role"] for m in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
-    return (
-        turns[::2] == ["user"] * len(turns[::2])
-        and turns[1::2] == ["assistant"] * len(turns[1::2])
-        and len(turns) % 2 == 1
-    )
+    expected = (["user", "assistant"] * len(turns))[: len(turns)]
+    is_full = all(message["content"].strip() for message in messages)
+    return is_full and turns == expected and len(turns) % 2 == 1
 
 
 _RECORDS: dict[DatasetTask, Callable[[list[_Exchange]], Iterator[dict[str, Any]]]] = {

@@ -67,7 +67,7 @@ class Capture:
     def exchange(self, exchange: Exchange, answer: Said) -> Generator[None, None, None]:
         """Redact an exchange in steps, and put it to what is written next."""
         texts = texts_of(exchange.content)
-        if texts is None or not answer.text:
+        if texts is None or not answer.text.strip():
             self._count(NOT_TEXT)
             return
         size = sum(len(text) for _, text in texts) + len(answer.text)

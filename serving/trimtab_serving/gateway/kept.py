@@ -5,10 +5,11 @@ whatever else has no form stays, which is why nothing is kept unless somebody as
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from trimtab_api import personalforms, secretforms
 from trimtab_serving.gateway.exchange import Exchange
@@ -17,11 +18,13 @@ from trimtab_serving.gateway.said import Said
 EXCHANGE: Final = "exchange"
 FEEDBACK: Final = "feedback"
 MOST_CHARACTERS: Final = 64 * 1024
-# Patterns are tried on so much at a time; a find that is cut by the border would be missed, so the
-# borders are at ends of lines or blanks.
+# Patterns are tried on so much at a time. A find that is cut by a border would be missed, so borders
+# are at ends of lines or between two words: numbers are written with blanks in them.
 _PART: Final = 4096
+_BETWEEN_WORDS: Final = re.compile(r"(?<=[^\W\d] )(?=[^\W\d])|(?<=\n)")
 _ROLES: Final = frozenset({"system", "user", "assistant"})
 
+Made = TypeVar("Made")
 Redacting = Generator[None, None, str]
 
 
@@ -108,13 +111,14 @@ def redacted(text: str, found: Counter[str]) -> Redacting:
     return "".join(parts)
 
 
-def whole(steps: Redacting) -> str:
+def whole(steps: Generator[None, None, Made]) -> Made:
     """All steps at once, for texts that are short."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return str(end.value)
+            made: Made = end.value
+            return made
 
 
 def _parts(text: str) -> list[str]:
@@ -123,14 +127,14 @@ def _parts(text: str) -> list[str]:
     parts = []
     start = 0
     while len(text) - start > _PART:
-        end = max(text.rfind("\n", start, start + _PART), text.rfind("\n\n", start, start + _PART))
-        if end <= start:
-            end = text.rfind(" ", start, start + _PART)
-        end = start + _PART if end <= start else end + 1
+        borders = [m.start() for m in _BETWEEN_WORDS.finditer(text, start + 1, start + _PART)]
+        end = borders[-1] if borders else start + _PART
         parts.append(text[start:end])
         start = end
     return [*parts, text[start:]]
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+    # Half of a surrogate pair, which JSON can spell and no text can hold, becomes a question mark.
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"

@@ -126,7 +126,7 @@ class Observer:
             return
         pair, topics = (exchange.model, exchange.version), self._topics.of(exchange.digest)
         self._metrics.signal_requests.add(pair)
-        for signal, bucket in buckets_of(prompt, answer.text, topics):
+        for signal, bucket in buckets_of(prompt, answer, topics):
             self._metrics.signal.add(pair, signal, bucket)
             yield
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from trimtab_api import features
 from trimtab_api.features import TopicModel
+from trimtab_serving.gateway.said import Said
 
 
 class Signal(StrEnum):
@@ -15,6 +16,8 @@ class Signal(StrEnum):
 
     PROMPT_LENGTH = "PromptLength"
     COMPLETION_LENGTH = "CompletionLength"
+    FINISH_REASONS = "FinishReasons"
+    REFUSALS = "Refusals"
     LANGUAGES = "Languages"
     TOPICS = "Topics"
 
@@ -42,10 +45,14 @@ def _plain(content: object) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def buckets_of(prompt: str, answer: str, topics: TopicModel | None) -> Iterator[tuple[Signal, str]]:
+def buckets_of(
+    prompt: str, answer: Said, topics: TopicModel | None
+) -> Iterator[tuple[Signal, str]]:
     """One bucket for each signal, found one after the other; no topic where the version has no profile."""
     yield Signal.PROMPT_LENGTH, str(features.length_bucket(len(prompt)))
-    yield Signal.COMPLETION_LENGTH, str(features.length_bucket(len(answer)))
+    yield Signal.COMPLETION_LENGTH, str(features.length_bucket(len(answer.text)))
+    yield Signal.FINISH_REASONS, answer.finish
+    yield Signal.REFUSALS, "yes" if features.is_refusal(answer.text) else "no"
     yield Signal.LANGUAGES, features.language_of(prompt)
     if topics is not None:
         yield Signal.TOPICS, str(topics.topic_of(prompt))
