@@ -429,6 +429,24 @@ SERVICES: Wrong = {
         ),
         ("spec.models", "at most 256 items"),
     ),
+    "feedback that nobody can prove to be his": (
+        inference_service(gateway={"feedback": {}}),
+        ("gateway.feedback needs", "set gateway.apiKeys or gateway.feedback.secret"),
+    ),
+    "exchanges that are kept for nothing": (
+        inference_service(gateway={"apiKeys": {"secretName": "keys"}, "capture": {}}),
+        ("gateway.capture needs gateway.feedback", "remove gateway.capture"),
+    ),
+    "exchanges that are kept for an hour": (
+        inference_service(
+            gateway={
+                "apiKeys": {"secretName": "keys"},
+                "feedback": {},
+                "capture": {"retentionSeconds": 3600},
+            }
+        ),
+        ("spec.gateway.capture.retentionSeconds", "greater than or equal to 7200"),
+    ),
     "no gateways": (
         inference_service(gateway={"replicas": 0}),
         ("spec.gateway.replicas", "greater than or equal to 1"),

@@ -47,6 +47,7 @@ SIGN: Final = "sign"
 DELETE: Final = "delete"
 ENGINE: Final = "engine"
 GATEWAY: Final = "gateway"
+CAPTURE: Final = "capture"
 
 # Exit codes of the pods' programs. A user error is final: trying again cannot help.
 EXIT_USER_ERROR: Final = 42
@@ -74,6 +75,8 @@ SIGNING_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/signing"
 IDENTITY_TOKEN: Final = "token"  # noqa: S105 - a file in it, where Sigstore signs
 TRUST_PATH: Final = "/trusted-signers"  # not below that of the run document: a read-only volume takes no mount inside
 API_KEYS_PATH: Final = "/etc/trimtab/keys"
+FEEDBACK_SECRET_PATH: Final = "/etc/trimtab/feedback"  # noqa: S105 - where one is mounted
+CAPTURE_PATH: Final = "/capture"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 TERMINATION_MESSAGE_BYTES: Final = 4096
 

@@ -22,6 +22,7 @@ from trimtab_api.v1alpha1.common import (
 from trimtab_api.v1alpha1.drift import Drift, DriftStatus, Retrain
 from trimtab_api.v1alpha1.rollout import ModelRuling, RollbackStatus, Rollout, RolloutStatus
 from trimtab_api.v1alpha1.signing import SignaturePolicy
+from trimtab_api.v1alpha1.traffic import Capture, ResponseFeedback
 
 
 class ServedBase(ApiModel):
@@ -177,10 +178,36 @@ class ApiKeys(SecretReference):
 class Gateway(ApiModel):
     """The OpenAI-compatible front."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.feedback) || has(self.apiKeys) || has(self.feedback.secret)",
+            "gateway.feedback needs something that proves whose a response is; set gateway.apiKeys or "
+            "gateway.feedback.secret",
+            at=".feedback",
+        ),
+        Rule(
+            "!has(self.capture) || has(self.feedback)",
+            "gateway.capture needs gateway.feedback, because what is kept is read together with what callers said of "
+            "it; set gateway.feedback or remove gateway.capture",
+            at=".capture",
+        ),
+    )
+
     replicas: Annotated[int, Field(ge=1, le=100, description="Gateway pods.")] = 2
     api_keys: Annotated[
         ApiKeys | None,
         Field(description="Keys that callers must show; without it anybody may call."),
+    ] = None
+    feedback: Annotated[
+        ResponseFeedback | None,
+        Field(description="Feedback about responses; without it none is taken."),
+    ] = None
+    capture: Annotated[
+        Capture | None,
+        Field(
+            description="Prompts and answers that are kept, as the source capture://<service> of a Dataset; without "
+            "it none are. The claim <service>-capture must be there, writable for all gateways."
+        ),
     ] = None
 
 

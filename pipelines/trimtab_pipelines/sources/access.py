@@ -1,11 +1,12 @@
 """What a reader is given: an address, the mounted Secret, and a place to work in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from trimtab_api.documents import Output
 from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.data import Columns, DatasetTask
 from trimtab_pipelines.runtime import RunError
 
 
@@ -41,6 +42,9 @@ class Access:
     workspace: Path
     revision: str | None = None
     is_model: bool = False
+    # What the records are for, where they are made of something else and not just read.
+    task: DatasetTask = DatasetTask.INSTRUCTION
+    columns: Columns = field(default_factory=Columns)
 
 
 @dataclass(frozen=True)
