@@ -15,10 +15,17 @@ from trimtab_local.layout import layout_from
 
 # Prometheus scrapes every 5 s, and what it is to scrape it learns from a file.
 SEEN_WITHIN: Final = 60.0
-# They begin with the first fault of their kind, or with a validation split; a healthy run may have none.
+# They begin with the first event of their kind, which a run may not have.
 NOT_IN_EVERY_RUN: Final = frozenset(
     {
+        "trimtab_gateway_captured_total",
+        "trimtab_gateway_feedback_refused_total",
+        "trimtab_gateway_feedback_total",
+        "trimtab_gateway_refusals_total",
+        "trimtab_operator_drift",
         "trimtab_operator_errors_total",
+        "trimtab_operator_promotions_total",
+        "trimtab_operator_rollbacks_total",
         "trimtab_operator_watch_restarts_total",
         "trimtab_training_eval_loss",
     }
