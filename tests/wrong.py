@@ -19,13 +19,17 @@ from tests.wrongdata import DATASETS, Wrong
 BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
 SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "contextLength": 128}
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
-
-
+RETRAIN = {"template": {"name": "nightly"}}
 NOT_WORSE = {"notWorseThan": "Champion"}
 
 
 def _source(**changes: str | dict[str, str]) -> Manifest:
     return inline_dataset(sources=[{"uri": "configmap://pairs/train.jsonl", **changes}])
+
+
+def _served(**changes: object) -> Manifest:
+    """A model of a service that follows the newest version."""
+    return {"name": "a", "version": {"latestOf": "a"}, **changes}
 
 
 def _split(**shares: int) -> Manifest:
@@ -448,49 +452,49 @@ SERVICES: Wrong = {
         ("spec.gateway.capture.retentionSeconds", "greater than or equal to 7200"),
     ),
     "a proposal of what": (
-        inference_service(models=[served(drift={"onDrift": "Propose"})]),
+        inference_service(models=[_served(drift={"onDrift": "Propose"})]),
         ("drift.onDrift Propose and Retrain need retrain.template", "onDrift: Alert"),
     ),
     "a retraining for nobody": (
         inference_service(
-            models=[served(drift={"onDrift": "Retrain"}, retrain=RETRAIN, version={"name": "a-1"})]
+            models=[_served(drift={"onDrift": "Retrain"}, retrain=RETRAIN, version={"name": "a-1"})]
         ),
         ("drift.onDrift Retrain is of use only", "version.latestOf"),
     ),
     "a retraining without drift": (
-        inference_service(models=[served(retrain=RETRAIN)]),
+        inference_service(models=[_served(retrain=RETRAIN)]),
         ("retrain is for drift.onDrift Propose or Retrain", "remove retrain"),
     ),
     "a retraining on an alert": (
-        inference_service(models=[served(drift={"onDrift": "Alert"}, retrain=RETRAIN)]),
+        inference_service(models=[_served(drift={"onDrift": "Alert"}, retrain=RETRAIN)]),
         ("retrain is for drift.onDrift Propose or Retrain", "remove retrain"),
     ),
     "no signal": (
-        inference_service(models=[served(drift={"signals": []})]),
+        inference_service(models=[_served(drift={"signals": []})]),
         ("drift.signals", "at least 1"),
     ),
     "the same signal twice": (
-        inference_service(models=[served(drift={"signals": ["Topics", "Topics"]})]),
+        inference_service(models=[_served(drift={"signals": ["Topics", "Topics"]})]),
         ("drift.signals[1]", "Duplicate value"),
     ),
     "a signal that nobody counts": (
-        inference_service(models=[served(drift={"signals": ["Mood"]})]),
+        inference_service(models=[_served(drift={"signals": ["Mood"]})]),
         ("drift.signals[0]", "supported values"),
     ),
     "a false alarm every minute": (
-        inference_service(models=[served(drift={"requestsPerFalseAlarm": 100})]),
+        inference_service(models=[_served(drift={"requestsPerFalseAlarm": 100})]),
         ("requestsPerFalseAlarm", "greater than or equal to 10000"),
     ),
     "a budget of no jobs": (
         inference_service(
             models=[
-                served(drift={"onDrift": "Retrain"}, retrain={**RETRAIN, "budget": {"jobs": 0}})
+                _served(drift={"onDrift": "Retrain"}, retrain={**RETRAIN, "budget": {"jobs": 0}})
             ]
         ),
         ("retrain.budget.jobs", "greater than or equal to 1"),
     ),
     "a template without a name": (
-        inference_service(models=[served(drift={"onDrift": "Propose"}, retrain={})]),
+        inference_service(models=[_served(drift={"onDrift": "Propose"}, retrain={})]),
         ("retrain.template", "Required value"),
     ),
     "no gateways": (
@@ -530,13 +534,5 @@ DECISIONS: Wrong = {
     "a decision without a reason": (decision(reason=""), ("spec.reason", "at least 1 chars")),
     "a decision with a novel": (decision(reason="a" * 1025), ("spec.reason", "1024")),
 }
-
-RETRAIN = {"template": {"name": "nightly"}}
-
-
-def served(**changes: Any) -> dict[str, Any]:
-    """A model of a service that follows the newest version."""
-    return {"name": "a", "version": {"latestOf": "a"}, **changes}
-
 
 REFUSED: Wrong = {**DATASETS, **JOBS, **VERSIONS, **SERVICES, **DECISIONS}

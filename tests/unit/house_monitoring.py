@@ -30,7 +30,7 @@ SUFFIXES: Final = {
 }
 WATCHED: Final = re.compile(r"metrics\.watch\(\s*\"(\w+)\"")
 # Words of PromQL that a name could be taken for stand before a bracket or are among these.
-WORDS: Final = frozenset({"by", "without", "on", "ignoring", "and", "or", "unless", "offset", "Inf", "bool"})  # fmt: skip
+WORDS: Final = frozenset({"by", "without", "on", "ignoring", "and", "or", "unless", "offset", "Inf", "bool", "group_left", "group_right"})  # fmt: skip
 
 
 def exported() -> Mapping[str, frozenset[str]]:
