@@ -16,7 +16,7 @@ from tests.fakes import FakeWorld
 from tests.servicelife import KEY, answers, loaded, message, seen, told
 from tests.servingbuilders import NAMESPACE, a_ready_version, a_report
 
-from trimtab_operator.domain.conditions import find
+from trimtab_operator.domain.conditions import find, moment_of
 from trimtab_operator.domain.errors import MetricsRefused, MetricsUnavailable
 from trimtab_operator.domain.inferenceservice import drift as domain
 from trimtab_operator.domain.outcome import Done
@@ -62,7 +62,7 @@ async def test_a_language_that_nobody_spoke_is_drift() -> None:
     assert found.log_evidence >= found.alarm_at
     fr = next(m for m in found.moved if m.category == "fr")
     assert (fr.before < 0.01) & (fr.now > 0.3)
-    since = domain.moment_of(found.since)
+    since = moment_of(found.since)
     assert since is not None
     assert abs(since - began) < timedelta(minutes=3)
     (said,) = (e for e in fake.cluster.events.values() if e.reason == "Drifting")
