@@ -6,6 +6,7 @@ approvals and separates duties; the operator is the real one.
 
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -241,6 +242,27 @@ REFUSED = {
         "dave may not approve",
         "ask for the verb approve",
     ),
+    "to lift a quarantine without the right": (
+        DAVE,
+        {"by": DAVE, "action": "LiftQuarantine"},
+        "dave may not liftquarantine ModelVersion",
+        "ask for the verb liftquarantine on modelversions.trimtab.dev",
+    ),
+    "to promote without the right": (
+        BOB,
+        {
+            "by": BOB,
+            "action": "Promote",
+            "target": {
+                "kind": SERVICE,
+                "name": "chat",
+                "model": "support-bot",
+                "digest": builders.DIGEST,
+            },
+        },
+        "bob may not promote InferenceService chat",
+        "ask for the verb promote on inferenceservices.trimtab.dev",
+    ),
     "to revoke without the right": (
         DAVE,
         {"by": DAVE, "action": "Revoke"},
@@ -311,6 +333,14 @@ def test_from_refusal_to_approval_to_service_and_back(versions: Governed) -> Non
     assert versions.server.condition(VERSION, BOT, "Approved")["reason"] == "Revoked"
 
 
+def test_a_quarantine_follows_the_content_and_is_lifted_by_who_may(versions: Governed) -> None:
+    versions.decides(ALICE, "Quarantine")
+    versions.server.says(VERSION, BOT, "Quarantined", "Quarantined")
+    time.sleep(1.1)  # within one second of the API server's clock the quarantine has the last word
+    versions.decides(BOB, "LiftQuarantine")
+    versions.server.says(VERSION, BOT, "Quarantined", "NotQuarantined")
+
+
 def test_an_approval_of_other_weights_is_none(versions: Governed) -> None:
     name = versions.decides(BOB, "Approve", digest=builders.OTHER_DIGEST)
     message = versions.server.says(DECISION, name, "Effective", "DigestMismatch")
@@ -340,6 +370,32 @@ def test_a_retired_version_is_named_by_nobody_new(versions: Governed) -> None:
         said = versions.refusal(ALICE, manifest)
         assert f"spec.baseModel.modelVersion names {BASE}, which is retired" in said
     assert versions.refusal_of_change(ALICE, "tis/chat", {"spec": {"replicas": 2}}) == ""
+
+
+@pytest.fixture
+def wants_signatures(versions: Governed) -> Iterator[Governed]:
+    """The namespace asks for signatures for a while, and for nothing else."""
+    label, others = "trimtab.dev/require-signature", dict.fromkeys(ASKED)
+    core, name = versions.server.core, versions.namespace
+    core.patch_namespace(name, {"metadata": {"labels": {**others, label: "true"}}})
+    try:
+        yield versions
+    finally:
+        core.patch_namespace(name, {"metadata": {"labels": {**ASKED, label: None}}})
+
+
+def test_in_a_namespace_that_asks_only_signed_versions_are_named(
+    wants_signatures: Governed,
+) -> None:
+    here = wants_signatures
+    assert eventually(lambda: "is not signed" in here.refusal(ALICE, a_service()))
+    said = here.refusal(ALICE, a_service())
+    assert f"spec names ModelVersion {BOT}, which is not signed" in said
+    assert "this namespace asks for signatures (label trimtab.dev/require-signature)" in said
+    on_base = a_service(BOT, baseModel={"name": "tiny", "modelVersion": {"name": BASE}}, models=[])
+    assert f"spec names ModelVersion {BASE}, which is not signed" in here.refusal(ALICE, on_base)
+    elsewhere = {**a_service(), "spec": {**a_service()["spec"], "models": []}}
+    assert here.refusal(ALICE, elsewhere) == "", "a base of others has no signature to ask for"
 
 
 def test_policies_are_well_typed(governed: Governed) -> None:

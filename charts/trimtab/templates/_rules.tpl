@@ -8,7 +8,8 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   verbs: [get, list, watch, create, delete] # create: drift; delete: ttlSecondsAfterFinished
 - apiGroups: [trimtab.dev]
   resources: [modelversions]
-  verbs: [get, list, watch, create, patch]
+  # quarantine: the one action that its own Decisions may have; see admission.yaml.
+  verbs: [get, list, watch, create, patch, quarantine]
 - apiGroups: [trimtab.dev]
   resources: [datasets]
   verbs: [get, list, watch, create] # create: drift
@@ -17,7 +18,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
   resources: [decisions]
-  verbs: [list, watch]
+  verbs: [get, list, watch, create] # create: the quarantine of what was rolled back
 - apiGroups: [trimtab.dev]
   resources: [datasets/status, finetunejobs/status, modelversions/status, inferenceservices/status, decisions/status]
   verbs: [patch]
@@ -26,7 +27,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{- end }}
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create]
@@ -91,7 +92,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{/* What it takes to let objects go when the operator is gone. */}}
 {{- define "trimtab.releaseRules" -}}
 - apiGroups: [trimtab.dev]
-  resources: [datasets, finetunejobs, modelversions, inferenceservices]
+  resources: [modelversions]
   verbs: [list, patch]
 {{- end -}}
 

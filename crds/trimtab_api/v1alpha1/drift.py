@@ -1,11 +1,11 @@
 """Whether the traffic of a served model has moved, and what follows from it."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from trimtab_api.model import TIMESTAMP, ApiModel
+from trimtab_api.model import TIMESTAMP, ApiModel, Rule
 from trimtab_api.v1alpha1.common import NamedReference
 
 Moment = Annotated[str, Field(max_length=32, json_schema_extra=TIMESTAMP)]
@@ -35,13 +35,20 @@ class OnDrift(StrEnum):
 class Drift(ApiModel):
     """The traffic of the active version is watched, each version's against its own first requests."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.signals) || self.signals.all(s, self.signals.exists_one(t, t == s))",
+            "drift.signals has a signal twice; name each once",
+            at=".signals",
+        ),
+    )
+
     signals: Annotated[
         list[DriftSignal],
         Field(
             min_length=1,
             max_length=6,
             description="What is watched; the rate of false alarms is shared among them.",
-            json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
     ] = Field(
         default_factory=lambda: [

@@ -20,6 +20,7 @@ from trimtab_operator.domain.series import RawSeries
 
 SECONDS: Final = 5.0
 ANSWER_BYTES: Final = 32 * 2**20
+CHUNK_BYTES: Final = 2**16
 MESSAGE_LENGTH: Final = 256
 
 
@@ -65,17 +66,18 @@ class Prometheus:
             async with self._session.post(
                 f"{self._url}/api/v1/query", data=form, timeout=timeout
             ) as response:
-                body = await response.content.read(ANSWER_BYTES)
-                is_whole = response.content.at_eof()
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    body += chunk
+                    if len(body) > ANSWER_BYTES:
+                        raise MetricsUnusable(f"the answer is larger than {ANSWER_BYTES} bytes")
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise MetricsUnavailable(
                 f"Prometheus at {where} does not answer: {why}"[:MESSAGE_LENGTH]
             ) from error
-        if not is_whole:
-            raise MetricsUnusable(f"the answer of {where} is larger than {ANSWER_BYTES} bytes")
-        return _data(body, status, where)
+        return _data(bytes(body), status, where)
 
 
 def _data(body: bytes, status: int, where: str) -> dict[str, Any]:

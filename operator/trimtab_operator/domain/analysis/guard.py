@@ -3,23 +3,32 @@
 With all requests at the new version there is nothing to compare it with at the same time. What is
 left is a bound: the rate that was excluded when it was promoted, the stable version's rate then and
 the margin. The null is that the rate is at most this bound; the bets are on multiples of it, and
-each block's likelihood ratio has an expected value of at most 1 under the null. Unlike `rollback`
-this cannot tell a worse version from a worse world: an outage that would have hit any version looks
-the same. That is the price of guarding at all, and it ends with the rollback window.
+each block's likelihood ratio has an expected value of at most 1 under the null.
+
+A version that was fine for an hour and then breaks must not have to make up for that hour. So the
+stake of 1 is not put down at once: n / (n + 2,000) of it is in play after n units, and each part
+is bet on from when it was put down (a mixture over the moment of the change, as in Shiryaev and
+Roberts, but of a total stake of 1, so that Ville's inequality holds for all of it).
+
+Unlike `rollback` this cannot tell a worse version from a worse world: an outage that would have hit
+any version looks the same. That is the price of guarding at all, and it ends with the window.
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import FiniteFloat
 
 from trimtab_operator.domain.analysis.blocks import NOTHING, Block, Counts
+from trimtab_operator.domain.analysis.edetector import log_sum
 from trimtab_operator.domain.analysis.promotion import PromotionTest
-from trimtab_operator.domain.analysis.rollback import HIGHEST_RATE, log_mean, log_ratio
+from trimtab_operator.domain.analysis.rollback import HIGHEST_RATE, log_ratio
 
 RATIOS: Final = (1.25, 1.5, 2.0, 3.0, 6.0)
+# After so many units half of the stake is in play.
+HALF_STAKED: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,8 @@ class GuardTest:
 
     bound: FiniteFloat
     candidate: Counts = NOTHING
-    bets: tuple[FiniteFloat, ...] = (0.0,) * len(RATIOS)
+    # Logarithms of what each has come to; None before anything was staked.
+    bets: tuple[FiniteFloat | None, ...] = (None,) * len(RATIOS)
     peak: FiniteFloat = 0.0
 
     def __post_init__(self) -> None:
@@ -39,8 +49,8 @@ class GuardTest:
 
     @property
     def log_evidence(self) -> float:
-        """The logarithm of what the stake of 1 has become."""
-        return log_mean(self.bets)
+        """The logarithm of what the stake of 1 has become, with the part that is not in play."""
+        return log_sum(*self.bets, math.log(1 - _staked(self.candidate.n)))
 
     def is_alarm(self, level: float) -> bool:
         """Whether the evidence has ever been enough; see `RollbackTest`."""
@@ -57,11 +67,24 @@ def after(promotion: PromotionTest) -> GuardTest | None:
 
 def fold(state: GuardTest, blocks: Iterable[Block]) -> GuardTest:
     """The state after these blocks, each of which must be folded once; stable's part is left out."""
-    counts, bets, peak = state.candidate, state.bets, state.peak
-    rates = [min(ratio * state.bound, (1 + HIGHEST_RATE) / 2) for ratio in RATIOS]
     for block in blocks:
-        gains = [log_ratio(block.candidate, max(rate, state.bound), state.bound) for rate in rates]
-        bets = tuple(bet + gain for bet, gain in zip(bets, gains, strict=True))
-        peak = max(peak, log_mean(bets))
-        counts += block.candidate
-    return GuardTest(state.bound, counts, bets, peak)
+        state = _after(state, block.candidate)
+    return state
+
+
+def _after(state: GuardTest, counts: Counts) -> GuardTest:
+    if not counts.n:
+        return state
+    total = state.candidate + counts
+    added = math.log((_staked(total.n) - _staked(state.candidate.n)) / len(RATIOS))
+    rates = [max(min(ratio * state.bound, HIGHEST_RATE), state.bound) for ratio in RATIOS]
+    bets = tuple(
+        log_sum(bet, added) + log_ratio(counts, rate, state.bound)
+        for bet, rate in zip(state.bets, rates, strict=True)
+    )
+    after = GuardTest(state.bound, total, bets, state.peak)
+    return replace(after, peak=max(after.peak, after.log_evidence))
+
+
+def _staked(units: int) -> float:
+    return units / (units + HALF_STAKED)

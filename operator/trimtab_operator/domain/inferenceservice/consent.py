@@ -1,16 +1,18 @@
-"""What people have decided about a version, as far as a service has to heed it.
+"""What people have decided about a version, and whether it is signed, as far as a service has to heed it.
 
 Facts of the spec, of the namespace and of decisions enter here; whether engines could serve the
 version is of no interest.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from trimtab_api.reasons import ServiceReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.conditions import find, is_true
 from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.policy import NamespacePolicy
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,20 @@ class Consent:
 
     requires_approval: bool = False
     in_use: frozenset[str] = frozenset()
+    requires_signature: bool = False
+    # What must not be served under this name, by digest: quarantined, or its rollout was aborted.
+    barred: Mapping[str, Finding] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, policy: NamespacePolicy, in_use: frozenset[str] = frozenset()) -> "Consent":
+        """By the namespace's labels."""
+        return cls(policy.requires_approval, in_use, policy.requires_signature)
 
     def against(self, version: ModelVersion) -> Finding | None:
         """Why people do not want the version to be served here."""
-        return self._not_approved(version) or self._retired(version)
+        barred = self.barred.get(version.spec.artifact.digest) or quarantined(version)
+        missing = self._not_approved(version) or self._not_signed(version)
+        return barred or missing or self._retired(version)
 
     def _not_approved(self, version: ModelVersion) -> Finding | None:
         """Of what is served already, too: whether it goes on is for the routing to say."""
@@ -37,6 +49,19 @@ class Consent:
             "name an approved version, or ask for a Decision with action Approve",
         )
 
+    def _not_signed(self, version: ModelVersion) -> Finding | None:
+        """Whether somebody trusted has signed it is for the engines to say."""
+        conditions, name = version.status.conditions, version.metadata.name
+        if not self.requires_signature or is_true(conditions, "Signed"):
+            return None
+        signed = find(conditions, "Signed")
+        why = f" ({signed.message})" if signed and signed.message else ""
+        return Finding(
+            ServiceReason.VERSION_NOT_SIGNED,
+            f"ModelVersion {name} is not signed{why}, and the namespace asks for signatures; "
+            "name a signed version, or create one with spec.signing (spec.output.signing of a FineTuneJob)",
+        )
+
     def _retired(self, version: ModelVersion) -> Finding | None:
         """Only of what would be new: existing use goes on."""
         name = version.metadata.name
@@ -46,6 +71,23 @@ class Consent:
             ServiceReason.VERSION_RETIRED,
             f"ModelVersion {name} is retired; name another version, or ask for a Decision with action Approve",
         )
+
+
+def quarantined(version: ModelVersion) -> Finding | None:
+    """Why its content must not be served at all."""
+    told = find(version.status.conditions, "Quarantined")
+    if told is None or not is_true([told], "Quarantined"):
+        return None
+    return isolated(version.metadata.name, told.message)
+
+
+def isolated(name: str, why: str) -> Finding:
+    """What is said of content in quarantine."""
+    return Finding(
+        ServiceReason.VERSION_QUARANTINED,
+        f"ModelVersion {name} is in quarantine ({why}); name another version, or ask for a Decision with "
+        "action LiftQuarantine",
+    )
 
 
 NOTHING_ASKED: Final = Consent()

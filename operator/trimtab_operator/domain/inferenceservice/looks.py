@@ -113,9 +113,14 @@ def ask(
             )
         except Unreadable as fault:
             unreadable[query.name] = str(fault)
-    pair = (rollout.stable, rollout.candidate)
-    asked = measures.selector(service, model.name, pair, wanted.analysis.metrics)
+    asked = asked_for(service, model, rollout)
     return Ask(asked, _start(wanted, rollout, notes, now), now, readable, unreadable)
+
+
+def asked_for(service: InferenceService, model: ServedModel, rollout: RolloutStatus) -> str:
+    """The selector of everything that the metrics of a rollout are made of."""
+    metrics = model.rollout.analysis.metrics if model.rollout else ()
+    return measures.selector(service, model.name, (rollout.stable, rollout.candidate), metrics)
 
 
 def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -> Notes:
@@ -126,7 +131,7 @@ def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -
         series = measures.once(heard.series)
         for metric in rollout.analysis.metrics:
             notes = _folded(metric, rollout, status, notes, series, heard.at)
-    return _at_step(status, notes)
+    return at_step(status, notes)
 
 
 def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime) -> Judged:
@@ -245,7 +250,7 @@ def _breaks(status: RolloutStatus) -> list[float]:
     return sorted({m.timestamp() for m in found if m is not None})
 
 
-def _at_step(status: RolloutStatus, notes: Notes) -> Notes:
+def at_step(status: RolloutStatus, notes: Notes) -> Notes:
     """A new step counts from what there is when it is first seen."""
     if notes.step == status.step:
         return notes

@@ -15,6 +15,7 @@ from typing import Final
 
 from trimtab_api.reasons import RolloutReason
 from trimtab_api.routing import RoutedVersion
+from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import (
     RollbackStatus,
@@ -33,6 +34,15 @@ CONDEMNING: Final = frozenset(
     {
         RolloutReason.CANDIDATE_WORSE,
         RolloutReason.QUERY_FAILED,
+        RolloutReason.DEADLINE_EXCEEDED,
+    }
+)
+
+# Nothing is known just now, or time is over: then no step is left either.
+HOLDING: Final = frozenset(
+    {
+        RolloutReason.METRICS_UNAVAILABLE,
+        RolloutReason.QUERY_UNDECIDED,
         RolloutReason.DEADLINE_EXCEEDED,
     }
 )
@@ -87,8 +97,8 @@ def weight(rollout: Rollout, status: RolloutStatus) -> int:
 def turn(rollout: Rollout, before: RolloutStatus, seen: Situation) -> Turn:
     """What follows now."""
     status = _with_figures(before, seen)
-    if (by := seen.steering.abortion(before.candidate_digest)) is not None:
-        return _back(status, RolloutReason.ABORTED, f"aborted {told(by)}", seen)
+    if (word := _against(before, seen)) is not None:
+        return _back(status, *word, seen)
     if seen.judged.verdict is RolloutVerdict.ROLL_BACK:
         return _condemned(rollout, status, seen)
     if before.promoted is not None:
@@ -100,6 +110,16 @@ def turn(rollout: Rollout, before: RolloutStatus, seen: Situation) -> Turn:
     if (pause := seen.steering.pause) is not None:
         return Turn(_held(status, RolloutReason.PAUSED, f"paused {told(pause)}"))
     return Turn(_forward(rollout, status, seen))
+
+
+def _against(before: RolloutStatus, seen: Situation) -> tuple[str, str] | None:
+    """What people have decided against the candidate."""
+    isolation = seen.isolation
+    if isolation is not None and isolation.action is Action.QUARANTINE:
+        why = f"quarantined by {isolation.by}: {isolation.reason}"
+        return RolloutReason.QUARANTINED_BY_DECISION, why
+    by = seen.steering.abortion(before.candidate_digest)
+    return None if by is None else (RolloutReason.ABORTED, f"aborted {told(by)}")
 
 
 def next_due(rollout: Rollout, status: RolloutStatus, now: datetime) -> timedelta | None:
@@ -119,9 +139,6 @@ def _condemned(rollout: Rollout, status: RolloutStatus, seen: Situation) -> Turn
     if rollout.dry_run:
         message = f"it would be rolled back ({judged.reason}): {judged.message}"
         return Turn(_held(status, RolloutReason.DRY_RUN, message))
-    if not seen.has_way_back:
-        message = f"{judged.message}; there is no version to go back to that is loaded"
-        return Turn(_held(status, judged.reason, message))
     return _back(status, judged.reason, judged.message, seen)
 
 
@@ -136,6 +153,8 @@ def _forward(rollout: Rollout, status: RolloutStatus, seen: Situation) -> Rollou
     judged, is_last = seen.judged, status.step >= len(rollout.steps)
     if status.reason == RolloutReason.DRY_RUN and status.verdict is RolloutVerdict.ROLL_BACK:
         return status  # an alarm that was told stays told
+    if judged.reason in HOLDING:
+        return status
     if not (is_due and is_answered):
         if judged.reason in (RolloutReason.GATHERING, RolloutReason.NOT_WORSE):
             return _held(status, RolloutReason.STEPPING, _until(rollout, status, seen.now))
@@ -189,6 +208,9 @@ def _promoted(status: RolloutStatus, reason: str, message: str, now: datetime) -
 
 
 def _back(status: RolloutStatus, reason: str, message: str, seen: Situation) -> Turn:
+    if not seen.has_way_back:
+        lacking = f"{message}; there is no version to go back to that is loaded"
+        return Turn(_held(status, reason, lacking))
     return Turn(
         None,
         RollbackStatus(

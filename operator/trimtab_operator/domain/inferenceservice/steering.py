@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from trimtab_api.v1alpha1 import Decision
+from trimtab_api.reasons import DecisionReason
+from trimtab_api.v1alpha1 import Decision, InferenceService
 from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import ModelRuling
+from trimtab_operator.domain.finding import Answer
 
 # Within one second of the API server's clock the more cautious has the last word.
 CAUTION: Final = {
@@ -100,6 +102,35 @@ def steering(
     seen = [_ruling(d) for d in decisions if is_about(d, model)]
     by_uid = {ruling.uid: ruling for ruling in (*remembered, *seen)}
     return Steering(tuple(by_uid.values()))
+
+
+def effect(
+    decision: Decision, service: InferenceService | None, siblings: Iterable[Decision]
+) -> Answer:
+    """What came of one decision."""
+    target = decision.spec.target
+    models = service.spec.models if service else []
+    if not any(model.name == target.model for model in models):
+        return Answer(
+            None,
+            DecisionReason.TARGET_MISSING,
+            f"there is no InferenceService {target.name} with a model {target.model} in this namespace",
+        )
+    told = (
+        next((m for m in service.status.models if m.name == target.model), None)
+        if service
+        else None
+    )
+    steers = steering(target.model or "", siblings, told.decisions if told else ())
+    last = steers.counts(decision.metadata.uid)
+    if last is not None and last.uid != decision.metadata.uid:
+        message = f"{last.action} by {last.by} came later ({last.decision})"
+        return Answer(False, DecisionReason.SUPERSEDED, message)
+    noted = told is not None and any(r.uid == decision.metadata.uid for r in told.decisions)
+    if not noted:
+        message = f"InferenceService {target.name} has not taken note of it yet"
+        return Answer(None, DecisionReason.WAITING, message)
+    return Answer(True, DecisionReason.IN_FORCE, f"model {target.model} stands by it")
 
 
 def is_about(decision: Decision, model: str) -> bool:
