@@ -15,7 +15,12 @@ from trimtab_pipelines.evaluation.profile import topics_of
 from trimtab_serving.gateway import said
 from trimtab_serving.gateway.exchange import Exchange, Heard
 from trimtab_serving.gateway.metrics import GatewayMetrics
-from trimtab_serving.gateway.observer import MOST_WAITING, Observer
+from trimtab_serving.gateway.observer import (
+    LARGEST_BODY_BYTES,
+    MOST_WAITING,
+    MOST_WAITING_BYTES,
+    Observer,
+)
 from trimtab_serving.gateway.said import Said
 from trimtab_serving.gateway.signals import prompt_of
 
@@ -235,12 +240,13 @@ def test_of_a_long_stream_head_and_tail_are_kept() -> None:
     assert heard.pieces[-1] == b"%040d" % 1999
 
 
+class NoTopics:
+    def of(self, digest: str) -> None:
+        return None
+
+
 async def test_a_queue_that_is_full_drops_and_counts() -> None:
     metrics = GatewayMetrics()
-
-    class NoTopics:
-        def of(self, digest: str) -> None:
-            return None
 
     observer = Observer(metrics.signals, NoTopics(), None)
     exchange = Exchange("bot", "red-1", "d", "a", is_unit=True, is_opening=True, body=b"{}")
@@ -248,3 +254,16 @@ async def test_a_queue_that_is_full_drops_and_counts() -> None:
         observer.offer(exchange)
     assert observer.waiting == MOST_WAITING
     assert b"trimtab_gateway_signals_dropped_total 7.0" in metrics.exposition()
+
+
+async def test_what_is_large_is_not_looked_at_and_waits_in_no_more_than_its_room() -> None:
+    metrics = GatewayMetrics()
+    observer = Observer(metrics.signals, NoTopics(), None)
+    exchange = Exchange("bot", "red-1", "d", "a", is_unit=True, is_opening=True, body=b"{}")
+    exchange.body = b"x" * (LARGEST_BODY_BYTES + 1)
+    observer.offer(exchange)
+    exchange.body, exchange.request_bytes = b"{}", MOST_WAITING_BYTES // 4
+    for _ in range(5):
+        observer.offer(exchange)
+    assert observer.waiting == 3
+    assert b"trimtab_gateway_signals_dropped_total 3.0" in metrics.exposition()
