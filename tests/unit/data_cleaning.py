@@ -10,7 +10,7 @@ from tests.preparedfiles import kept, report_of, table
 
 from trimtab_api import secretforms
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.data import LanguageFilter
+from trimtab_api.v1alpha1.cleaning import LanguageFilter
 from trimtab_pipelines.preparation.cleaning import Languages
 from trimtab_pipelines.preparation.normalising import normalised
 from trimtab_pipelines.preparation.personal import PersonalData, is_only_personal
