@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.servingkit import base_version, event, eventually
 from tests.servingstack import Stack, data_plane
@@ -112,6 +113,32 @@ async def test_openings_are_counted_by_length_language_and_topic(stack: Stack) -
     assert topics[0] != topics[1]
     for topic in topics:
         assert await stack.counted(signal, signal="Topics", bucket=str(topic), **PAIR) == 1
+
+
+async def test_an_agent_tells_profiles_of_its_table_and_of_nothing_else(stack: Stack) -> None:
+    red = stack.models["bot"][0]
+    async with httpx.AsyncClient(base_url=f"http://{stack.pod.address}") as agent:
+        found = await agent.get(f"/profile/{red.digest}")
+        assert ReferenceProfile.model_validate_json(found.content) == profile()
+        for digest in (base_version().digest, "sha256:" + "0" * 64, "../../etc/passwd"):
+            assert (await agent.get(f"/profile/{digest}")).status_code == 404
+        assert (await agent.post(f"/profile/{red.digest}")).status_code == 404
+
+
+async def test_a_record_of_an_earlier_release_gets_its_profile_from_the_registry(
+    stack: Stack,
+) -> None:
+    red = stack.models["bot"][0]
+    (record,) = (stack.directory / "engine-0" / "adapters" / ".records").glob("*.json")
+    kept = json.loads(record.read_text())
+    del kept["profile"]
+    record.write_text(json.dumps(kept))
+    async with httpx.AsyncClient(base_url=f"http://{stack.pod.address}", timeout=30) as agent:
+        stack.registry.failures[:] = [503] * 10
+        assert (await agent.get(f"/profile/{red.digest}")).status_code == 503
+        stack.registry.failures.clear()
+        assert (await agent.get(f"/profile/{red.digest}")).status_code == 200
+    assert json.loads(record.read_text())["profile"] == profile().to_wire()
 
 
 async def test_later_turns_are_answers_but_no_openings(stack: Stack) -> None:
