@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.servingkit import base_version, event, eventually
 from tests.servingstack import Stack, data_plane
@@ -15,7 +16,12 @@ from trimtab_pipelines.evaluation.profile import topics_of
 from trimtab_serving.gateway import said
 from trimtab_serving.gateway.exchange import Exchange, Heard
 from trimtab_serving.gateway.metrics import GatewayMetrics
-from trimtab_serving.gateway.observer import MOST_WAITING, Observer
+from trimtab_serving.gateway.observer import (
+    LARGEST_BODY_BYTES,
+    MOST_WAITING,
+    MOST_WAITING_BYTES,
+    Observer,
+)
 from trimtab_serving.gateway.said import Said
 from trimtab_serving.gateway.signals import prompt_of
 
@@ -107,6 +113,32 @@ async def test_openings_are_counted_by_length_language_and_topic(stack: Stack) -
     assert topics[0] != topics[1]
     for topic in topics:
         assert await stack.counted(signal, signal="Topics", bucket=str(topic), **PAIR) == 1
+
+
+async def test_an_agent_tells_profiles_of_its_table_and_of_nothing_else(stack: Stack) -> None:
+    red = stack.models["bot"][0]
+    async with httpx.AsyncClient(base_url=f"http://{stack.pod.address}") as agent:
+        found = await agent.get(f"/profile/{red.digest}")
+        assert ReferenceProfile.model_validate_json(found.content) == profile()
+        for digest in (base_version().digest, "sha256:" + "0" * 64, "../../etc/passwd"):
+            assert (await agent.get(f"/profile/{digest}")).status_code == 404
+        assert (await agent.post(f"/profile/{red.digest}")).status_code == 404
+
+
+async def test_a_record_of_an_earlier_release_gets_its_profile_from_the_registry(
+    stack: Stack,
+) -> None:
+    red = stack.models["bot"][0]
+    (record,) = (stack.directory / "engine-0" / "adapters" / ".records").glob("*.json")
+    kept = json.loads(record.read_text())
+    del kept["profile"]
+    record.write_text(json.dumps(kept))
+    async with httpx.AsyncClient(base_url=f"http://{stack.pod.address}", timeout=30) as agent:
+        stack.registry.failures[:] = [503] * 10
+        assert (await agent.get(f"/profile/{red.digest}")).status_code == 503
+        stack.registry.failures.clear()
+        assert (await agent.get(f"/profile/{red.digest}")).status_code == 200
+    assert json.loads(record.read_text())["profile"] == profile().to_wire()
 
 
 async def test_later_turns_are_answers_but_no_openings(stack: Stack) -> None:
@@ -235,12 +267,13 @@ def test_of_a_long_stream_head_and_tail_are_kept() -> None:
     assert heard.pieces[-1] == b"%040d" % 1999
 
 
+class NoTopics:
+    def of(self, digest: str) -> None:
+        return None
+
+
 async def test_a_queue_that_is_full_drops_and_counts() -> None:
     metrics = GatewayMetrics()
-
-    class NoTopics:
-        def of(self, digest: str) -> None:
-            return None
 
     observer = Observer(metrics.signals, NoTopics(), None)
     exchange = Exchange("bot", "red-1", "d", "a", is_unit=True, is_opening=True, body=b"{}")
@@ -248,3 +281,16 @@ async def test_a_queue_that_is_full_drops_and_counts() -> None:
         observer.offer(exchange)
     assert observer.waiting == MOST_WAITING
     assert b"trimtab_gateway_signals_dropped_total 7.0" in metrics.exposition()
+
+
+async def test_what_is_large_is_not_looked_at_and_waits_in_no_more_than_its_room() -> None:
+    metrics = GatewayMetrics()
+    observer = Observer(metrics.signals, NoTopics(), None)
+    exchange = Exchange("bot", "red-1", "d", "a", is_unit=True, is_opening=True, body=b"{}")
+    exchange.body = b"x" * (LARGEST_BODY_BYTES + 1)
+    observer.offer(exchange)
+    exchange.body, exchange.request_bytes = b"{}", MOST_WAITING_BYTES // 4
+    for _ in range(5):
+        observer.offer(exchange)
+    assert observer.waiting == 3
+    assert b"trimtab_gateway_signals_dropped_total 3.0" in metrics.exposition()

@@ -1,6 +1,6 @@
 """What a reader is given: an address, the mounted Secret, and a place to work in."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class Access:
     is_model: bool = False
     # What the records are for, where they are made of something else and not just read.
     task: DatasetTask = DatasetTask.INSTRUCTION
-    columns: Columns = field(default_factory=Columns)
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True)

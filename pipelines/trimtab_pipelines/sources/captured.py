@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trimtab_api.v1alpha1.data import DatasetTask
+from trimtab_api.v1alpha1.data import Columns, DatasetTask
 from trimtab_pipelines import paths
 from trimtab_pipelines.preparation.normalising import normalised
 from trimtab_pipelines.sources.access import (
@@ -94,6 +94,7 @@ class CaptureReader:
                 "capture:// holds questions and answers; set task: Instruction, Chat or Preference",
             )
         self._root = paths.inside("/captures") / self._service
+        self._columns = access.columns or Columns()
 
     def listed(self) -> list[Listed]:
         if not self._root.is_dir():
@@ -107,7 +108,7 @@ class CaptureReader:
     def fetch(self, item: Listed) -> Path:
         kept = self._read()
         wanted = _RECORDS[self._access.task](kept.joined())
-        is_labelled = self._access.columns.label is not None
+        is_labelled = self._columns.label is not None
         records = [parts for parts in wanted if parts["label"] or not is_labelled]
         log.info(
             "%s: %d exchanges and %d pieces of feedback make %d records; %d lines cannot be read",
@@ -145,8 +146,7 @@ class CaptureReader:
 
     def _named(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """The record under the names that this Dataset's columns have."""
-        columns = self._access.columns
-        names: dict[str, str | None] = {name: getattr(columns, name, name) for name in parts}
+        names: dict[str, str | None] = {part: getattr(self._columns, part) for part in parts}
         return {name: parts[part] for part, name in names.items() if name is not None}
 
 

@@ -49,12 +49,15 @@ class Exchange:
     is_opening: bool
     # What its response is known by in files, where it was chosen to be kept.
     nonce: str | None = None
+    # How large the request was, where its content is kept.
+    request_bytes: int = 0
     body: bytes | None = None
     heard: Heard | None = None
 
     @property
     def size(self) -> int:
-        """About how much memory it holds, beside the request's own content."""
-        if self.body is not None:
-            return len(self.body)
-        return sum(map(len, self.heard.pieces)) if self.heard is not None else 0
+        """About how much memory it holds."""
+        answer_bytes = len(self.body or b"")
+        if self.heard is not None:
+            answer_bytes += sum(map(len, self.heard.pieces))
+        return self.request_bytes + answer_bytes

@@ -20,7 +20,7 @@ FEEDBACK: Final = "feedback"
 MOST_CHARACTERS: Final = 64 * 1024
 # Patterns are tried on so much at a time. A find that is cut by a border would be missed, so borders
 # are at ends of lines or between two words: numbers are written with blanks in them.
-_PART: Final = 4096
+_PART: Final = 1024
 _BETWEEN_WORDS: Final = re.compile(r"(?<=[^\W\d] )(?=[^\W\d])|(?<=\n)")
 _ROLES: Final = frozenset({"system", "user", "assistant"})
 
@@ -99,7 +99,9 @@ def feedback_line(nonce: str, pair: tuple[str, str], opinion: Opinion, seconds: 
 def redacted(text: str, found: Counter[str]) -> Redacting:
     """The text with the kind in place of each find."""
     parts = []
-    for part in _parts(text):
+    keys = secretforms.private_keys_in(text)
+    found["SECRET"] += len(keys)
+    for part in _parts(secretforms.masked(text, keys)):
         spans = secretforms.found_in(part)
         found["SECRET"] += len(spans)
         part = secretforms.masked(part, spans)  # noqa: PLW2901 - one redaction after the other
@@ -122,8 +124,6 @@ def whole(steps: Generator[None, None, Made]) -> Made:
 
 
 def _parts(text: str) -> list[str]:
-    if "PRIVATE KEY" in text:  # has many lines
-        return [text]
     parts = []
     start = 0
     while len(text) - start > _PART:

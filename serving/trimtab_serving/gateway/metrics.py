@@ -15,7 +15,7 @@ from trimtab_serving.gateway.signalmetrics import SignalMetrics
 
 FIRST_TOKEN_BUCKETS: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10, 30)
 DURATION_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-MOST_PAIRS: Final = 1024
+MOST_PAIRS: Final = 256
 
 Pair = tuple[str, str]
 

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 1024
 MOST_WAITING_BYTES: Final = 32 * 1024 * 1024
+# A whole answer is parsed in one step; one with the log-probabilities of thousands of tokens would
+# hold up requests for tens of milliseconds.
+LARGEST_BODY_BYTES: Final = 512 * 1024
 # At most 300 us in a row, and a twentieth of the time.
 SLICE_SECONDS: Final = 0.0003
 REST_SECONDS: Final = 0.006
@@ -63,7 +66,8 @@ class Observer:
     def offer(self, exchange: Exchange) -> None:
         """Take an exchange, or drop it and count that; never waits."""
         size = exchange.size
-        if len(self._waiting) >= MOST_WAITING or self._bytes + size > MOST_WAITING_BYTES:
+        is_too_much = self._bytes + size > MOST_WAITING_BYTES
+        if is_too_much or len(self._waiting) >= MOST_WAITING or _is_large(exchange):
             self._metrics.dropped.inc()
             return
         self._bytes += size
@@ -96,7 +100,7 @@ class Observer:
         """The steps of one exchange; one that cannot be looked at must not end the looking."""
         try:
             yield from self._look(exchange)
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except Exception:  # whatever a text holds: an end of this task is the end of the gateway
             self._metrics.dropped.inc()
             logger.exception("an exchange could not be looked at")
         yield
@@ -129,6 +133,10 @@ class Observer:
         for signal, bucket in buckets_of(prompt, answer, topics):
             self._metrics.signal.add(pair, signal, bucket)
             yield
+
+
+def _is_large(exchange: Exchange) -> bool:
+    return exchange.body is not None and len(exchange.body) > LARGEST_BODY_BYTES
 
 
 def _answer_of(exchange: Exchange) -> Generator[None, None, Said | None]:

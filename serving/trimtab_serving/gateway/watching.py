@@ -130,12 +130,14 @@ class Watching:
         if code != OK or (watched.body is None and watched.heard is None):
             return
         is_kept = watched.is_kept and watched.response is not None
+        needs_content = watched.is_opening or is_kept
         self._observer.offer(
             Exchange(
                 model=pair[0],
                 version=version,
                 digest=watched.digest,
-                content=watched.ask.content if watched.is_opening or is_kept else None,
+                content=watched.ask.content if needs_content else None,
+                request_bytes=len(watched.ask.body) if needs_content else 0,
                 is_unit=watched.is_unit,
                 is_opening=watched.is_opening,
                 nonce=watched.response.nonce if is_kept and watched.response else None,
