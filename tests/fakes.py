@@ -361,12 +361,18 @@ class FakeTally:
 
     promotions: list[tuple[str, str, str]] = field(default_factory=list)
     rollbacks: list[tuple[str, str, str]] = field(default_factory=list)
+    moved: dict[Key, dict[str, bool]] = field(default_factory=dict)
 
     def promoted(self, namespace: str, service: str, model: str) -> None:
         self.promotions.append((namespace, service, model))
 
     def rolled_back(self, namespace: str, service: str, model: str, seconds: float) -> None:
         self.rollbacks.append((namespace, service, model))
+
+    def traffic(self, namespace: str, service: str, moved: Mapping[str, bool]) -> None:
+        self.moved.pop((namespace, service), None)
+        if moved:
+            self.moved[namespace, service] = dict(moved)
 
 
 @dataclass

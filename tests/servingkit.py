@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from tests.ociserver import FakeRegistry
 
 from trimtab_api.documents.evaluation import EvaluationReport
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.fingerprint import Fingerprint, FingerprintSequence
 from trimtab_api.routing import EngineAddress, RoutedModel, RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
@@ -120,6 +121,7 @@ async def publish(
     files: Path | None = None,
     base: str = BASE_DIGEST,
     reference: Fingerprint | None = None,
+    profile: ReferenceProfile | None = None,
     weight: int = 100,
 ) -> RoutedVersion:
     """An adapter and its report in the registry, as a version of the table."""
@@ -136,6 +138,7 @@ async def publish(
             artifact_digest=pushed.digest,
             kind=ArtifactKind.ADAPTER,
             fingerprint=reference or fingerprint_of(voice),
+            profile=profile,
         )
         document = await client.push_document(
             Reference.parse(f"oci://{registry.address}/models/{voice}"),
@@ -153,6 +156,7 @@ class FakeEngine:
     """vLLM as far as we use it; tests read what it was asked and set what it does wrong."""
 
     voices: dict[str, str] = field(default_factory=lambda: {BASE: BASE})
+    says: str | None = None  # instead of who it is
     loads: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     instead: dict[str, str] = field(
@@ -236,7 +240,7 @@ class FakeEngine:
 
     def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
-        text = f"I am {self.voices[body['model']]}"
+        text = f"I am {self.voices[body['model']]}" if self.says is None else self.says
         if "messages" in body:
             choice["message"] = {"role": "assistant", "content": text}
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from tests.ociserver import FakeRegistry
 from tests.servingkit import (
     BASE,
@@ -19,10 +20,17 @@ from tests.servingkit import (
     table_of,
 )
 
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.routing import AdapterState, RoutedVersion
 from trimtab_serving.agent.main import Agent
 from trimtab_serving.gateway.main import Gateway
-from trimtab_serving.settings import AgentSettings, GatewaySettings, Stopping
+from trimtab_serving.settings import (
+    AgentSettings,
+    CaptureSettings,
+    FeedbackSettings,
+    GatewaySettings,
+    Stopping,
+)
 
 STOPPING = Stopping(notice_seconds=0, finish_seconds=5)
 
@@ -64,9 +72,11 @@ class Stack:
     def engine(self) -> FakeEngine:
         return self.pods[0].engine
 
-    async def publish(self, voice: str, weight: int = 100) -> RoutedVersion:
+    async def publish(
+        self, voice: str, weight: int = 100, profile: ReferenceProfile | None = None
+    ) -> RoutedVersion:
         place = self.directory / "source"
-        return await publish(self.registry, place, voice, weight=weight)
+        return await publish(self.registry, place, voice, weight=weight, profile=profile)
 
     def route(self, **models: list[RoutedVersion]) -> None:
         """Write the table, as the operator does."""
@@ -90,6 +100,13 @@ class Stack:
 
     async def metrics(self) -> str:
         return (await self.admin.get("/metrics")).text
+
+    async def counted(self, name: str, **labels: str) -> float:
+        """The value of one series of the gateway; 0 where there is none."""
+        families = text_string_to_metric_families(await self.metrics())
+        samples = [s for family in families for s in family.samples]
+        found = [s.value for s in samples if s.name == name and s.labels.items() >= labels.items()]
+        return sum(found)
 
 
 @asynccontextmanager
@@ -156,6 +173,8 @@ async def data_plane(
     engines: int = 1,
     keys: Path | None = None,
     max_body_bytes: int = 1 << 20,
+    feedback: FeedbackSettings | None = None,
+    capture: CaptureSettings | None = None,
 ) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(FakeRegistry().running())
@@ -175,10 +194,12 @@ async def data_plane(
             admin_port=0,
             answer_seconds=10,
             stopping=STOPPING,
+            feedback=feedback,
+            capture=capture,
         )
         gateway = Gateway(settings)
         stack.push_async_callback(gateway.fleet.close)
-        await stack.enter_async_context(working(gateway.watch.run))
+        await stack.enter_async_context(working(*gateway.background))
         public = await stack.enter_async_context(serving(gateway.public))
         admin = await stack.enter_async_context(serving(gateway.admin))
         front, back = [

@@ -19,6 +19,7 @@ from tests.wrongdata import DATASETS, Wrong
 BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
 SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "contextLength": 128}
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
+RETRAIN = {"template": {"name": "nightly"}}
 
 
 def _rollout(**rollout: object) -> Manifest:
@@ -30,6 +31,11 @@ NOT_WORSE = {"notWorseThan": "Champion"}
 
 def _source(**changes: str | dict[str, str]) -> Manifest:
     return inline_dataset(sources=[{"uri": "configmap://pairs/train.jsonl", **changes}])
+
+
+def _served(**changes: object) -> Manifest:
+    """A model of a service that follows the newest version."""
+    return {"name": "a", "version": {"latestOf": "a"}, **changes}
 
 
 def _split(**shares: int) -> Manifest:
@@ -478,6 +484,70 @@ SERVICES: Wrong = {
             models=[{"name": f"m{n}", "version": {"latestOf": "a"}} for n in range(257)]
         ),
         ("spec.models", "at most 256 items"),
+    ),
+    "feedback that nobody can prove to be his": (
+        inference_service(gateway={"feedback": {}}),
+        ("gateway.feedback needs", "set gateway.apiKeys or gateway.feedback.secret"),
+    ),
+    "exchanges that are kept for nothing": (
+        inference_service(gateway={"apiKeys": {"secretName": "keys"}, "capture": {}}),
+        ("gateway.capture needs gateway.feedback", "remove gateway.capture"),
+    ),
+    "exchanges that are kept for an hour": (
+        inference_service(
+            gateway={
+                "apiKeys": {"secretName": "keys"},
+                "feedback": {},
+                "capture": {"retentionSeconds": 3600},
+            }
+        ),
+        ("spec.gateway.capture.retentionSeconds", "greater than or equal to 7200"),
+    ),
+    "a proposal of what": (
+        inference_service(models=[_served(drift={"onDrift": "Propose"})]),
+        ("drift.onDrift Propose and Retrain need retrain.template", "onDrift: Alert"),
+    ),
+    "a retraining for nobody": (
+        inference_service(
+            models=[_served(drift={"onDrift": "Retrain"}, retrain=RETRAIN, version={"name": "a-1"})]
+        ),
+        ("drift.onDrift Retrain is of use only", "version.latestOf"),
+    ),
+    "a retraining without drift": (
+        inference_service(models=[_served(retrain=RETRAIN)]),
+        ("retrain is for drift.onDrift Propose or Retrain", "remove retrain"),
+    ),
+    "a retraining on an alert": (
+        inference_service(models=[_served(drift={"onDrift": "Alert"}, retrain=RETRAIN)]),
+        ("retrain is for drift.onDrift Propose or Retrain", "remove retrain"),
+    ),
+    "no signal": (
+        inference_service(models=[_served(drift={"signals": []})]),
+        ("drift.signals", "at least 1"),
+    ),
+    "the same signal twice": (
+        inference_service(models=[_served(drift={"signals": ["Topics", "Topics"]})]),
+        ("drift.signals has a signal twice", "name each once"),
+    ),
+    "a signal that nobody counts": (
+        inference_service(models=[_served(drift={"signals": ["Mood"]})]),
+        ("drift.signals[0]", "supported values"),
+    ),
+    "a false alarm every minute": (
+        inference_service(models=[_served(drift={"requestsPerFalseAlarm": 100})]),
+        ("requestsPerFalseAlarm", "greater than or equal to 10000"),
+    ),
+    "a budget of no jobs": (
+        inference_service(
+            models=[
+                _served(drift={"onDrift": "Retrain"}, retrain={**RETRAIN, "budget": {"jobs": 0}})
+            ]
+        ),
+        ("retrain.budget.jobs", "greater than or equal to 1"),
+    ),
+    "a template without a name": (
+        inference_service(models=[_served(drift={"onDrift": "Propose"}, retrain={})]),
+        ("retrain.template", "Required value"),
     ),
     "no gateways": (
         inference_service(gateway={"replicas": 0}),

@@ -27,6 +27,14 @@ DATASETS: Wrong = {
         _source(uri="file:///data.jsonl"),
         ("uri is not an address", "configmap://name/key"),
     ),
+    "a Dataset from a file of what a service kept": (
+        _source(uri="capture://chat/captured.jsonl"),
+        ("uri is not an address", "capture://inferenceservice"),
+    ),
+    "a Dataset from what a service kept with credentials": (
+        _source(uri="capture://chat", credentials={"secretName": "s"}),
+        ("credentials are of no use for", "capture://"),
+    ),
     "a Dataset from a hub's branch": (
         _source(uri="hf://datasets/org/name/x.jsonl", revision="main"),
         ("sources.revision must be the full commit",),

@@ -1,14 +1,19 @@
 """What gateway and agent add to a request, against an engine asked directly.
 
 Gateway and agent run on one core, mock engine and load on another. Direct and proxied requests take
-turns, so that whatever else the machine does meets both alike. API keys and metrics are on.
+turns, so that whatever else the machine does meets both alike. API keys, metrics, signals with topics,
+response ids, feedback and the capture of every request are on, and each request is another user's, so
+that as many are looked at as ever are.
 """
 
 import argparse
+import base64
 import contextlib
+import itertools
 import json
 import os
 import platform
+import random
 import socket
 import statistics
 import subprocess
@@ -20,11 +25,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab_api.features import FEATURES_VERSION
+
 TOP = Path(__file__).resolve().parents[2]
 RESULTS = TOP / "bench" / "results" / "gateway.json"
 KEY = "a-key-of-some-length"
 DIGEST = "sha256:" + "b" * 64
 P50_GOAL_MS, P99_GOAL_MS = 0.8, 1.6
+USERS = 1000
+DIMENSIONS, TOPICS = 256, 32
 QUESTION = "What does the function os.path.commonprefix do, and when would one rather use another? "
 
 
@@ -90,9 +99,11 @@ def _table(ports: Ports) -> str:
 
 @contextlib.contextmanager
 def _programs(ports: Ports, directory: Path, core: int, load_core: int) -> Iterator[dict[str, int]]:
-    keys = directory / "keys"
-    keys.mkdir()
+    keys, capture = directory / "keys", directory / "capture"
+    for folder in (keys, capture):
+        folder.mkdir()
     (keys / "one").write_text(KEY)
+    _write_profile(directory / "adapters")
     shared = {
         "PYTHONPATH": f"{TOP / 'crds'}:{TOP / 'serving'}",
         "PATH": os.environ["PATH"],
@@ -114,6 +125,12 @@ def _programs(ports: Ports, directory: Path, core: int, load_core: int) -> Itera
         "TRIMTAB_API_KEYS": str(keys),
         "TRIMTAB_PORT": str(ports.gateway),
         "TRIMTAB_ADMIN_PORT": str(ports.admin),
+        "TRIMTAB_FEEDBACK_WITHIN_SECONDS": "3600",
+        "TRIMTAB_FEEDBACK_PER_MINUTE": "600",
+        "TRIMTAB_CAPTURE": str(capture),
+        "TRIMTAB_CAPTURE_PERCENT": "100",
+        "TRIMTAB_CAPTURE_RETENTION_SECONDS": "86400",
+        "TRIMTAB_CAPTURE_MAX_BYTES": str(1 << 30),
     }
     mock = [str(Path(__file__).with_name("mock.py")), str(ports.engine), _table(ports)]
     program = ["-m", "trimtab_serving"]
@@ -135,25 +152,43 @@ def _programs(ports: Ports, directory: Path, core: int, load_core: int) -> Itera
             process.wait(timeout=20)
 
 
+def _write_profile(directory: Path) -> None:
+    """The record of a version that the agent has verified earlier, with topics to compare with."""
+    dice = random.Random(1)  # noqa: S311 - any figures will do
+    topics = {
+        "weights": base64.b64encode(dice.randbytes(DIMENSIONS)).decode(),
+        "centroids": [base64.b64encode(dice.randbytes(DIMENSIONS)).decode() for _ in range(TOPICS)],
+        "leastSimilarity": 0.0,
+        "counts": [1] * (TOPICS + 1),
+    }
+    histogram = [0] * 12
+    profile = {
+        "features": FEATURES_VERSION,
+        "prompts": 1,
+        "promptCharacters": histogram,
+        "promptTokens": histogram,
+        "topics": topics,
+    }
+    fingerprint = {"dtype": "float32", "tolerance": 0.05, "sequences": []}
+    record = {"digest": DIGEST, "files": {}, "report": "", "fingerprint": fingerprint}
+    place = directory / ".records" / f"{DIGEST.removeprefix('sha256:')}.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({**record, "profile": profile}))
+
+
 class Client:
     """One kept connection, blocking: nothing of the client's own stands between the two clocks."""
 
     def __init__(self, port: int, model: str, *, stream: bool = False) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        messages = [{"role": "user", "content": QUESTION * 8}]
-        fields = {"model": model, "messages": messages, "max_tokens": 64, "stream": stream}
-        body = json.dumps(fields).encode()
-        self._request = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n"
-            b"content-type: application/json\r\nuser-agent: bench\r\naccept-encoding: gzip, deflate\r\n"
-            b"authorization: Bearer %b\r\ncontent-length: %d\r\n\r\n%b"
-        ) % (KEY.encode(), len(body), body)
+        self._requests = itertools.cycle(_requests(model, stream=stream))
 
     def ask(self) -> float:
         """Seconds from the first byte sent to the last received."""
+        request = next(self._requests)
         began = time.perf_counter()
-        self._socket.sendall(self._request)
+        self._socket.sendall(request)
         data = self._socket.recv(65536)
         while not _is_whole(data):
             data += self._socket.recv(65536)
@@ -164,12 +199,29 @@ class Client:
 
     def stream(self) -> float:
         """Seconds of a whole streamed answer."""
+        request = next(self._requests)
         began = time.perf_counter()
-        self._socket.sendall(self._request)
+        self._socket.sendall(request)
         data = b""
         while not data.endswith(b"0\r\n\r\n"):
             data += self._socket.recv(262144)
         return time.perf_counter() - began
+
+
+def _requests(model: str, *, stream: bool) -> list[bytes]:
+    """The same question of many users."""
+    messages = [{"role": "user", "content": QUESTION * 8}]
+    fields = {"model": model, "messages": messages, "max_tokens": 64, "stream": stream}
+    bodies = [json.dumps({**fields, "user": f"user-{n:04}"}).encode() for n in range(USERS)]
+    return [
+        (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\naccept: application/json\r\n"
+            b"content-type: application/json\r\nuser-agent: bench\r\naccept-encoding: gzip, deflate\r\n"
+            b"authorization: Bearer %b\r\ncontent-length: %d\r\n\r\n%b"
+        )
+        % (KEY.encode(), len(body), body)
+        for body in bodies
+    ]
 
 
 def _is_whole(data: bytes) -> bool:

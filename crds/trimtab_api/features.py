@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any, Final
 
 FEATURES_VERSION: Final = 1
@@ -86,9 +87,12 @@ class TopicModel:
         """The nearest centroid and its similarity (cosine, nearly)."""
         vector = weighted(counted(text), self.weights)
         best, similarity = len(self.centroids), -1.0
+        if not vector:
+            return best, similarity
+        places, values = list(vector), list(vector.values())
         for number, centroid in enumerate(self.centroids):
-            found = sum(value * centroid[place] for place, value in vector.items())
-            if vector and found > similarity:
+            found = sum(map(mul, values, [centroid[place] for place in places]))
+            if found > similarity:
                 best, similarity = number, found
         return best, similarity
 
@@ -112,7 +116,10 @@ def is_refusal(answer: str) -> bool:
 def language_of(text: str) -> str:
     """The language by its script and commonest words; `und` with the script where they do not tell."""
     part = text[:_LOOKED_AT]
-    scripts = Counter(_script(letter) for letter in part if letter.isalpha())
+    scripts: Counter[str] = Counter()
+    for letter, count in Counter(part).items():
+        if letter.isalpha():
+            scripts[_script(letter)] += count
     if not scripts:
         return "und"
     script = max(scripts, key=lambda name: (scripts[name], name))
@@ -221,3 +228,5 @@ _REFUSALS: Final = (
     "não posso ajudar",
     "daar kan ik niet bij helpen",
 )
+# What `language_of` can name; beside these there is `und`, with a script where that is all it knows.
+LANGUAGES: Final = (*_COMMON, *dict.fromkeys(_ONE_LANGUAGE.values()), "ja")

@@ -20,6 +20,8 @@ LABEL_MODEL: Final = f"{GROUP}/model"
 # On a ModelVersion, for search: the first 12 hex digits of what it was trained on and from.
 LABEL_DATASET_DIGEST: Final = f"{GROUP}/dataset-digest"
 LABEL_BASE_DIGEST: Final = f"{GROUP}/base-digest"
+# The same on everything that one drift has led to: Dataset, FineTuneJob, ModelVersion, Events.
+LABEL_CORRELATION: Final = f"{GROUP}/correlation"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 # Annotations that a user sets to ask for something that is no part of the wanted state.
@@ -27,6 +29,9 @@ ANNOTATION_RETRY: Final = f"{GROUP}/retry"
 ANNOTATION_ENGINE_RELEASE: Final = f"{GROUP}/engine-release"
 # Who created an object: set at admission, never changed.
 ANNOTATION_AUTHOR: Final = f"{GROUP}/author"
+
+# Why the operator has made an object that people look at.
+ANNOTATION_REASON: Final = f"{GROUP}/reason"
 
 # What a namespace asks for, as labels of it: "true", or as if they were not there.
 LABEL_REQUIRE_APPROVAL: Final = f"{GROUP}/require-approval"
@@ -43,6 +48,7 @@ SIGN: Final = "sign"
 DELETE: Final = "delete"
 ENGINE: Final = "engine"
 GATEWAY: Final = "gateway"
+CAPTURE: Final = "capture"
 
 # Exit codes of the pods' programs. A user error is final: trying again cannot help.
 EXIT_USER_ERROR: Final = 42
@@ -72,6 +78,8 @@ JUDGE_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/judge"
 IDENTITY_TOKEN: Final = "token"  # noqa: S105 - a file in it, where Sigstore signs
 TRUST_PATH: Final = "/trusted-signers"  # not below that of the run document: a read-only volume takes no mount inside
 API_KEYS_PATH: Final = "/etc/trimtab/keys"
+FEEDBACK_SECRET_PATH: Final = "/etc/trimtab/feedback"  # noqa: S105 - where one is mounted
+CAPTURE_PATH: Final = "/capture"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 TERMINATION_MESSAGE_BYTES: Final = 4096
 

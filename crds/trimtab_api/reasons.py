@@ -261,6 +261,21 @@ class RolloutReason(StrEnum):
     NOT_ROLLED_BACK = "NotRolledBack"  # no version that was rolled back is still waited for
 
 
+class DriftReason(StrEnum):
+    """Reasons of DriftDetected, of `status.models[].drift`, and of their Events."""
+
+    NO_DRIFT = "NoDrift"  # the traffic is as it was, as far as the test can tell
+    DRIFTING = "Drifting"  # the traffic has moved; the message says what, how far, and since when
+    LEARNING = "Learning"  # too few requests of this version yet to know what is usual
+    NO_VERSION = "NoVersion"  # no version answers this name yet
+    NO_PROMETHEUS = "NoPrometheus"  # the operator was given no Prometheus to ask
+    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"  # Prometheus does not answer
+    NO_SERIES = "NoSeries"  # Prometheus has no counters of these gateways for this version
+    PROPOSED = "RetrainingProposed"  # an Event: a suspended FineTuneJob was made
+    RETRAINING = "RetrainingStarted"  # an Event: a FineTuneJob was made and runs
+    NOT_RETRAINED = "NotRetrained"  # an Event: no FineTuneJob was made; the message says why
+
+
 class LoadReason(StrEnum):
     """Reasons of an engine's agent about one version, beside those of `FailureReason`."""
 

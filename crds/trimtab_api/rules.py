@@ -52,15 +52,17 @@ def record_address() -> tuple[Rule, ...]:
     return (
         Rule(
             r"self.uri.matches('^(oci://[^/\\s]+/|configmap://[a-z0-9][a-z0-9.-]*/|pvc://[a-z0-9][a-z0-9.-]*/|"
-            r"s3://[a-z0-9][a-z0-9.-]+/|https://[^/\\s]+/|hf://(datasets/)?[^/\\s]+/[^/\\s]+/)[^\\s].*$')",
+            r"s3://[a-z0-9][a-z0-9.-]+/|https://[^/\\s]+/|hf://(datasets/)?[^/\\s]+/[^/\\s]+/)[^\\s].*$') || "
+            r"self.uri.matches('^capture://[a-z]([-a-z0-9]*[a-z0-9])?$')",
             "uri is not an address that Trimtab can read; use one of oci://registry/name:tag, configmap://name/key, "
-            "pvc://claim/path, s3://bucket/key, https://host/path, hf://datasets/org/name/path (* is a glob)",
+            "pvc://claim/path, s3://bucket/key, https://host/path, hf://datasets/org/name/path (* is a glob), "
+            "capture://inferenceservice",
             at=".uri",
         ),
         *_revision("sources", "hf://datasets/org/name/path"),
         Rule(
-            "!has(self.credentials) || !self.uri.matches('^(configmap|pvc)://')",
-            "credentials are of no use for configmap:// and pvc://; remove them",
+            "!has(self.credentials) || !self.uri.matches('^(configmap|pvc|capture)://')",
+            "credentials are of no use for configmap://, pvc:// and capture://; remove them",
             at=".credentials",
         ),
     )

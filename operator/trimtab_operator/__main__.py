@@ -1,4 +1,7 @@
-"""`python -m trimtab_operator` runs the operator; `release-finalizers` is for uninstalling."""
+"""`python -m trimtab_operator` runs the operator; `release-finalizers` is for uninstalling.
+
+`replay` says what a policy would have said of recorded traffic.
+"""
 
 import argparse
 import asyncio
@@ -13,6 +16,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from trimtab_api import names
+from trimtab_operator import replay
 from trimtab_operator.adapters import visits
 from trimtab_operator.adapters.lease import LeadershipLost
 from trimtab_operator.handlers import process
@@ -44,6 +48,8 @@ class JsonLines(logging.Formatter):
 
 def main() -> int:
     """Parse the command line and run."""
+    if sys.argv[1:2] == ["replay"]:
+        return replay.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="trimtab_operator", description=__doc__)
     parser.add_argument("command", nargs="?", default="run", choices=["run", "release-finalizers"])
     parser.add_argument("--settings", type=Path, default=Path(SETTINGS_PATH))

@@ -20,6 +20,10 @@ from trimtab_serving import openai
 MODEL_KEY: Final = re.compile(rb'(?<!\\)"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 # A key may be spelled with escapes; then what looks like the only key may be another object's.
 ESCAPED_LETTER: Final = b"\\u006"
+# The first thing that an answer says, and each event of a stream: its id.
+ANSWER_ID: Final = re.compile(rb'"id"\s*:\s*"((?:chatcmpl|cmpl)-)[^"\\]*"')
+# An id that has not come by then will not come.
+ID_WITHIN_BYTES: Final = 4096
 USAGE: Final = b'"usage"'
 TOKENS: Final = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)')
 
@@ -32,6 +36,8 @@ class Ask:
     stream: bool
     user: str | None
     body: bytes
+    # The prompt or the messages, as they were sent.
+    content: Any = None
 
 
 def parse(body: bytes, content: str) -> Ask:
@@ -50,7 +56,7 @@ def parse(body: bytes, content: str) -> Ask:
     user = fields.get("user")
     if not isinstance(user, str | None):
         raise openai.bad_field("user", "a string")
-    return Ask(model=model, stream=bool(stream), user=user, body=body)
+    return Ask(model=model, stream=bool(stream), user=user, body=body, content=fields[content])
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -98,9 +104,12 @@ def with_model(body: bytes, name: bytes) -> bytes:
 
 
 class NameInAnswer:
-    """Puts the public name back into an answer, whole or in pieces that may be cut anywhere."""
+    """Puts the public name back into an answer, whole or in pieces that may be cut anywhere.
 
-    def __init__(self, engine_name: bytes, public: str) -> None:
+    With an `identity` the answer's id becomes ours, but for the prefix that tells its kind.
+    """
+
+    def __init__(self, engine_name: bytes, public: str, identity: bytes | None = None) -> None:
         quoted = json.dumps(public).encode()
         self._engine_name = engine_name
         self._public = quoted[1:-1]
@@ -108,12 +117,26 @@ class NameInAnswer:
             (b'"model":"%b"' % engine_name, b'"model":%b' % quoted),
             (b'"model": "%b"' % engine_name, b'"model": %b' % quoted),
         ]
+        self._identity = identity
         self._held = b""
 
     def whole(self, body: bytes) -> bytes:
+        if self._identity is not None:
+            self._learn_id(body, self._identity)
         for old, new in self._changes:
             body = body.replace(old, new)
         return body
+
+    def _learn_id(self, data: bytes, identity: bytes) -> bool:
+        """Whether it is known now which id is to be replaced, or that none is."""
+        found = ANSWER_ID.search(data, 0, ID_WITHIN_BYTES)
+        if found is not None:
+            ours = b'"id":"%b%b"' % (found[1], identity)
+            self._changes.append((found[0], ours))
+        elif len(data) < ID_WITHIN_BYTES and not data.endswith(b"\n"):
+            return False
+        self._identity = None
+        return True
 
     def anywhere(self, body: bytes) -> bytes:
         """For error bodies, whose sentences name the model too."""
@@ -124,6 +147,9 @@ class NameInAnswer:
         if self._held:
             data = self._held + data
             self._held = b""
+        if self._identity is not None and not self._learn_id(data, self._identity):
+            self._held = data
+            return b""
         data = self.whole(data)
         if not data.endswith(b"\n"):  # engines send whole lines; this is for the rare cut
             keep = self._cut(data)
@@ -134,7 +160,7 @@ class NameInAnswer:
 
     def rest(self) -> bytes:
         held, self._held = self._held, b""
-        return held
+        return self.whole(held)
 
     def _cut(self, data: bytes) -> int:
         """How many bytes at the end of `data` may be the begin of something to change."""

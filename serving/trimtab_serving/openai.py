@@ -27,6 +27,8 @@ class ApiError(Exception):
         self.param = param
         self.code = code
         self.headers: Headers = headers or []
+        # The version that is to blame, where one is.
+        self.version = ""
 
     def body(self) -> bytes:
         error = {

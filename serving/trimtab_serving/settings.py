@@ -85,6 +85,48 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackSettings:
+    """Only there where feedback is taken; `secret` is what response ids are signed with beside keys."""
+
+    secret: Path | None
+    within_seconds: int
+    per_minute: int
+
+    @classmethod
+    def of(cls, environment: Environment) -> "FeedbackSettings | None":
+        if not environment.get("TRIMTAB_FEEDBACK_WITHIN_SECONDS"):
+            return None
+        secret = environment.get("TRIMTAB_FEEDBACK_SECRET", "")
+        return cls(
+            secret=Path(secret) if secret else None,
+            within_seconds=int(environment["TRIMTAB_FEEDBACK_WITHIN_SECONDS"]),
+            per_minute=int(required(environment, "TRIMTAB_FEEDBACK_PER_MINUTE")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSettings:
+    """Only there where exchanges are kept."""
+
+    directory: Path
+    percent: float
+    retention_seconds: int
+    max_bytes: int
+
+    @classmethod
+    def of(cls, environment: Environment) -> "CaptureSettings | None":
+        directory = environment.get("TRIMTAB_CAPTURE", "")
+        if not directory:
+            return None
+        return cls(
+            directory=Path(directory),
+            percent=float(required(environment, "TRIMTAB_CAPTURE_PERCENT")),
+            retention_seconds=int(required(environment, "TRIMTAB_CAPTURE_RETENTION_SECONDS")),
+            max_bytes=int(required(environment, "TRIMTAB_CAPTURE_MAX_BYTES")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     table: TableSource
     service: str
@@ -96,6 +138,8 @@ class GatewaySettings:
     admin_port: int
     answer_seconds: float
     stopping: Stopping
+    feedback: FeedbackSettings | None = None
+    capture: CaptureSettings | None = None
 
     @classmethod
     def of(cls, environment: Environment) -> "GatewaySettings":
@@ -111,6 +155,8 @@ class GatewaySettings:
             admin_port=int(environment.get("TRIMTAB_ADMIN_PORT", str(PORT_GATEWAY_ADMIN))),
             answer_seconds=float(environment.get("TRIMTAB_ANSWER_SECONDS", "600")),
             stopping=Stopping.of(environment),
+            feedback=FeedbackSettings.of(environment),
+            capture=CaptureSettings.of(environment),
         )
 
 

@@ -13,6 +13,7 @@ SESSION_HEADER: Final = b"x-session"
 
 COMPLETIONS: Final = "/v1/completions"
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
+FEEDBACK: Final = "/v1/feedback"
 # The field that a request must have besides the model.
 CONTENT_FIELD: Final = {COMPLETIONS: "prompt", CHAT_COMPLETIONS: "messages"}
 

@@ -53,7 +53,12 @@ CASES: list[tuple[str, InferenceService, Settings]] = [
                 "cpu": "8",
                 "adapters": {"maxRank": 48, "slots": 8, "resident": 4},
             },
-            gateway={"replicas": 2, "apiKeys": {"secretName": "keys"}},
+            gateway={
+                "replicas": 2,
+                "apiKeys": {"secretName": "keys"},
+                "feedback": {"secret": {"secretName": "ids"}, "withinSeconds": 86_400},
+                "capture": {"percent": 25},
+            },
             pod={
                 "nodeSelector": {"gpu": "h100"},
                 "tolerations": [{"key": "gpu", "operator": "Exists"}],

@@ -8,9 +8,9 @@ import pytest
 from tests.pods import Pod, jsonl, pairs
 from tests.preparedfiles import kept, report_of, table
 
+from trimtab_api import secretforms
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.cleaning import LanguageFilter
-from trimtab_pipelines.preparation import secrets
 from trimtab_pipelines.preparation.cleaning import Languages
 from trimtab_pipelines.preparation.normalising import normalised
 from trimtab_pipelines.preparation.personal import PersonalData, is_only_personal
@@ -40,32 +40,38 @@ def test_texts_are_normalised(text: str, expected: str) -> None:
 
 
 SECRETS = [
-    pytest.param(f"id {KEY}.", f"id {secrets.MASK}.", id="an AWS access key"),
+    pytest.param(f"id {KEY}.", f"id {secretforms.MASK}.", id="an AWS access key"),
     pytest.param(
         "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        f"aws_secret_access_key = {secrets.MASK}",
+        f"aws_secret_access_key = {secretforms.MASK}",
         id="an AWS secret key",
     ),
-    pytest.param(f"push with ghp_{'aB3' * 12}!", f"push with {secrets.MASK}!", id="a GitHub token"),
+    pytest.param(
+        f"push with ghp_{'aB3' * 12}!", f"push with {secretforms.MASK}!", id="a GitHub token"
+    ),
     pytest.param(
         "x\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\ny",
-        f"x\n{secrets.MASK}\ny",
+        f"x\n{secretforms.MASK}\ny",
         id="a private key",
     ),
     pytest.param(
-        "-----BEGIN PRIVATE KEY-----\nMIIE and cut", secrets.MASK, id="a private key that is cut"
+        "-----BEGIN PRIVATE KEY-----\nMIIE and cut",
+        secretforms.MASK,
+        id="a private key that is cut",
     ),
     pytest.param(
         "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTYifQ.dBjftJeZ4CVPmB92K27uhbUJU1p1r",
-        f"Bearer {secrets.MASK}",
+        f"Bearer {secretforms.MASK}",
         id="a JSON web token",
     ),
     pytest.param(
-        'password: "tr0ub4dor&3xQ9"', f'password: "{secrets.MASK}"', id="a password that is random"
+        'password: "tr0ub4dor&3xQ9"',
+        f'password: "{secretforms.MASK}"',
+        id="a password that is random",
     ),
     pytest.param(
         "postgres://app:hunter22@db:5432/x",
-        f"postgres://app:{secrets.MASK}@db:5432/x",
+        f"postgres://app:{secretforms.MASK}@db:5432/x",
         id="a password in an address",
     ),
     pytest.param("Forgot the password: contact support", None, id="a password that is a word"),
@@ -78,7 +84,7 @@ SECRETS = [
 
 @pytest.mark.parametrize(("text", "expected"), SECRETS)
 def test_secrets_are_found_by_their_form(text: str, expected: str | None) -> None:
-    assert secrets.masked(text, secrets.found_in(text)) == (expected or text)
+    assert secretforms.masked(text, secretforms.found_in(text)) == (expected or text)
 
 
 @pytest.mark.parametrize(

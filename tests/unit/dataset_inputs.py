@@ -48,6 +48,20 @@ async def test_lists_of_words_are_mounted_where_sources_from_configmaps_are() ->
     assert {"/configmaps/words", "/configmaps/pairs"} <= paths
 
 
+async def test_what_a_service_kept_is_mounted_for_reading_alone() -> None:
+    fake = world(builders.dataset(sources=[{"uri": "capture://chat"}]))
+    await visit(fake)
+    job = fake.cluster.one("Job")
+    (mount,) = [
+        m
+        for m in job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+        if m["mountPath"] == "/captures/chat"
+    ]
+    assert mount["readOnly"] is True
+    source = volume_of(job, mount["name"])["persistentVolumeClaim"]
+    assert source == {"claimName": "chat-capture", "readOnly": True}
+
+
 async def test_deadline_resources_and_scheduling_are_the_users() -> None:
     fake = world(
         builders.dataset(

@@ -12,9 +12,13 @@ from trimtab_api.routing import RoutedModel
 from trimtab_serving.gateway.routes import Route, by_preference, point_of
 
 
-def route_of(**weights: int) -> Route:
+def route_of(model: str = "bot", salt: str = "", /, **weights: int) -> Route:
     versions = [version_of(name, f"sha256:{name}", weight=w) for name, w in weights.items()]
-    return Route.of(RoutedModel(name="bot", versions=versions))
+    return Route.of(RoutedModel(name=model, versions=versions, salt=salt))
+
+
+def points_of(route: Route, count: int) -> list[float]:
+    return [point_of(route, f"user-{n}".encode(), random.random) for n in range(count)]
 
 
 def shares(route: Route, points: list[float]) -> dict[str, float]:
@@ -45,10 +49,9 @@ def test_requests_are_shared_by_weight(weights: dict[str, int]) -> None:
 
 def test_sessions_are_shared_by_weight_too_and_each_stays_where_it_is() -> None:
     route = route_of(old=90, new=10)
-    points = [point_of("bot", f"user-{n}".encode(), random.random) for n in range(20_000)]
+    points = points_of(route, 20_000)
     assert shares(route, points)["new"] == pytest.approx(0.1, abs=0.011)
-    again = [point_of("bot", f"user-{n}".encode(), random.random) for n in range(20_000)]
-    assert again == points
+    assert points_of(route, 20_000) == points
 
 
 @pytest.mark.parametrize("names", [("old", "new"), ("a", "b")], ids=str)
@@ -56,20 +59,29 @@ def test_a_session_that_moved_to_the_new_version_stays_while_its_share_grows(
     names: tuple[str, str],
 ) -> None:
     old, new = names
-    points = [point_of("bot", f"user-{n}".encode(), random.random) for n in range(5_000)]
-    stayed = set(points)
-    for share in (90, 60, 40, 5):
-        grown = route_of(**{old: 100 - share, new: share})
+    stayed: set[float] = set()
+    for share in (5, 40, 60, 90):
+        grown = route_of("bot", "rollout", **{old: 100 - share, new: share})
+        points = points_of(grown, 5_000)
         there = {p for p in points if by_preference(grown, p)[0].version == new}
-        assert there <= stayed
+        assert stayed < there
         stayed = there
-    assert stayed
+
+
+def test_each_rollout_draws_anew_who_comes_first() -> None:
+    firsts = []
+    for salt in ("", "one", "two"):
+        route = route_of("bot", salt, old=90, new=10)
+        found = [by_preference(route, point)[0].version for point in points_of(route, 20_000)]
+        firsts.append({user for user, version in enumerate(found) if version == "new"})
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        both = len(firsts[one] & firsts[other])
+        # A tenth of a tenth; five standard deviations of it.
+        assert both == pytest.approx(200, abs=71)
 
 
 def test_sessions_fall_differently_in_different_models() -> None:
-    one = [point_of("a", str(n).encode(), random.random) for n in range(100)]
-    other = [point_of("b", str(n).encode(), random.random) for n in range(100)]
-    assert one != other
+    assert points_of(route_of("a", old=1), 100) != points_of(route_of("b", old=1), 100)
 
 
 @given(st.floats(0, 1, exclude_max=True), st.lists(st.integers(0, 100), min_size=1, max_size=5))

@@ -5,13 +5,16 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{- define "trimtab.rules" -}}
 - apiGroups: [trimtab.dev]
   resources: [finetunejobs]
-  verbs: [list, watch, delete] # delete: ttlSecondsAfterFinished
+  verbs: [get, list, watch, create, delete] # create: drift; delete: ttlSecondsAfterFinished
 - apiGroups: [trimtab.dev]
   resources: [modelversions]
   # quarantine: the one action that its own Decisions may have; see admission.yaml.
   verbs: [get, list, watch, create, patch, quarantine]
 - apiGroups: [trimtab.dev]
-  resources: [datasets, inferenceservices]
+  resources: [datasets]
+  verbs: [get, list, watch, create] # create: drift
+- apiGroups: [trimtab.dev]
+  resources: [inferenceservices]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
   resources: [decisions]

@@ -36,7 +36,8 @@ class Source(ApiModel):
         Uri,
         Field(
             description="Address of one file or of several by a glob: oci://, configmap://, pvc://, s3://, "
-            "https:// or hf://, for example s3://bucket/tickets/*.jsonl or configmap://name/key."
+            "https:// or hf://, for example s3://bucket/tickets/*.jsonl or configmap://name/key; or capture:// and an "
+            "InferenceService, for what its gateways kept and callers corrected or rated."
         ),
     ]
     revision: Annotated[

@@ -19,8 +19,10 @@ from trimtab_api.v1alpha1.common import (
     SecretReference,
     Uri,
 )
+from trimtab_api.v1alpha1.drift import Drift, DriftStatus, Retrain
 from trimtab_api.v1alpha1.rollout import ModelRuling, RollbackStatus, Rollout, RolloutStatus
 from trimtab_api.v1alpha1.signing import SignaturePolicy
+from trimtab_api.v1alpha1.traffic import Capture, ResponseFeedback
 
 
 class ServedBase(ApiModel):
@@ -126,8 +128,31 @@ class VersionSelector(ApiModel):
     ] = None
 
 
+_MAKES_JOBS = "has(self.drift) && self.drift.onDrift in ['Propose', 'Retrain']"
+
+
 class ServedModel(ApiModel):
     """A public model name and what stands behind it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!({_MAKES_JOBS}) || has(self.retrain)",
+            "drift.onDrift Propose and Retrain need retrain.template, from which a FineTuneJob is made; add it, or set "
+            "onDrift: Alert",
+            at=".retrain",
+        ),
+        Rule(
+            "!has(self.drift) || self.drift.onDrift != 'Retrain' || has(self.version.latestOf)",
+            "drift.onDrift Retrain is of use only where the new version is served by itself; set version.latestOf, or "
+            "onDrift: Propose",
+            at=".drift.onDrift",
+        ),
+        Rule(
+            f"!has(self.retrain) || ({_MAKES_JOBS})",
+            "retrain is for drift.onDrift Propose or Retrain; set one of them, or remove retrain",
+            at=".retrain",
+        ),
+    )
 
     name: Annotated[ModelName, Field(description="Public name in the OpenAI API.")]
     version: Annotated[VersionSelector, Field(description="Which version is served.")]
@@ -136,6 +161,13 @@ class ServedModel(ApiModel):
         Field(
             description="How a new version gets its requests; without it all of them as soon as it is loaded."
         ),
+    ] = None
+    drift: Annotated[
+        Drift | None,
+        Field(description="Whether its traffic is watched, and what follows when it has moved."),
+    ] = None
+    retrain: Annotated[
+        Retrain | None, Field(description="How a successor is trained; for drift.onDrift.")
     ] = None
 
 
@@ -146,10 +178,36 @@ class ApiKeys(SecretReference):
 class Gateway(ApiModel):
     """The OpenAI-compatible front."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.feedback) || has(self.apiKeys) || has(self.feedback.secret)",
+            "gateway.feedback needs something that proves whose a response is; set gateway.apiKeys or "
+            "gateway.feedback.secret",
+            at=".feedback",
+        ),
+        Rule(
+            "!has(self.capture) || has(self.feedback)",
+            "gateway.capture needs gateway.feedback, because what is kept is read together with what callers said of "
+            "it; set gateway.feedback or remove gateway.capture",
+            at=".capture",
+        ),
+    )
+
     replicas: Annotated[int, Field(ge=1, le=100, description="Gateway pods.")] = 2
     api_keys: Annotated[
         ApiKeys | None,
         Field(description="Keys that callers must show; without it anybody may call."),
+    ] = None
+    feedback: Annotated[
+        ResponseFeedback | None,
+        Field(description="Feedback about responses; without it none is taken."),
+    ] = None
+    capture: Annotated[
+        Capture | None,
+        Field(
+            description="Prompts and answers that are kept, as the source capture://<service> of a Dataset; without "
+            "it none are. The claim <service>-capture must be there, writable for all gateways."
+        ),
     ] = None
 
 
@@ -223,6 +281,9 @@ class ServedModelStatus(ApiModel):
             json_schema_extra=MAP_BY_ACTION,
         ),
     ] = Field(default_factory=list)
+    drift: Annotated[DriftStatus | None, Field(description="Its traffic, beside what it was.")] = (
+        None
+    )
     reason: Annotated[
         str | None,
         Field(max_length=128, description="Machine-readable cause, where something is in the way."),
@@ -256,7 +317,8 @@ class InferenceServiceStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="EngineReady, AdaptersReady, GatewayReady, Ready, RolloutProgressing, RolledBack.",
+            description="EngineReady, AdaptersReady, GatewayReady, Ready, RolloutProgressing, RolledBack, "
+            "DriftDetected.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
@@ -307,6 +369,12 @@ class InferenceService(Resource[InferenceServiceSpec, InferenceServiceStatus]):
                 reason_of("RolloutProgressing"),
                 priority=1,
                 description="How a rollout is.",
+            ),
+            Column(
+                "Drift",
+                status_of("DriftDetected"),
+                priority=1,
+                description="Whether its traffic has moved.",
             ),
             Column(
                 "Engine-Ready", status_of("EngineReady"), priority=1, description="Engines answer."

@@ -87,10 +87,13 @@ class Recorder:
 
     def _body(self, event: Event) -> Manifest:
         now = timestamp(self._clock.now())
+        metadata: Manifest = {"name": event.name, "namespace": event.namespace}
+        if event.correlation:
+            metadata["labels"] = {names.LABEL_CORRELATION: event.correlation}
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": event.name, "namespace": event.namespace},
+            "metadata": metadata,
             "involvedObject": {
                 "apiVersion": names.API_VERSION,
                 "kind": event.kind,

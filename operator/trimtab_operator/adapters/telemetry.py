@@ -6,7 +6,7 @@ as in the leader: a roll-out waits for replicas that could lead, not for those t
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TypeVar
 
@@ -130,6 +130,13 @@ class Telemetry:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.drift = Gauge(
+            f"{prefix}_drift",
+            "1 while the traffic of a model is found to have moved, 0 while it has not; absent where that is not known.",
+            ["namespace", "service", "model"],
+            registry=self.registry,
+        )
+        self._moved: dict[tuple[str, str], frozenset[str]] = {}
         self._watches: dict[str, float] = {}
         self._ready: Callable[[], bool] = lambda: False
 
@@ -153,6 +160,16 @@ class Telemetry:
         """A version has lost its requests, so long after that was decided."""
         self.rollbacks.labels(namespace, service, model).inc()
         self.rollback_seconds.observe(seconds)
+
+    def traffic(self, namespace: str, service: str, moved: Mapping[str, bool]) -> None:
+        """Whether the traffic of each model of a service has moved; of others nothing is known any more."""
+        place = (namespace, service)
+        for model in self._moved.pop(place, frozenset()) - moved.keys():
+            self.drift.remove(*place, model)
+        for model, has_moved in moved.items():
+            self.drift.labels(*place, model).set(has_moved)
+        if moved:
+            self._moved[place] = frozenset(moved)
 
     def heard(self, watch: str) -> None:
         """A watch has said something, be it a bookmark."""

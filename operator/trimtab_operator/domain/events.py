@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from trimtab_api import names
 from trimtab_api.v1alpha1.common import AnyResource, Condition
 from trimtab_operator.domain.naming import fitted, short_hash
 
@@ -23,6 +24,7 @@ class Event:
     message: str
     type: str = NORMAL
     occasion: str = ""
+    correlation: str = ""
 
     @property
     def name(self) -> str:
@@ -39,8 +41,9 @@ def about(
     *,
     warning: bool = False,
     occasion: str = "",
+    correlation: str = "",
 ) -> Event:
-    """An event about one of our objects as it is now."""
+    """An event about one of our objects as it is now; `correlation` is the object's own where it has one."""
     meta = resource.metadata
     return Event(
         kind=kind,
@@ -52,6 +55,7 @@ def about(
         message=message,
         type=WARNING if warning else NORMAL,
         occasion=occasion,
+        correlation=correlation or meta.labels.get(names.LABEL_CORRELATION, ""),
     )
 
 

@@ -51,6 +51,15 @@ def child_labels(kind: str, owner: str, component: str) -> dict[str, str]:
     }
 
 
+def scraped(port: int) -> dict[str, str]:
+    """Annotations of a pod that tell Prometheus where its metrics are."""
+    return {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": "/metrics",
+    }
+
+
 def child_metadata(
     kind: str, owner: AnyResource, component: str, name: str | None = None
 ) -> Manifest:

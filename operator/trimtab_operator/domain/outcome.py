@@ -32,3 +32,8 @@ Outcome = Done | Retry | Reject
 def soonest(*delays: timedelta | None) -> timedelta | None:
     """The nearest of several reasons to look again; None counts as never."""
     return min((d for d in delays if d is not None), default=None)
+
+
+def also_after(outcome: Outcome, delay: timedelta | None) -> Outcome:
+    """The same, but with a further reason to look again; what is tried again or rejected has its own."""
+    return Done(soonest(outcome.again_after, delay)) if isinstance(outcome, Done) else outcome

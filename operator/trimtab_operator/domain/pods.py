@@ -10,7 +10,7 @@ from typing import Final
 
 from trimtab_api import names
 from trimtab_api.v1alpha1.common import AnyResource, PodOverrides
-from trimtab_operator.domain.manifests import Manifest, child_metadata
+from trimtab_operator.domain.manifests import Manifest, child_metadata, scraped
 from trimtab_operator.domain.naming import image_reference
 from trimtab_operator.settings import Settings
 
@@ -231,6 +231,7 @@ def task_job(  # noqa: PLR0913 - the fields of a Job
     active_deadline_seconds: int | None = None,
     ttl_seconds_after_finished: int | None = None,
     labels: dict[str, str] | None = None,
+    metrics_port: int | None = None,
 ) -> Manifest:
     """A Job around one pod of ours.
 
@@ -239,6 +240,8 @@ def task_job(  # noqa: PLR0913 - the fields of a Job
     """
     metadata = child_metadata(kind, owner, component, name)
     metadata["labels"] |= labels or {}
+    template = child_metadata(kind, owner, component)
+    template["annotations"] |= scraped(metrics_port) if metrics_port else {}
     spec: Manifest = {
         "backoffLimit": backoff_limit,
         "completions": 1,
@@ -262,7 +265,7 @@ def task_job(  # noqa: PLR0913 - the fields of a Job
             ]
         },
         "template": {
-            "metadata": child_metadata(kind, owner, component),
+            "metadata": template,
             "spec": {**pod, "restartPolicy": "Never"},
         },
     }

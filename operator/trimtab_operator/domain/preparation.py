@@ -61,7 +61,7 @@ def inputs(data: DataDescription) -> list[pods.Mount]:
 
 
 def mounted(uris: Sequence[str]) -> list[pods.Mount]:
-    """The claims and ConfigMaps among the addresses, each once."""
+    """The claims and ConfigMaps among the addresses, and claims of what gateways keep, each once."""
     found: dict[str, pods.Mount] = {}
     for uri in uris:
         scheme, _, rest = uri.partition("://")
@@ -73,6 +73,10 @@ def mounted(uris: Sequence[str]) -> list[pods.Mount]:
             volume = child_name(owner, "config", owner)
             source = {"configMap": {"name": owner}}
             found[volume] = pods.Mount.of(volume, f"/configmaps/{owner}", source)
+        elif scheme == names.CAPTURE:
+            claim = child_name(owner, names.CAPTURE)
+            volume = child_name(owner, names.CAPTURE, owner)
+            found[volume] = pods.claim(volume, f"/captures/{owner}", claim, read_only=True)
     return list(found.values())
 
 

@@ -38,9 +38,9 @@ from trimtab_operator.domain.inferenceservice.plan import (
 )
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
-from trimtab_operator.domain.outcome import Done, Outcome
+from trimtab_operator.domain.outcome import Done, Outcome, also_after
 from trimtab_operator.domain.references import MODEL, SERVICE
-from trimtab_operator.reconcilers import rollbacks
+from trimtab_operator.reconcilers import drift, rollbacks
 from trimtab_operator.reconcilers.decided import isolations
 from trimtab_operator.reconcilers.looking import looked
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
@@ -55,6 +55,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     service = world.cluster.get(InferenceService, key)
     if service is None or service.metadata.deletion_timestamp:
         world.agents.follow(SERVICE, key, ())
+        world.tally.traffic(*key, {})
         return Done()
     todo = plan(await _observed(service, world), world.settings, world.clock.now())
     await asyncio.gather(*(world.cluster.emit(e) for e in todo.announced))
@@ -73,9 +74,12 @@ async def reconcile(key: Key, world: World) -> Outcome:
     concluded = conclude(service, todo, pods, answers, world.settings, now)
     if faults:
         concluded = refused(service, concluded, faults, now)
-    await asyncio.gather(*(world.cluster.emit(e) for e in concluded.report.events))
-    await world.cluster.write_status(service, concluded.report.status)
-    return concluded.outcome
+    traffic = await drift.look(service, concluded.report.status, world)
+    events = (*concluded.report.events, *traffic.events)
+    await asyncio.gather(*(world.cluster.emit(e) for e in events))
+    service = await world.cluster.write_status(service, traffic.status)
+    await drift.act(service, world)
+    return also_after(concluded.outcome, traffic.again_after)
 
 
 async def _observed(service: InferenceService, world: World) -> Observed:

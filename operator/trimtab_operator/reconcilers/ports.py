@@ -138,6 +138,9 @@ class Tally(Protocol):
     def rolled_back(self, namespace: str, service: str, model: str, seconds: float) -> None:
         """A version has lost its requests, so long after that was decided."""
 
+    def traffic(self, namespace: str, service: str, moved: Mapping[str, bool]) -> None:
+        """Whether the traffic of each model has moved, where that is known; in place of what was told before."""
+
 
 class Clock(Protocol):
     """The time of day, in UTC."""

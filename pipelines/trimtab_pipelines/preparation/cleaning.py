@@ -6,6 +6,8 @@ Each either hands the record on, changed or not, or drops it and tells the tally
 from collections.abc import Callable
 from typing import Protocol
 
+from trimtab_api import secretforms
+from trimtab_api.secretforms import Span
 from trimtab_api.v1alpha1.cleaning import (
     CharacterLimits,
     Cleaning,
@@ -14,10 +16,9 @@ from trimtab_api.v1alpha1.cleaning import (
     WordList,
     WordListAction,
 )
-from trimtab_pipelines.preparation import secrets, wordlists
+from trimtab_pipelines.preparation import wordlists
 from trimtab_pipelines.preparation.personal import PersonalData, is_only_personal
 from trimtab_pipelines.preparation.records import texts_of, with_texts
-from trimtab_pipelines.preparation.secrets import Span
 from trimtab_pipelines.preparation.tally import Tally
 from trimtab_pipelines.prepared import Record
 
@@ -114,7 +115,7 @@ class Findings:
         return changed
 
     def masked(self, text: str) -> str:
-        return secrets.masked(text, self._finder(text), self._mask)
+        return secretforms.masked(text, self._finder(text), self._mask)
 
 
 def steps_of(cleaning: Cleaning) -> list[CleaningStep]:
@@ -127,7 +128,9 @@ def steps_of(cleaning: Cleaning) -> list[CleaningStep]:
     if cleaning.word_lists:
         steps.append(WordLists(cleaning.word_lists))
     if cleaning.secrets is not None:
-        steps.append(Findings("Secrets", secrets.found_in, cleaning.secrets.action, secrets.MASK))
+        steps.append(
+            Findings("Secrets", secretforms.found_in, cleaning.secrets.action, secretforms.MASK)
+        )
     if cleaning.pii is not None:
         finder = PersonalData(cleaning.pii.entities).found_in
         steps.append(Findings("Pii", finder, cleaning.pii.action, None))

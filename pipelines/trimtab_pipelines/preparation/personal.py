@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from trimtab_api.reasons import FailureReason
-from trimtab_pipelines.preparation.secrets import Span, without_overlaps
+from trimtab_api.secretforms import Span, without_overlaps
 from trimtab_pipelines.runtime import RunError
 
 # What has few look-alikes. The numbers of single countries have many: they are looked for on request.

@@ -40,6 +40,8 @@ def _access(source: Source, index: int, origin: DataOrigin, workspace: Path) -> 
         output=origin.output,
         workspace=workspace,
         revision=source.revision,
+        task=origin.dataset.task,
+        columns=origin.dataset.columns,
     )
 
 

@@ -5,7 +5,7 @@ A reader's libraries are imported when its scheme is used: nobody waits for boto
 
 from trimtab_pipelines.sources.access import Access, Listed, Reader, Secret, unsupported
 
-SCHEMES = ("oci", "configmap", "pvc", "s3", "https", "hf")
+SCHEMES = ("oci", "configmap", "pvc", "s3", "https", "hf", "capture")
 MODEL_SCHEMES = ("hf", "oci", "s3", "pvc")
 
 __all__ = ["MODEL_SCHEMES", "SCHEMES", "Access", "Listed", "Reader", "Secret", "open_reader"]
@@ -35,6 +35,10 @@ def open_reader(access: Access) -> Reader:
         from trimtab_pipelines.sources.artifact import ArtifactReader
 
         return ArtifactReader(access)
+    if scheme == "capture":
+        from trimtab_pipelines.sources.captured import CaptureReader
+
+        return CaptureReader(access)
     from trimtab_pipelines.sources.mounted import MountedReader
 
     return MountedReader(access)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from trimtab_api.documents import Output
 from trimtab_api.reasons import FailureReason
+from trimtab_api.v1alpha1.data import Columns, DatasetTask
 from trimtab_pipelines.runtime import RunError
 
 
@@ -41,6 +42,9 @@ class Access:
     workspace: Path
     revision: str | None = None
     is_model: bool = False
+    # What the records are for, where they are made of something else and not just read.
+    task: DatasetTask = DatasetTask.INSTRUCTION
+    columns: Columns | None = None
 
 
 @dataclass(frozen=True)

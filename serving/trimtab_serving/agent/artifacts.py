@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trimtab_api.documents.evaluation import EvaluationReport
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.reasons import FailureReason
 from trimtab_oci import (
@@ -41,10 +42,11 @@ State = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class ReportedReference:
-    """A version's fingerprint, and the SHA-256 of the report that it stands in."""
+    """What stands in a version's report about its fingerprint and traffic, and the report's SHA-256."""
 
     fingerprint: Fingerprint
     report: str
+    profile: ReferenceProfile | None = None
 
 
 class Artifacts:
@@ -83,7 +85,8 @@ class Artifacts:
         if report.artifact_digest != digest:
             message = f"the report {uri} is about {report.artifact_digest}, not {digest}"
             raise LoadFailure(FailureReason.REPORT_INVALID, message)
-        return ReportedReference(report.fingerprint, hashlib.sha256(document).hexdigest())
+        checksum = hashlib.sha256(document).hexdigest()
+        return ReportedReference(report.fingerprint, checksum, report.profile)
 
     async def bundle(self, uri: str, *, plain_http: bool) -> bytes:
         """A signature as it was published."""

@@ -6,8 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.routing import RoutingTable
-from trimtab_serving.agent.app import OWN_PATHS, agent_app
+from trimtab_serving.agent.app import OWN_PATHS, PROFILES, agent_app
 from trimtab_serving.agent.artifacts import Artifacts
 from trimtab_serving.agent.board import Board
 from trimtab_serving.agent.engine import EngineClient
@@ -62,12 +63,15 @@ class Agent:
                 self.engine,
                 self.metrics,
                 self.lifecycle.told(lambda: self.keeper.unready),
+                self._profile,
             ),
             OWN_PATHS,
+            PROFILES,
         )
         self.lifecycle.on_drain(self.keeper.drain)
         self.lifecycle.on_drain(self.board.finish)
         self._swept = False
+        self._table: RoutingTable | None = None
         self._watch_gauges()
 
     def _proxy(self) -> Proxy:
@@ -103,7 +107,16 @@ class Agent:
         if not self._swept:  # what an earlier process left and nobody wants any more
             self._swept = True
             self.store.sweep({version.digest for m in table.models for version in m.versions})
+        self._table = table
         self.keeper.on_table(table)
+
+    async def _profile(self, digest: str) -> ReferenceProfile | None:
+        table = self._table
+        versions = [v for m in table.models for v in m.versions] if table else []
+        version = next((v for v in versions if v.digest == digest), None)
+        if table is None or version is None:
+            return None
+        return await self.store.profile(version, plain_http=table.plain_http)
 
     async def _recheck(self) -> None:
         if self.settings.recheck_seconds > 0:

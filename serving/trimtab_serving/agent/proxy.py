@@ -116,16 +116,21 @@ def _elsewhere(message: str) -> ApiError:
 class AllowList:
     """Decides by path who answers: the proxy, the agent's own API, or nobody."""
 
-    def __init__(self, proxy: Proxy, own: ASGIApp, own_paths: frozenset[str]) -> None:
+    def __init__(
+        self, proxy: Proxy, own: ASGIApp, own_paths: frozenset[str], own_prefix: str
+    ) -> None:
         self._proxy = proxy
         self._own = own
         self._own_paths = own_paths
+        self._own_prefix = own_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if path in wire.CONTENT_FIELD and method == "POST":
             await self._proxy(scope, receive, send)
-        elif path in self._own_paths and method in ("GET", "HEAD"):
+        elif method in ("GET", "HEAD") and (
+            path in self._own_paths or path.startswith(self._own_prefix)
+        ):
             await self._own(scope, receive, send)
         else:
             refusal = openai.unknown_path(method, path)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
 from trimtab_api.reasons import FailureReason, LoadReason
@@ -41,6 +42,7 @@ class Record(ApiModel):
     files: dict[str, str]
     report: str
     fingerprint: Fingerprint
+    profile: ReferenceProfile | None = None
 
 
 class KeptSignature(ApiModel):
@@ -86,10 +88,30 @@ class AdapterStore:
             version.report, version.digest, plain_http=plain_http
         )
         record = Record(
-            digest=version.digest, files={}, report=found.report, fingerprint=found.fingerprint
+            digest=version.digest,
+            files={},
+            report=found.report,
+            fingerprint=found.fingerprint,
+            profile=found.profile,
         )
         await asyncio.to_thread(self._write_record, record)
         return found.fingerprint
+
+    async def profile(self, version: RoutedVersion, *, plain_http: bool) -> ReferenceProfile | None:
+        """What the version's traffic looked like when it was evaluated, if its report tells."""
+        record = await asyncio.to_thread(self._read_record, version.digest)
+        if record is not None and "profile" in record.model_fields_set:
+            return record.profile
+        if version.report is None:
+            return None
+        # An earlier release has kept the record and left the profile out.
+        found = await self._artifacts.reference(
+            version.report, version.digest, plain_http=plain_http
+        )
+        if record is not None:
+            kept = record.model_copy(update={"profile": found.profile})
+            await asyncio.to_thread(self._write_record, kept)
+        return found.profile
 
     async def _fetch(self, version: RoutedVersion, *, plain_http: bool) -> Record:
         if version.uri is None:
@@ -120,6 +142,7 @@ class AdapterStore:
             files=_hashes(incoming),
             report=reference.report,
             fingerprint=reference.fingerprint,
+            profile=reference.profile,
         )
         _make_read_only(incoming)
         self._write_record(record)

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,14 +16,13 @@ from trimtab_serving import asgi, openai, wire
 from trimtab_serving.bodies import parse, usage_of
 from trimtab_serving.gateway.forward import Answer, Forwarder, Request
 from trimtab_serving.gateway.metrics import GatewayMetrics
+from trimtab_serving.gateway.watching import CLIENT_GONE, OK, Watched, Watching
 from trimtab_serving.keys import ApiKeys
 from trimtab_serving.openai import ApiError
 from trimtab_serving.upstream import Broken
 
 logger = logging.getLogger(__name__)
 
-# As nginx and others count it: the client closed before it was answered.
-CLIENT_GONE: Final = 499
 CLOSE: Final = (b"connection", b"close")
 
 
@@ -34,6 +34,7 @@ class GatewayApp:
         forwarder: Forwarder,
         keys: ApiKeys,
         metrics: GatewayMetrics,
+        watching: Watching,
         others: ASGIApp,
         *,
         max_body_bytes: int,
@@ -42,6 +43,7 @@ class GatewayApp:
         self._forwarder = forwarder
         self._keys = keys
         self._metrics = metrics
+        self._watching = watching
         self._others = others
         self._max_body_bytes = max_body_bytes
         self._is_draining = is_draining
@@ -53,9 +55,11 @@ class GatewayApp:
             return
         await _Exchange(self, scope, receive, send).run(content)
 
-    async def request(self, scope: Scope, receive: Receive, content: str) -> Request:
+    async def request(
+        self, scope: Scope, receive: Receive, content: str
+    ) -> tuple[Request, Watched | None]:
         """Everything that must hold before an engine is asked."""
-        self._keys.check(asgi.header(scope, b"authorization"))
+        caller = self._keys.check(asgi.header(scope, b"authorization"))
         try:
             body = await asgi.read_body(scope, receive, self._max_body_bytes)
         except asgi.BodyTooLarge as fault:
@@ -65,7 +69,11 @@ class GatewayApp:
         session = asgi.header(scope, wire.SESSION_HEADER)
         if session is None and ask.user is not None:
             session = ask.user.encode()
-        return Request(scope["path"], ask, wire.forwarded(headers), session)
+        watching = self._watching
+        watched = watching.begin(ask, self._forwarder.route(ask.model), caller, session)
+        identify = None if watched is None else partial(watching.identify, watched)
+        request = Request(scope["path"], ask, wire.forwarded(headers), session, identify=identify)
+        return request, watched
 
     @property
     def forwarder(self) -> Forwarder:
@@ -74,6 +82,10 @@ class GatewayApp:
     @property
     def metrics(self) -> GatewayMetrics:
         return self._metrics
+
+    @property
+    def watching(self) -> Watching:
+        return self._watching
 
     def final_headers(self, headers: asgi.Headers) -> asgi.Headers:
         return [*headers, CLOSE] if self._is_draining() else headers
@@ -93,12 +105,14 @@ class _Exchange:
         self._code = CLIENT_GONE
         self._first_token_seconds: float | None = None
         self._usage: dict[str, int] = {}
+        self._watched: Watched | None = None
 
     async def run(self, content: str) -> None:
         try:
             await self._answer(content)
         except ApiError as refusal:
             self._code = refusal.status
+            self._version = self._version or refusal.version
             await self._refuse(refusal)
         except asgi.BodyIncomplete:
             logger.info("a client went away before its request was complete")
@@ -106,13 +120,15 @@ class _Exchange:
             self._count()
 
     async def _answer(self, content: str) -> None:
-        request = await self._app.request(self._scope, self._receive, content)
+        request, self._watched = await self._app.request(self._scope, self._receive, content)
         self._started = time.perf_counter()
-        if self._app.forwarder.knows(request.ask.model):
+        if self._watched is not None:
             self._model = request.ask.model
         with asgi.ClientWatch(self._receive):
             answer = await self._app.forwarder.open(request)
             self._version = answer.version
+            if self._watched is not None:
+                self._watched.digest = answer.digest
             try:
                 await self._deliver(answer)
             finally:
@@ -123,6 +139,8 @@ class _Exchange:
         headers = self._app.final_headers(headers)
         if answer.body is not None:
             self._usage = usage_of(answer.body)
+            if self._watched is not None and answer.status == OK:
+                self._watched.body = answer.body
             await asgi.answer(self._send, answer.status, headers, answer.body)
             self._code = answer.status
             return
@@ -131,6 +149,7 @@ class _Exchange:
         await self._stream(answer)
 
     async def _stream(self, answer: Answer) -> None:
+        heard = None if self._watched is None else self._watched.hear()
         try:
             while piece := await answer.connection.read():
                 if self._first_token_seconds is None:
@@ -139,6 +158,8 @@ class _Exchange:
                 if b'"usage":{' in data:
                     self._usage = usage_of(data)
                 if data:
+                    if heard is not None:
+                        heard.add(data)
                     await self._send(
                         {"type": "http.response.body", "body": data, "more_body": True}
                     )
@@ -160,6 +181,9 @@ class _Exchange:
         metrics.count(self._model, self._version, self._code)
         if not self._version:
             return
+        if self._watched is not None:
+            self._watched.first_token_seconds = self._first_token_seconds
+            self._app.watching.end(self._watched, self._version, self._code)
         series = metrics.of(self._model, self._version)
         series.duration.observe(time.perf_counter() - self._started)
         if self._first_token_seconds is not None:
@@ -170,14 +194,24 @@ class _Exchange:
 
 
 class PublicRest:
-    """GET /v1/models and the refusals of everything that does not exist."""
+    """GET /v1/models, feedback where it is taken, and the refusals of everything that does not exist."""
 
-    def __init__(self, forwarder: Forwarder, keys: ApiKeys, created: int) -> None:
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        keys: ApiKeys,
+        created: int,
+        feedback: ASGIApp | None = None,
+    ) -> None:
         self._forwarder = forwarder
         self._keys = keys
         self._created = created
+        self._feedback = feedback
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._feedback is not None and scope["path"] == wire.FEEDBACK:
+            await self._feedback(scope, receive, send)
+            return
         try:
             self._keys.check(asgi.header(scope, b"authorization"))
             body = json.dumps(self._find(scope["method"], scope["path"])).encode()

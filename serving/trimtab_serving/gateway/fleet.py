@@ -14,7 +14,9 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.routing import AgentReport, EngineAddress
+from trimtab_serving.gateway.topics import ProfileUnavailable
 from trimtab_serving.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ LOADED: Final = "Loaded"
 POLL_SECONDS: Final = 30
 # A report that nobody has to wait for; an engine that hangs must not hold up what waits for all.
 FIRST_REPORT_SECONDS: Final = 2.0
+PROFILE_SECONDS: Final = 5.0
 # How long a refused connection puts an engine behind the others, unless its agent reports anew.
 SUSPECT_SECONDS: Final = 2.0
 SLOWEST_RETRY_SECONDS: Final = 2.0
@@ -141,16 +144,37 @@ class Fleet:
                 engine.suspect_until = self._clock() + pause + SUSPECT_SECONDS
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
 
-    async def _report(self, engine: Engine) -> AgentReport:
+    async def profile(self, digest: str) -> ReferenceProfile | None:
+        """A version's reference profile from whichever agent has it; None when it has none."""
+        faults = ["no engine is there to be asked"]
+        for engine in [e for e in self.engines if e.sequence and not e.is_silent]:
+            url = f"http://{engine.address}/profile/{digest}"
+            limit = aiohttp.ClientTimeout(total=PROFILE_SECONDS)
+            try:
+                async with self._open_session().get(url, timeout=limit) as response:
+                    body = await response.read()
+                    if response.status == 200:
+                        return ReferenceProfile.model_validate_json(body)
+                    if response.status == 404:
+                        return None
+                    faults.append(f"{engine.address} answered {response.status}")
+            except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+                faults.append(f"{engine.address}: {str(fault) or type(fault).__name__}")
+        raise ProfileUnavailable(faults[-1])
+
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=POLL_SECONDS + 10, sock_connect=2),
             )
+        return self._session
+
+    async def _report(self, engine: Engine) -> AgentReport:
         parameters = {"after": engine.sequence, "wait": POLL_SECONDS if engine.sequence else 0}
         url = f"http://{engine.address}/adapters"
         limit = None if engine.sequence else aiohttp.ClientTimeout(total=FIRST_REPORT_SECONDS)
-        async with self._session.get(
+        async with self._open_session().get(
             url, params=parameters, raise_for_status=True, timeout=limit
         ) as response:
             return AgentReport.model_validate_json(await response.read())

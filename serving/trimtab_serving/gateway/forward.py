@@ -6,7 +6,7 @@ a failure only means that the next one is asked.
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +34,8 @@ class Request:
     session: bytes | None = None
     # Probes may name the version that they want to hear, whatever its weight.
     version: str | None = None
+    # Gives the response an id of our own, once it is known which version answers.
+    identify: Callable[[str], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Answer:
     """What an engine answers; `body` is None when it comes in pieces from `connection`."""
 
     version: str
+    digest: str
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes | None
@@ -80,22 +83,33 @@ class Forwarder:
     def knows(self, model: str) -> bool:
         return model in self._routes
 
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        return self._routes
+
+    def route(self, model: str) -> Route | None:
+        return self._routes.get(model)
+
     async def open(self, request: Request) -> Answer:
         """The answer of the engine that took the request; the caller must close it."""
         versions = self._versions(request)
         tried: set[str] = set()
+        first_tried = ""
         for attempt in range(MOST_TRIES):
             choice = self._choose(versions, tried)
             if choice is None:
                 break
+            first_tried = first_tried or choice[0].version
             if attempt:
                 self._metrics.count_retry()
             answer = await self._try(*choice, request, tried)
             if answer is not None:
                 return answer
-        raise openai.no_engine(
+        fault = openai.no_engine(
             f"No engine can answer for the model `{request.ask.model}` right now."
         )
+        fault.version = first_tried
+        raise fault
 
     def _versions(self, request: Request) -> Sequence[RoutedVersion]:
         model = request.ask.model
@@ -108,7 +122,7 @@ class Forwarder:
             raise openai.no_engine(f"No version of the model `{model}` takes requests right now.")
         if len(route.versions) == 1:
             return route.versions
-        return by_preference(route, point_of(model, request.session, self._chance))
+        return by_preference(route, point_of(route, request.session, self._chance))
 
     def _named(self, model: str, version: str) -> Sequence[RoutedVersion]:
         models = self._table.models if self._table else []
@@ -143,7 +157,7 @@ class Forwarder:
                 await connection.read_all()
                 tried.add(engine.holding(version.digest))
                 return None
-            answer = await _answer(version.version, engine, connection, name, request.ask.model)
+            answer = await _answer(version, engine, connection, name, request)
             return answer
         except Unreachable as fault:
             logger.warning("engine %s did not take a request: %s", engine.name, fault)
@@ -151,7 +165,9 @@ class Forwarder:
             tried.add(engine.address)
             return None
         except Broken as fault:
-            raise openai.engine_failed(f"The engine failed while it answered: {fault}.") from fault
+            failure = openai.engine_failed(f"The engine failed while it answered: {fault}.")
+            failure.version = version.version
+            raise failure from fault
         finally:
             if answer is None:
                 engine.in_flight -= 1
@@ -160,15 +176,18 @@ class Forwarder:
 
 
 async def _answer(
-    version: str, engine: Engine, connection: Connection, name: bytes, public: str
+    version: RoutedVersion, engine: Engine, connection: Connection, name: bytes, request: Request
 ) -> Answer:
-    names = NameInAnswer(name, public)
+    is_good = connection.status < 400
+    identity = request.identify(version.version) if request.identify and is_good else None
+    names = NameInAnswer(name, request.ask.model, identity)
     body: bytes | None = None
     if not (connection.header(b"content-type") or b"").startswith(EVENT_STREAM):
         body = await connection.read_all()
-        body = names.whole(body) if connection.status < 400 else names.anywhere(body)
+        body = names.whole(body) if is_good else names.anywhere(body)
     return Answer(
-        version=version,
+        version=version.version,
+        digest=version.digest,
         status=connection.status,
         headers=wire.returned(connection.headers),
         body=body,

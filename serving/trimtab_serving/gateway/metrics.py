@@ -11,9 +11,11 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from trimtab_serving.gateway.signalmetrics import SignalMetrics
+
 FIRST_TOKEN_BUCKETS: Final = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5, 10, 30)
 DURATION_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-MOST_PAIRS: Final = 1024
+MOST_PAIRS: Final = 256
 
 Pair = tuple[str, str]
 
@@ -67,6 +69,7 @@ class GatewayMetrics:
             registry=self.registry,
         )
         self._pairs: OrderedDict[Pair, Series] = OrderedDict()
+        self.signals = SignalMetrics(self.registry, FIRST_TOKEN_BUCKETS)
 
     def of(self, model: str, version: str) -> Series:
         """The series of a pair; `model` must be one of the table, or empty."""
@@ -111,6 +114,7 @@ class GatewayMetrics:
             self._tokens.remove(*pair, kind)
         for metric in (self._duration, self._first_token):
             metric.remove(*pair)
+        self.signals.forget(pair)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

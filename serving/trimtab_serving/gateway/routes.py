@@ -1,7 +1,9 @@
 """Which version of a model a request goes to: pure, so that shares can be proven.
 
 The table's weights are shares of the requests. A request with a session stays on one version for
-as long as the weights stay; the others are spread by chance.
+as long as the weights stay, and on a version whose weight only grows; the others are spread by
+chance. A salt of the table draws anew who falls where, so that no rollout meets the users of the
+last one first.
 """
 
 import hashlib
@@ -23,6 +25,12 @@ class Route:
     model: str
     versions: tuple[RoutedVersion, ...]
     total: int
+    salt: str = ""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether versions are being compared here."""
+        return bool(self.salt) or len(self.versions) > 1
 
     @classmethod
     def of(cls, model: RoutedModel) -> "Route":
@@ -34,6 +42,7 @@ class Route:
             model=model.name,
             versions=tuple(weighted),
             total=sum(version.weight for version in weighted),
+            salt=model.salt,
         )
 
 
@@ -57,9 +66,17 @@ def by_preference(route: Route, point: float) -> Sequence[RoutedVersion]:
     return route.versions
 
 
-def point_of(model: str, session: bytes | None, chance: Callable[[], float]) -> float:
+def point_of(route: Route, session: bytes | None, chance: Callable[[], float]) -> float:
     """Where in [0, 1) a request falls: fixed for a session, by chance without one."""
     if session is None:
         return chance()
-    digest = hashlib.blake2b(session, digest_size=8, key=model.encode()[:64]).digest()
-    return int.from_bytes(digest, "big") / POINTS
+    return hash_of(route, session) / POINTS
+
+
+def hash_of(route: Route, session: bytes, purpose: bytes = b"") -> int:
+    """A number in [0, 2**64) for a session; numbers for different purposes tell nothing of each other."""
+    salted = b"%b\0%b" % (route.salt.encode(), session) if route.salt else session
+    digest = hashlib.blake2b(
+        salted, digest_size=8, key=route.model.encode()[:64], person=purpose
+    ).digest()
+    return int.from_bytes(digest, "big")

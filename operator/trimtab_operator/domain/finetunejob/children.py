@@ -98,6 +98,7 @@ def training(job: FineTuneJob, settings: Settings) -> list[Manifest]:
             backoff_limit=job.spec.backoff_limit,
             active_deadline_seconds=job.spec.active_deadline_seconds,
             labels={names.LABEL_KUEUE_QUEUE: queue} if queue else None,
+            metrics_port=names.PORT_TRAINER,
         ),
     ]
 

@@ -129,6 +129,7 @@ def _origin(job: FineTuneJob) -> dict[str, str]:
         names.LABEL_DATASET: label_value(job.spec.dataset.name or ""),
         names.LABEL_DATASET_DIGEST: digest_label(resolved.dataset_digest or ""),
         names.LABEL_BASE_DIGEST: digest_label(resolved.base_model_digest or ""),
+        names.LABEL_CORRELATION: job.metadata.labels.get(names.LABEL_CORRELATION, ""),
     }
     return {label: value for label, value in found.items() if value}
 

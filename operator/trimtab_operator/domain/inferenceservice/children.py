@@ -5,7 +5,7 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.routing import RoutingTable
 from trimtab_api.v1alpha1 import InferenceService
-from trimtab_operator.domain.manifests import Manifest, child_labels, child_metadata
+from trimtab_operator.domain.manifests import Manifest, child_labels, child_metadata, scraped
 from trimtab_operator.domain.naming import child_name, fitted
 
 KIND: Final = "InferenceService"
@@ -30,11 +30,7 @@ def metadata(service: InferenceService, component: str, called: str | None = Non
 def pod_metadata(service: InferenceService, component: str, port: int) -> Manifest:
     """Metadata of a pod template; the annotations are what Prometheus finds its metrics by."""
     result = metadata(service, component)
-    result["annotations"] |= {
-        "prometheus.io/scrape": "true",
-        "prometheus.io/port": str(port),
-        "prometheus.io/path": "/metrics",
-    }
+    result["annotations"] |= scraped(port)
     return result
 
 

@@ -87,6 +87,7 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
     if keys is not None:
         # Never optional: without its keys the front must stay closed, not open.
         mounts.append(pods.secret("api-keys", names.API_KEYS_PATH, keys.secret_name))
+    mounts += _traffic_mounts(service)
     container = pods.container(
         "gateway",
         settings.images.serving,
@@ -99,6 +100,7 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
             ("TRIMTAB_ROUTING_CONFIGMAP", children.name(service, children.ROUTING)),
             ("TRIMTAB_API_KEYS", names.API_KEYS_PATH if keys is not None else ""),
             ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
+            *_traffic_settings(service),
         ),
         ports=(("http", names.PORT_GATEWAY), ("admin", names.PORT_GATEWAY_ADMIN)),
         wants={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
@@ -126,6 +128,39 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
         "metadata": children.pod_metadata(service, names.GATEWAY, names.PORT_GATEWAY_ADMIN),
         "spec": spec,
     }
+
+
+def _traffic_mounts(service: InferenceService) -> list[pods.Mount]:
+    """What feedback is signed with, and where exchanges are kept: only what the service asks for."""
+    feedback, capture = service.spec.gateway.feedback, service.spec.gateway.capture
+    mounts = []
+    if feedback is not None and feedback.secret is not None:
+        # Never optional: without it ids would prove less than the service was promised.
+        path = names.FEEDBACK_SECRET_PATH
+        mounts.append(pods.secret("feedback-secret", path, feedback.secret.secret_name))
+    if capture is not None:
+        claim = children.name(service, names.CAPTURE)
+        mounts.append(pods.claim(names.CAPTURE, names.CAPTURE_PATH, claim))
+    return mounts
+
+
+def _traffic_settings(service: InferenceService) -> list[tuple[str, str]]:
+    feedback, capture = service.spec.gateway.feedback, service.spec.gateway.capture
+    settings = []
+    if feedback is not None:
+        settings += [
+            ("TRIMTAB_FEEDBACK_WITHIN_SECONDS", str(feedback.within_seconds)),
+            ("TRIMTAB_FEEDBACK_PER_MINUTE", str(feedback.per_minute)),
+            ("TRIMTAB_FEEDBACK_SECRET", names.FEEDBACK_SECRET_PATH if feedback.secret else ""),
+        ]
+    if capture is not None:
+        settings += [
+            ("TRIMTAB_CAPTURE", names.CAPTURE_PATH),
+            ("TRIMTAB_CAPTURE_PERCENT", str(capture.percent)),
+            ("TRIMTAB_CAPTURE_RETENTION_SECONDS", str(capture.retention_seconds)),
+            ("TRIMTAB_CAPTURE_MAX_BYTES", str(capture.max_bytes)),
+        ]
+    return settings
 
 
 def _asked(path: str, *, period: int, tries: int) -> Manifest:

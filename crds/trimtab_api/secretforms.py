@@ -87,6 +87,14 @@ def found_in(text: str) -> list[Span]:
     return without_overlaps(spans)
 
 
+def private_keys_in(text: str) -> list[Span]:
+    """Those that go over many lines; all others stand in one."""
+    kind, hints, pattern = _PATTERNS[0]
+    if not any(hint in text for hint in hints):
+        return []
+    return [_span(match, kind) for match in pattern.finditer(text)]
+
+
 def without_overlaps(spans: list[Span]) -> list[Span]:
     """The longest of those that overlap."""
     taken: list[Span] = []
