@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.stage == "push":
         push = importlib.import_module("trimtab_pipelines.push")
         return int(push.main(parsed))
+    if parsed.stage == "export":
+        return int(importlib.import_module("trimtab_pipelines.export").main(parsed))
     if parsed.stage in {"pull", "attach"}:
         commands = importlib.import_module("trimtab_pipelines.signing.commands")
         return int(getattr(commands, parsed.stage)(parsed))
@@ -54,7 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     attach = stages.add_parser("attach", help="attach a signature that was made elsewhere")
     attach.add_argument("artifact", help="oci://registry/repository@sha256:...")
     attach.add_argument("bundle", help="the file that model_signing wrote")
-    for each in (push, pull, attach):
+    export = stages.add_parser("export", help="prepared data as a file for a labelling tool")
+    export.add_argument("artifact", help="oci://registry/repository@sha256:... of a Dataset")
+    export.add_argument("file", help="the JSON file to write")
+    export.add_argument("--format", required=True, choices=["Argilla", "LabelStudio"])
+    export.add_argument(
+        "--split", action="append", choices=["train", "validation", "test"], help="all unless named"
+    )
+    export.add_argument("--most", type=int, help="at most so many records, the first ones")
+    for each in (push, pull, attach, export):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser
 
