@@ -1,5 +1,6 @@
 """The suite Judge in the whole stage: a real, tiny model, and a judge on loopback."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def suite(url: str, **changes: object) -> SuiteRun:
 
 
 def reference_wins(shown: str) -> str:
-    number = shown.partition("Q")[2].partition("?")[0]
+    found = re.search(r"Q(\d+)\?", shown)
+    assert found
+    number = found[1]
     is_first = f"Answer A:\nA{number}." in shown
     return f"Verdict: {'A' if is_first else 'B'}"
 
