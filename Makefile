@@ -84,8 +84,8 @@ cluster-up: setup ## a real Kubernetes on this machine
 	@$(PY) -m trimtab_local up
 
 .PHONY: images
-images: setup ## build what changed and load it into the local cluster (or push it to IMAGE_REGISTRY=)
-	@$(PY) -m trimtab_local images $(if $(IMAGE_REGISTRY),push $(IMAGE_REGISTRY),build)
+images: setup ## build what changed and load it into the local cluster (or push it to IMAGE_REGISTRY=, as IMAGE_TAG=)
+	@$(PY) -m trimtab_local images $(if $(IMAGE_REGISTRY),push $(IMAGE_REGISTRY) $(if $(IMAGE_TAG),--tag $(IMAGE_TAG)),build)
 
 .PHONY: test-programs
 test-programs: setup ## whole programs on this machine, killed at bad moments among other things

@@ -30,6 +30,7 @@ ANNOTATION_AUTHOR: Final = f"{GROUP}/author"
 
 # What a namespace asks for, as labels of it: "true", or as if they were not there.
 LABEL_REQUIRE_APPROVAL: Final = f"{GROUP}/require-approval"
+LABEL_REQUIRE_SIGNATURE: Final = f"{GROUP}/require-signature"
 LABEL_SEPARATION_OF_DUTIES: Final = f"{GROUP}/separation-of-duties"
 
 FINALIZER_IN_USE: Final = f"{GROUP}/in-use"

@@ -125,6 +125,7 @@ class DatasetReason(StrEnum):
     READY = "Ready"  # the data is prepared, as the spec says now
     PREPARING = "Preparing"  # a pod reads, cleans and divides the data
     HELD_OUT_NOT_READY = "HeldOutNotReady"  # a Dataset of leakage.against is missing or not Ready
+    CIRCULAR = "Circular"  # Datasets name each other in leakage.against; the message says which
     DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data
     RESULT_MISSING = "ResultMissing"  # the pod ended without a result that could be read
     REFUSED = "Refused"  # the API server does not accept a child; the message quotes it
@@ -201,6 +202,7 @@ class ServiceReason(StrEnum):
     VERSION_NOT_READY = "VersionNotReady"  # the version is not Ready
     VERSION_DELETED = "VersionDeleted"  # the version is being deleted
     VERSION_NOT_APPROVED = "VersionNotApproved"  # the namespace asks for an approval that it lacks
+    VERSION_NOT_SIGNED = "VersionNotSigned"  # the namespace asks for a signature that it lacks
     VERSION_RETIRED = "VersionRetired"  # the version is retired and was not served here before
     NOT_AN_ADAPTER = "NotAnAdapter"  # a full model needs engines of its own
     RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank

@@ -1,6 +1,7 @@
 """Where the demo runs: the cluster on this machine, or one of the user's own."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,8 +15,8 @@ from examples.quickstart.progress import Step, step
 
 from trimtab_api.names import GROUP
 from trimtab_local import base_image
+from trimtab_local.images import TAG, inputs_digest
 from trimtab_local.images import chosen as chosen_images
-from trimtab_local.images import inputs_digest
 from trimtab_local.layout import REGISTRY_NAME, REGISTRY_PORT, layout_from
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ class Target:
     registry_from_here: str
     plain_http: bool
     image_prefix: str
+    image_tag: str = TAG
     gpus: int = 0
     engine_image: str = ""  # the chart's own, for CPUs, where it is empty
 
@@ -72,21 +74,32 @@ def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
     kube = Kube(kubeconfig, namespace)
     gpus = _gpus()
     registry, here, plain_http = _registry(kube)
-    flags = ["--plain-http"] if plain_http else []
+    images = [name for name in IMAGES if not (gpus and name == CPU_ENGINE)]
+    tag = _build(images)
+    flags = ["--tag", tag, *(["--plain-http"] if plain_http else [])]
     with step(f"Container images to {here}") as shown:
         push = [sys.executable, "-m", "trimtab_local", "images", "push", *flags, here]
-        _logged(
-            [*push, *(name for name in IMAGES if not (gpus and name == CPU_ENGINE))], log, shown
-        )
+        _logged([*push, *images], log, shown)
     return Target(
         kube=kube,
         registry=registry,
         registry_from_here=here,
         plain_http=plain_http,
         image_prefix=registry,
+        image_tag=tag,
         gpus=gpus,
         engine_image=os.environ.get("ENGINE_IMAGE", GPU_ENGINE_IMAGE if gpus else ""),
     )
+
+
+def _build(images: list[str]) -> str:
+    """A tag for these images as they are made from this checkout.
+
+    Nodes do not pull a tag again that they have, so another build needs another tag.
+    """
+    base = base_image.inputs()
+    made_from = "".join(inputs_digest(image, base) for image in chosen_images(images))
+    return f"{TAG}-{hashlib.sha256(made_from.encode()).hexdigest()[:12]}"
 
 
 def _gpus() -> int:
@@ -118,12 +131,12 @@ def install(target: Target) -> None:
     with step("Helm chart"):
         settings = {
             "images.repository": target.image_prefix,
-            "images.tag": "dev",
+            "images.tag": target.image_tag,
             "images.engine": target.engine_image,
             "registry.prefix": target.registry,
             "registry.plainHttp": str(target.plain_http).lower(),
         }
-        # The tag stays the same from build to build; a changed operator must start anew all the same.
+        # On this machine the tag stays the same from build to build; a changed operator must start anew all the same.
         operator = inputs_digest(chosen_images(["operator"])[0], base_image.inputs())
         settings["operator.podAnnotations.trimtab\\.dev/build"] = operator
         flags = [

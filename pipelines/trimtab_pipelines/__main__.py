@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.stage in {"pull", "attach"}:
         commands = importlib.import_module("trimtab_pipelines.signing.commands")
         return int(getattr(commands, parsed.stage)(parsed))
+    if parsed.stage == "lineage":
+        lineage = importlib.import_module("trimtab_pipelines.lineage.command")
+        return int(lineage.main(parsed))
     return execute(importlib.import_module(STAGES[parsed.stage]).STAGE)
 
 
@@ -64,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         "--split", action="append", choices=["train", "validation", "test"], help="all unless named"
     )
     export.add_argument("--most", type=int, help="at most so many records, the first ones")
+    lineage = stages.add_parser("lineage", help="draw where a version comes from, as SVG")
+    lineage.add_argument(
+        "file", nargs="?", default="-", help="what kubectl get mv NAME -o json prints; - reads it"
+    )
     for each in (push, pull, attach, export):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser

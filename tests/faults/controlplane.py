@@ -92,8 +92,8 @@ class ControlPlane:
 
 
 @contextmanager
-def control_plane(folder: Path) -> Iterator[ControlPlane]:
-    """Up, until the block ends."""
+def control_plane(folder: Path, also: Sequence[str] = ()) -> Iterator[ControlPlane]:
+    """Up, until the block ends; `also` names further controllers."""
     program = build.binary(layout_from(os.environ), build.KUBE)
     if not program.exists():
         pytest.fail("the cluster's programs are not built: make cluster-up")
@@ -105,7 +105,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
     commands = {
         "etcd": _etcd(folder, store),
         "kube-apiserver": _api_server(plane, store),
-        "kube-controller-manager": _controllers(plane),
+        "kube-controller-manager": _controllers(plane, (*CONTROLLERS, *also)),
     }
     running: list[subprocess.Popen[bytes]] = []
     try:
@@ -169,11 +169,11 @@ def _api_server(plane: ControlPlane, store: str) -> list[str]:
     ]
 
 
-def _controllers(plane: ControlPlane) -> list[str]:
+def _controllers(plane: ControlPlane, controllers: Sequence[str]) -> list[str]:
     held = plane.folder / "certificates"
     return [
         f"--kubeconfig={plane.folder / 'controller-manager.kubeconfig'}",
-        f"--controllers={','.join(CONTROLLERS)}",
+        f"--controllers={','.join(controllers)}",
         f"--service-account-private-key-file={held / 'service-accounts.key'}",
         f"--root-ca-file={held / 'ca.crt'}",
         "--use-service-account-credentials=true",

@@ -16,6 +16,8 @@ from tests.faults.oracles import State
 from trimtab_api import names
 
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|-[0-9a-f]{8}\b(?!-[0-9a-f]{4}-)")
+# A generation and an attempt: each preparation leaves its result under another name.
+_PREPARATION: Final = re.compile(r"(run-[0-9a-f-]{36}-prepare)-\d+-\d+\b")
 _ENGINE: Final = "-engine"
 
 
@@ -25,10 +27,12 @@ Strip = Callable[[Manifest], Manifest | None]  # None where nothing of an object
 def comparable(family: Family, world: World, namespace: str, registry: str) -> State:
     """The family without its name and without its history."""
     name = family.owner["metadata"]["name"]
-    text = json.dumps([family.owner, *family.children]).replace(name, "TOKEN")
-    if family.owner["kind"] == "FineTuneJob":
+    text = json.dumps([family.owner, *_of_now(family)]).replace(name, "TOKEN")
+    if family.owner["kind"] in {"FineTuneJob", "Dataset"}:
         # Another job's artifacts are other artifacts: their digests follow from its name.
         text = _DIGEST.sub("-DIGEST", text)
+    if family.owner["kind"] == "Dataset":
+        text = _PREPARATION.sub(r"\1-N", text)
     strip = _HISTORIES[family.owner["kind"]](family, world)
     kept = [stripped for each in json.loads(text) if (stripped := strip(each)) is not None]
     return oracles.state_of(kept, namespace, registry)
@@ -76,16 +80,46 @@ def of_job(family: Family, world: World) -> Strip:
     return strip
 
 
+def of_dataset(family: Family, world: World) -> Strip:
+    """What of a Dataset's objects depends on what it was before."""
+    is_ready = family.says("Ready")[0] == "True"
+
+    def strip(each: Manifest) -> Manifest:
+        if each["kind"] != "Dataset":
+            return each
+        # Nothing is what there was before anything was written, too.
+        status = {k: v for k, v in each.get("status", {}).items() if v != []}
+        return {**each, "status": status if is_ready else _without_earlier_data(status)}
+
+    return strip
+
+
 def of_version(family: Family, world: World) -> Strip:
     """A version has no history: its spec never changes."""
     return lambda each: each
 
 
 _HISTORIES: Final = {
+    "Dataset": of_dataset,
     "FineTuneJob": of_job,
     "InferenceService": of_service,
     "ModelVersion": of_version,
 }
+
+
+def _of_now(family: Family) -> list[Manifest]:
+    """The children; what an earlier generation of a Dataset was told stays until the Dataset goes."""
+    if family.owner["kind"] != "Dataset":
+        return list(family.children)
+    jobs = {c["metadata"]["name"] for c in family.children if c["kind"] == "Job"}
+    return [c for c in family.children if c["kind"] != "ConfigMap" or c["metadata"]["name"] in jobs]
+
+
+def _without_earlier_data(status: Manifest) -> Manifest:
+    made = {"digest", "artifact", "report", "task", "records", "image", "imageDigest"}
+    conditions = [{**c, "message": ""} for c in status.get("conditions", [])]
+    kept = {k: v for k, v in status.items() if k not in made}
+    return {**kept, "conditions": conditions}
 
 
 def _resumed(condition: Manifest) -> Manifest:

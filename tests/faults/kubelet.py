@@ -8,7 +8,8 @@ What comes out follows from names alone: two runs of one scenario can be compare
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -59,16 +60,27 @@ def digest_of(*parts: str) -> str:
     return "sha256:" + hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
+def numbers() -> Iterator[int]:
+    """Of addresses, from a place that follows from the process: benches that run at once seldom meet."""
+    begin = os.getpid() % 255 * 250
+    return (number % (256 * 250) for number in itertools.count(begin))
+
+
 class Kubelet:
-    """All pods of one namespace. Jobs in `held` train on; those in `hopeless` fail for good."""
+    """All pods of one namespace. Jobs in `held` train on; those in `hopeless` fail for good.
+
+    Engines of services in `joining` are ready only once the routing table names them; while their
+    service is in `held` they have not loaded yet what they need for that.
+    """
 
     def __init__(self, api: Api, namespace: str) -> None:
         self.held: set[str] = set()
         self.hopeless: set[str] = set()
+        self.joining: set[str] = set()
         self._api = api
         self._namespace = namespace
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._addresses = (f"127.83.{n // 250}.{n % 250 + 1}" for n in itertools.count())
+        self._addresses = (f"127.83.{n // 250}.{n % 250 + 1}" for n in numbers())
         self._services: dict[str, str] = {}
         self._tables: dict[str, RoutingTable] = {}
         self._reports: dict[str, AgentReport] = {}
@@ -138,8 +150,17 @@ class Kubelet:
             await self._stage(pod, component)
             return
         async with self._listening(pod, component) as address:
-            await self._say(pod, "Running", {"running": {"startedAt": _now()}}, address)
+            state = {"running": {"startedAt": _now()}}
+            if component == names.ENGINE and self._services[address] in self.joining:
+                await self._say(pod, "Running", state, address, is_ready=False)
+                while not self._is_named(address):
+                    await asyncio.sleep(LOOKED_EVERY_SECONDS)
+            await self._say(pod, "Running", state, address)
             await asyncio.Event().wait()
+
+    def _is_named(self, address: str) -> bool:
+        table = self._table(address)
+        return any(e.address.startswith(f"{address}:") for e in (table.engines if table else []))
 
     async def _stage(self, pod: Manifest, component: str) -> None:
         job = pod["metadata"]["ownerReferences"][0]["name"]
@@ -182,17 +203,34 @@ class Kubelet:
 
     @asynccontextmanager
     async def _listening(self, pod: Manifest, component: str) -> AsyncIterator[str]:
-        address = next(self._addresses)
+        address, site = await self._listener(PORTS[component])
         self._services[address] = pod["metadata"]["labels"].get(names.LABEL_SERVICE, "")
-        site = web.TCPSite(self._programs, address, PORTS[component])
-        await site.start()
         try:
             yield address
         finally:
             await site.stop()
 
-    async def _say(self, pod: Manifest, phase: str, state: Manifest, address: str = "") -> None:
-        is_ready = phase == "Running"
+    async def _listener(self, port: int) -> tuple[str, web.TCPSite]:
+        while True:
+            address = next(self._addresses)
+            site = web.TCPSite(self._programs, address, port)
+            try:
+                await site.start()
+            except OSError:  # another bench's node is on this machine, too
+                await site.stop()
+            else:
+                return address, site
+
+    async def _say(
+        self,
+        pod: Manifest,
+        phase: str,
+        state: Manifest,
+        address: str = "",
+        *,
+        is_ready: bool | None = None,
+    ) -> None:
+        is_ready = phase == "Running" if is_ready is None else is_ready
         status: Manifest = {
             "phase": phase,
             "conditions": [
@@ -246,13 +284,17 @@ class Kubelet:
             AdapterState(version=version, digest=digest, state="Loaded", engine_name=version)
             for version, digest in sorted(held)
         ]
+        service = self._services[address]
+        joins = table is not None and service in self.joining and service not in self.held
         before = self._reports.get(address)
-        if before is None or before.adapters != adapters:
-            number = before.sequence + 1 if before else 1
-            made = AgentReport(
-                sequence=number, verifies_signatures=True, engine_ready=True, adapters=adapters
+        if before is None or (before.adapters, before.joins) != (adapters, joins):
+            self._reports[address] = AgentReport(
+                sequence=before.sequence + 1 if before else 1,
+                verifies_signatures=True,
+                engine_ready=True,
+                joins=joins,
+                adapters=adapters,
             )
-            self._reports[address] = made
         return self._reports[address]
 
     async def _probe(self, request: web.Request) -> web.Response:

@@ -17,6 +17,7 @@ from typing import Final
 from tests.builders import Manifest
 from tests.faults import oracles
 from tests.faults.changes import TOKEN, Change, Course, Subject, with_token
+from tests.faults.dataexpectations import dataset_faults
 from tests.faults.expectations import (
     Family,
     World,
@@ -291,7 +292,10 @@ class Lane:
         found += self._judge()(self._family(), self._neighbours.world(shared, owner))
         if is_over(owner) and _within(owner["spec"], LIFETIME, 1):
             found.append("it is over, and not gone")
-        if wanted is not None:
+        is_a_race = self._subject.kind == "Dataset" and _within(
+            owner["spec"], DEADLINE, SOON_SECONDS
+        )
+        if wanted is not None and not is_a_race:
             found += oracles.differences(wanted.state, self._state())
         return found
 
@@ -300,6 +304,8 @@ class Lane:
             return service_faults
         if self._subject.kind == "ModelVersion":
             return version_faults
+        if self._subject.kind == "Dataset":
+            return dataset_faults
         is_held = self._subject.is_held
         return lambda family, world: job_faults(family, world, is_held=is_held)
 

@@ -16,7 +16,7 @@ from tests.faults.surroundings import GIVEN
 
 from trimtab_api import names
 from trimtab_operator.adapters.api import Api
-from trimtab_operator.adapters.kinds import CHILDREN, OURS, Kind
+from trimtab_operator.adapters.kinds import BY_NAME, CHILDREN, OURS, Kind
 from trimtab_operator.domain.errors import ClusterError
 
 FOLLOWED: Final = (*OURS, *CHILDREN)
@@ -99,7 +99,9 @@ class Mirror:
             self._objects[token].pop((kind, name), None)
             self.gone[token].append(f"{kind}/{name}")
             return
-        self._objects[token][kind, name] = {**item, "kind": kind}
+        # Items of a list do not say what they are; those that a watch tells do.
+        what = {"apiVersion": BY_NAME[kind].api_version, "kind": kind}
+        self._objects[token][kind, name] = item | what
         if kind == "ConfigMap" and name.endswith(ROUTING):
             self.answered[token].append(answering(item))
 

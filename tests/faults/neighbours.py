@@ -131,7 +131,7 @@ class Neighbours:
         kind, name = child["kind"], child["metadata"]["name"]
         path = BY_NAME[kind].path(self.namespace, name)
         with suppress(Gone):
-            if verb == "take":
+            if verb in {"take", "lose"}:  # what is lost is so at any time, not only at its best
                 self.taken.add(f"{kind}/{name}")
                 await self.api.request("DELETE", path, body=WITH_CHILDREN)
             else:

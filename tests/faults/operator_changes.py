@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.faults.bench import rendered_chart
 from tests.faults.changebench import ChangeBench, Report
-from tests.faults.changes import Course, commit_number, drawn, shrunk
+from tests.faults.changes import Change, Course, commit_number, drawn, shrunk
 from tests.faults.controlplane import control_plane
 from tests.faults.neighbours import wandered
 from tests.faults.scenario import push_models
@@ -80,6 +80,11 @@ def test_what_is_there_is_what_the_spec_says(bench: ChangeBench, holds: Check) -
     report = holds(courses_of(bench, SEED, SHARE))
     assert report.counts["changes"] >= AT_LEAST
     assert min(report.counts["accepted"], report.counts["refused"]) > AT_LEAST // 5
+
+
+def test_what_is_served_outlives_its_version_and_the_routing_table(holds: Check) -> None:
+    deeds = ("create base", "create a", "vanish a", "lose ConfigMap")
+    holds([Course("service-and-neighbours", tuple(Change(deed=deed) for deed in deeds))])
 
 
 @pytest.mark.skipif(not REPLAYED, reason="TRIMTAB_CHANGES names no changes")

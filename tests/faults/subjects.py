@@ -59,7 +59,9 @@ def subjects(models: Models) -> list[Subject]:
     # Of a model of its own: a newer version of the shared one would be what services follow.
     imported = _adapter(models, 1)["spec"] | {"model": TOKEN}
     version = Subject("version", "ModelVersion", schema_of("ModelVersion"), imported, hints)
+    dataset = Subject("dataset", "Dataset", schema_of("Dataset"), _dataset(), hints)
     return [
+        dataset,
         service,
         replace(service, name="new-service", updated=("baseModel",), is_anew=True),
         replace(job, name="training-job", updated=OF_A_JOB, is_held=True),
@@ -95,7 +97,11 @@ def _with_neighbours(
             },
             neighbours={**base_alone, "a": (first, second), "b": (second, first)},
             edits=tuple(Change((Edit(("models",), value),)) for value in [*wanted, *wanted]),
-            deeds=(*_breaking(NEAR_BASE, "a", "b"), "replace a", "replace b", *_meddling()),
+            deeds=(
+                *_breaking(NEAR_BASE, "a", "b"),
+                *("replace a", "replace b", "lose ConfigMap"),
+                *_meddling(),
+            ),
         ),
         replace(
             job,
@@ -153,6 +159,7 @@ def _known(models: Models) -> Mapping[str, Any]:
         "priorityClassName": ("system-cluster-critical", NOBODY),
         "tolerations": ([{"key": "gpu", "operator": "Exists"}],),
         "dataset.name": (NOBODY,),
+        "against": ([{"uri": f"oci://127.0.0.1:9/a@{builders.DIGEST}"}], []),
         "artifact.uri": (uri, models.base),
         "evaluation.report": (report,),
         "evaluation.dataset.uri": (uri,),
@@ -171,6 +178,10 @@ def _service() -> Manifest:
 def _job() -> Manifest:
     made: Manifest = {"baseModel": {"modelVersion": {"name": BASE}}, "output": {"model": TOKEN}}
     return dict(builders.fine_tune_job(**made)["spec"])
+
+
+def _dataset() -> Manifest:
+    return dict(builders.dataset()["spec"])
 
 
 def _adapter(models: Models, number: int) -> Manifest:

@@ -27,7 +27,7 @@ from trimtab_api.documents import PrepareResult
 from trimtab_api.documents.common import RunFailure
 from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.dataset import children
-from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
+from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden, Refused
 from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.outcome import Done, Retry
 
@@ -92,6 +92,8 @@ async def test_a_changed_spec_is_prepared_anew_and_the_earlier_data_stays_until_
     await visit(fake)
     assert said(fake) == ("True", "Ready")
     assert (dataset(fake).status.digest, dataset(fake).status.prepared_generation) == (NEWER, 2)
+    task_of = fake.cluster.one("ConfigMap")["metadata"]["name"]
+    assert task_of == fake.cluster.one("Job")["metadata"]["name"], "the earlier task is gone"
 
 
 async def test_a_spec_that_changes_meanwhile_never_gets_the_earlier_ones_result() -> None:
@@ -264,6 +266,35 @@ async def test_a_quota_is_said_and_tried_again_without_flapping() -> None:
     fake.cluster.fails = lambda verb, manifest: None
     await prepared(fake)
     assert said(fake) == ("True", "Ready")
+
+
+async def test_an_earlier_preparation_does_not_use_up_the_quota_of_the_next() -> None:
+    fake = world()
+    await visit(fake)
+
+    def full(verb: str, manifest: builders.Manifest) -> Exception | None:
+        is_one_more = verb == "create" and manifest.get("kind") == "Job"
+        is_full = is_one_more and fake.cluster.of_kind("Job")
+        return Forbidden("exceeded quota: one job at a time") if is_full else None
+
+    fake.cluster.fails = full
+    changes_spec(fake, task="Chat")
+    await visit(fake)
+    assert said(fake) == ("Unknown", "Preparing")
+    await prepared(fake)
+    assert said(fake) == ("True", "Ready")
+
+
+async def test_a_spec_that_the_cluster_refuses_ends_the_earlier_preparation() -> None:
+    fake = world()
+    await visit(fake)
+    fake.cluster.fails = lambda verb, manifest: (
+        Refused("no such toleration") if verb == "create" else None
+    )
+    changes_spec(fake, task="Chat")
+    await visit(fake)
+    assert said(fake) == ("Unknown", "Refused")
+    assert not fake.cluster.of_kind("Job")
 
 
 async def test_a_pod_that_cannot_start_says_why() -> None:

@@ -72,6 +72,18 @@ MISSED = earlier(
     status=ready_status() | {"conditions": [condition("ArtifactVerified"), condition("Evaluated")]},
 )
 LEAVING = earlier("bot-gone", 9, deletionTimestamp="2026-01-10T00:00:00Z")
+ENDED = earlier(
+    "bot-end",
+    9,
+    status=ready_status()
+    | {
+        "conditions": [
+            condition("ArtifactVerified"),
+            condition("Ready"),
+            condition("ArtifactDeleted", "False", reason="DeletingArtifact"),
+        ]
+    },
+)
 RETIRED = earlier(
     "bot-late",
     9,
@@ -100,6 +112,7 @@ HALF_SERVED = a_service(
         pytest.param([OLD, RETIRED], [], "bot-old", id="what was retired is no champion"),
         pytest.param([OLD, RETIRED], [serving("a", "bot-late")], "bot-late", id="unless users still have it"),
         pytest.param([OLD, LEAVING], [serving("a", "bot-gone")], "bot-old", id="what is being deleted is no champion"),
+        pytest.param([OLD, ENDED], [serving("a", "bot-end")], "bot-old", id="nor is one whose artifact is on its way out"),
         pytest.param([OLD, earlier("bot-1", 9)], [serving("a", "bot-1")], "bot-old", id="the version itself is not its own champion"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from pydantic import Field
 from trimtab_api.model import MAP_BY_NAME, ApiModel, Rule
 from trimtab_api.rules import exactly_one
 from trimtab_api.v1alpha1.common import (
+    LONGEST_SPAN,
     OCI_DIGEST_URI_PATTERN,
     ONE_GPU,
     PodOverrides,
@@ -260,6 +261,13 @@ MAX_EXAMPLES: Final = Field(
 )
 
 
+LONGEST_EVALUATION: Final = Field(
+    ge=1,
+    le=LONGEST_SPAN,
+    description="Longest time that an evaluation may run, in seconds; then it has failed. 86400, a day, unless stated.",
+)
+
+
 class EvaluationResources(ApiModel):
     """What the evaluation pod asks the cluster for."""
 
@@ -299,6 +307,7 @@ class VersionEvaluation(ApiModel):
         default_factory=list
     )
     max_examples: Annotated[int | None, MAX_EXAMPLES] = None
+    active_deadline_seconds: Annotated[int | None, LONGEST_EVALUATION] = None
     suites: Annotated[list[Suite], SUITES] = Field(default_factory=list)
     report: Annotated[
         str | None,

@@ -101,12 +101,13 @@ async def _reports(service: InferenceService, world: World) -> Mapping[str, Agen
 def _versions(
     service: InferenceService, routing: Manifest | None, cluster: Cluster
 ) -> Mapping[str, ModelVersion]:
-    """Those that the spec or the present table names, and all of the models that it follows."""
+    """Those that spec, status or the present table name, and all of the models that it follows."""
     namespace, _ = service.key
     selectors = [m.version for m in service.spec.models]
     table = children.read_table(routing)
     named = {s.name for s in selectors if s.name}
     named |= {v.version for m in (table.models if table else []) for v in m.versions}
+    named |= {m.active_version for m in service.status.models if m.active_version}
     followed = {s.latest_of for s in selectors if s.latest_of}
     found = [cluster.get(ModelVersion, (namespace, name)) for name in named]
     for model in followed:

@@ -39,9 +39,10 @@ def suite_values(measures: Mapping[Metric, Measure]) -> list[MetricValue]:
 
 
 def samples_of(records: Sequence[Record], own: Said, base: Said | None) -> list[ReportedExample]:
-    """The first few questions with both answers."""
+    """A few questions from all over the records, with both answers."""
     if not own.answers:
         return []
+    every = max(1, len(records) // _SAMPLES)
     return [
         ReportedExample(
             prompt=question_of(record),
@@ -49,7 +50,7 @@ def samples_of(records: Sequence[Record], own: Said, base: Said | None) -> list[
             answer=own.answers[index].text,
             base_answer=base.answers[index].text if base is not None else None,
         )
-        for index, record in enumerate(records[:_SAMPLES])
+        for index, record in list(enumerate(records))[::every][:_SAMPLES]
     ]
 
 

@@ -26,6 +26,7 @@ from trimtab_operator.domain.inferenceservice.health import (
     is_ready,
     waits_for_sandbox,
 )
+from trimtab_operator.domain.inferenceservice.recall import recalled
 from trimtab_operator.domain.inferenceservice.routing import (
     FAILED,
     EnginePod,
@@ -103,18 +104,20 @@ class Conclusion:
 def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The children that the service should have now."""
     service = observed.service
-    consent = Consent(observed.policy.requires_approval)
+    consent = Consent.of(observed.policy)
     found = resolve(service, observed.base, observed.preparation, settings, now, consent)
     leftovers = network.leftovers(observed.exposures, settings)
     if found.base is None:
         return Plan(found, delete=leftovers)
     release = engine.release(service, settings)
+    engines = engine_pods(observed.pods.engines, observed.reports)
+    written = children.read_table(observed.routing)
     routing = route(
         service,
         found.base,
         observed.versions,
-        engine_pods(observed.pods.engines, observed.reports),
-        children.read_table(observed.routing),
+        engines,
+        written or recalled(service, observed.versions, engines),
         plain_http=settings.registry.plain_http,
         policy=observed.policy,
     )

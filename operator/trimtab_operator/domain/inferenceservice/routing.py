@@ -101,20 +101,20 @@ def route(
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
     served_before = _served_before(previous, base)
-    consent = Consent(policy.requires_approval, _in_use(service, base, served_before))
+    consent = Consent.of(policy, _in_use(service, base, served_before))
     known = Known(
         versions=versions,
         engines=tuple(sorted(engines, key=lambda e: e.name)),
         fit=Fit(base.digest, service.spec.engine.adapters.max_rank, consent),
         demands_signatures=service.spec.signatures is not None,
     )
-    routed: list[RoutedModel] = [_routed_base(service, base)]
+    entries: list[RoutedModel] = [_routed_base(service, base)]
     explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
     for model in service.spec.models:
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
         entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
-        routed.append(entry)
+        entries.append(entry)
         explained.append(explanation)
     table = RoutingTable(
         namespace=service.metadata.namespace,
@@ -122,7 +122,7 @@ def route(
         base_digest=base.digest,
         plain_http=plain_http,
         engines=[EngineAddress(name=e.name, address=e.address) for e in known.engines],
-        models=routed,
+        models=entries,
     )
     return Routing(table, tuple(explained))
 
@@ -130,7 +130,7 @@ def route(
 def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) -> Routing:
     """The engines hold the base, whatever was decided about it; what was decided is said."""
     base, *models = routing.models
-    consent = Consent(policy.requires_approval, frozenset([version.metadata.name]))
+    consent = Consent.of(policy, frozenset([version.metadata.name]))
     told = replace(base, finding=consent.against(version), note=remark(version))
     return replace(routing, models=(told, *models))
 
@@ -138,6 +138,20 @@ def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) 
 def active_version(model: RoutedModel | None) -> RoutedVersion | None:
     """The version that has the requests."""
     return next((v for v in model.versions if v.weight > 0), None) if model else None
+
+
+def routed(version: ModelVersion) -> RoutedVersion:
+    """The version as it enters the table: loaded, and without requests."""
+    evaluation, signature = version.status.evaluation, version.status.signature
+    return RoutedVersion(
+        version=version.metadata.name,
+        digest=version.spec.artifact.digest,
+        kind=version.spec.artifact.kind,
+        uri=version.spec.artifact.uri,
+        report=evaluation.report if evaluation else version.spec.evaluation.report,
+        signature=signature.bundle if signature else None,
+        rank=version.spec.artifact.rank,
+    )
 
 
 def _served_before(
@@ -153,8 +167,8 @@ def _in_use(
 ) -> frozenset[str]:
     """What has the requests now, by whichever of the two records is there."""
     told = (m.active_version for m in service.status.models)
-    routed = (v.version for versions in before.values() for v in versions if v.weight > 0)
-    return frozenset([base.version, *routed, *(name for name in told if name)])
+    active = (v.version for versions in before.values() for v in versions if v.weight > 0)
+    return frozenset([base.version, *active, *(name for name in told if name)])
 
 
 def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
@@ -173,7 +187,7 @@ def _route_model(
     fault = found if isinstance(found, Finding) else misfit(found, known.fit)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
-    target = _routed(found)
+    target = routed(found)
     if active is not None and _same(active, target):
         refreshed = target.model_copy(update={"weight": active.weight})
         return _kept(model, refreshed, resident, known, _unloaded(target, known))
@@ -225,19 +239,6 @@ def _is_useful(resident: RoutedVersion, known: Known) -> bool:
         return False
     states = (_state(engine, resident) for engine in known.engines)
     return misfit(version, known.fit) is None and not any(s and s.state == FAILED for s in states)
-
-
-def _routed(version: ModelVersion) -> RoutedVersion:
-    evaluation, signature = version.status.evaluation, version.status.signature
-    return RoutedVersion(
-        version=version.metadata.name,
-        digest=version.spec.artifact.digest,
-        kind=version.spec.artifact.kind,
-        uri=version.spec.artifact.uri,
-        report=evaluation.report if evaluation else version.spec.evaluation.report,
-        signature=signature.bundle if signature else None,
-        rank=version.spec.artifact.rank,
-    )
 
 
 def _same(left: RoutedVersion, right: RoutedVersion) -> bool:

@@ -33,6 +33,8 @@ KIND: Final = "ModelVersion"
 VOLUME_SIZE: Final = "4Gi"
 BACKOFF_LIMIT: Final = 3
 LOGS_KEPT: Final = timedelta(hours=1)
+# A model that never stops, or a GPU that hangs, must not hold its node for ever.
+LONGEST: Final = timedelta(days=1)
 EXAMPLES: Final = 200
 EXAMPLES_COMPARED: Final = 1000
 
@@ -84,6 +86,12 @@ def run_document(
             plain_http=settings.registry.plain_http,
         ),
     )
+
+
+def longest_seconds(version: ModelVersion) -> int:
+    """How long the evaluation may run."""
+    wanted = version.spec.evaluation.active_deadline_seconds
+    return wanted or int(LONGEST.total_seconds())
 
 
 def _most_examples(version: ModelVersion) -> int:
@@ -250,6 +258,7 @@ def children(
         name,
         pods.pod_spec([container], mounts, settings, overrides=version.spec.evaluation.pod),
         backoff_limit=BACKOFF_LIMIT,
+        active_deadline_seconds=longest_seconds(version),
         labels=_passed_on(version),
     )
     text = document.model_dump_json(exclude_none=True)
