@@ -14,7 +14,7 @@ from tests.builders import (
     model_version,
     pretraining_job,
 )
-from tests.wrongdata import DATASETS, Wrong
+from tests.wrongdata import DATASETS, TEACHER, Wrong
 
 BASE_URI = f"oci://{REGISTRY}/base/tiny@{BASE_DIGEST}"
 SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "contextLength": 128}
@@ -247,6 +247,32 @@ JOBS: Wrong = {
     "a suite that nobody knows": (
         fine_tune_job(evaluation={"suites": [{"name": "Charm"}]}),
         ("spec.evaluation.suites[0].name", "supported values"),
+    ),
+    "a judge who is nobody": (
+        fine_tune_job(evaluation={"suites": [{"name": "Judge"}]}),
+        ("judge belongs to the suite Judge, which needs it",),
+    ),
+    "a judge for another suite": (
+        fine_tune_job(evaluation={"suites": [{"name": "Bias", "judge": {"endpoint": TEACHER}}]}),
+        ("judge belongs to the suite Judge", "remove it"),
+    ),
+    "a judge with cases": (
+        fine_tune_job(
+            evaluation={
+                "suites": [
+                    {
+                        "name": "Judge",
+                        "judge": {"endpoint": TEACHER},
+                        "uri": f"oci://{REGISTRY}/cases@{DIGEST}",
+                    }
+                ]
+            }
+        ),
+        ("the suite Judge looks at the held-out data", "remove uri"),
+    ),
+    "a gate on a judge that is not asked": (
+        fine_tune_job(evaluation=_gates({"metric": "JudgeWinRate", "atLeast": 0.5})),
+        ("evaluation.gates on JudgeWinRate need the suite Judge", "add it to evaluation.suites"),
     ),
     "a suite by tag": (
         fine_tune_job(

@@ -18,6 +18,13 @@ def _against(*references: object) -> Manifest:
     return dataset(leakage={"against": list(references)})
 
 
+TEACHER = {"url": "https://api.example.com/v1", "model": "teacher"}
+
+
+def _synthetic(teacher: object = None, **changes: object) -> Manifest:
+    return dataset(synthetic={"teacher": teacher or TEACHER, **changes})
+
+
 DATASETS: Wrong = {
     "a Dataset without sources": (
         dataset(sources=[]),
@@ -131,5 +138,53 @@ DATASETS: Wrong = {
     "a deadline of three hundred years": (
         dataset(activeDeadlineSeconds=2**31),
         ("spec.activeDeadlineSeconds", "less than or equal to 2147483647"),
+    ),
+    "a template without a column": (
+        dataset(templates={"prompt": "Answer this"}),
+        ("templates.prompt must name at least one column in braces",),
+    ),
+    "a template with a brace that is not closed": (
+        dataset(templates={"prompt": "{title}: {body"}),
+        ("templates.prompt must name at least one column", "double a brace"),
+    ),
+    "a template of another task": (
+        dataset(templates={"chosen": "{a}"}),
+        ("templates.chosen is no part of a record of this task", "set task: Preference"),
+    ),
+    "a text template for questions": (
+        dataset(templates={"text": "{a}"}),
+        ("templates.text is no part of a record of this task", "set task: Text"),
+    ),
+    "a teacher without an address": (
+        _synthetic({"model": "teacher"}),
+        ("an endpoint needs exactly one of inferenceService and url",),
+    ),
+    "a teacher at two addresses": (
+        _synthetic({**TEACHER, "inferenceService": {"name": "llm"}}),
+        ("an endpoint needs exactly one of inferenceService and url", "remove the other"),
+    ),
+    "a teacher with a password in its address": (
+        _synthetic({**TEACHER, "url": "https://user:word@api.example.com/v1"}),
+        ("url must be http:// or https://", "a key belongs into credentials"),
+    ),
+    "a teacher who writes conversations": (
+        dataset(task="Chat", synthetic={"teacher": TEACHER}),
+        ("synthetic writes question-answer pairs", "set task: Instruction"),
+    ),
+    "a teacher's pairs with labels": (
+        dataset(synthetic={"teacher": TEACHER}, columns={"label": "topic"}),
+        ("pairs that a teacher writes have no label", "remove columns.label"),
+    ),
+    "a teacher's pairs by a template": (
+        dataset(synthetic={"teacher": TEACHER}, templates={"prompt": "{a}"}),
+        ("the teacher writes prompt and completion", "templates.text"),
+    ),
+    "more pairs than a text gives": (
+        _synthetic(pairsPerText=11),
+        ("spec.synthetic.pairsPerText", "less than or equal to 10"),
+    ),
+    "a recording by its tag": (
+        _synthetic(recording=f"oci://{REGISTRY}/d:latest"),
+        ("spec.synthetic.recording", "@sha256:"),
     ),
 }

@@ -23,6 +23,7 @@ STAGES = {
 # For people, and with arguments.
 COMMANDS = {
     "push": ("trimtab_pipelines.push", "main"),
+    "export": ("trimtab_pipelines.handout", "main"),
     "pull": ("trimtab_pipelines.signing.commands", "pull"),
     "attach": ("trimtab_pipelines.signing.commands", "attach"),
     "lineage": ("trimtab_pipelines.lineage.command", "main"),
@@ -59,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     attach = stages.add_parser("attach", help="attach a signature that was made elsewhere")
     attach.add_argument("artifact", help="oci://registry/repository@sha256:...")
     attach.add_argument("bundle", help="the file that model_signing wrote")
+    export = stages.add_parser("export", help="prepared data as a file for a labelling tool")
+    export.add_argument("artifact", help="oci://registry/repository@sha256:... of a Dataset")
+    export.add_argument("file", help="the JSON file to write")
+    export.add_argument("--format", required=True, choices=["Argilla", "LabelStudio"])
+    export.add_argument(
+        "--split", action="append", choices=["train", "validation", "test"], help="all unless named"
+    )
+    export.add_argument("--most", type=int, help="at most so many records, the first ones")
     lineage = stages.add_parser("lineage", help="draw where a version comes from, as SVG")
     mlflow = stages.add_parser("mlflow", help="hand a version on to an MLflow registry")
     mlflow.add_argument("address", help="of the MLflow server: https://mlflow.example.com")
@@ -70,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
             default="-",
             help="what kubectl get mv NAME -o json has printed; standard input unless stated",
         )
-    for each in (push, pull, attach):
+    for each in (push, pull, attach, export):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser
 

@@ -49,6 +49,7 @@ def work(run: EvaluationRun, _stop: Stop) -> EvaluationResult:
         examples=report.examples,
         metrics=report.metrics,
         comparisons=report.comparisons,
+        judge=report.judge,
         rank=report.rank,
         size_bytes=candidate.manifest.size_bytes,
     )

@@ -42,11 +42,25 @@ FULL: dict[str, Any] = {
 }
 
 
+SYNTHETIC: dict[str, Any] = {
+    "sources": [{"uri": "pvc://corpus/*.md"}],
+    "synthetic": {
+        "teacher": {
+            "inferenceService": {"name": "llm"},
+            "model": "teacher",
+            "credentials": {"secretName": "llm-key"},
+        },
+        "recording": f"oci://{builders.REGISTRY}/team/data@{builders.OTHER_DIGEST}",
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("name", "manifest"),
     [
         ("plain", builders.dataset(namespace="team")),
         ("full", builders.dataset(namespace="team", **FULL)),
+        ("synthetic", builders.dataset(namespace="team", **SYNTHETIC)),
     ],
 )
 def test_children(name: str, manifest: builders.Manifest) -> None:

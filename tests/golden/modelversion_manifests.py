@@ -51,6 +51,27 @@ CASES: list[tuple[str, ModelVersion]] = [
             existing={"trust": {"name": "signers"}},
         ),
     ),
+    (
+        "modelversion-judged",
+        a_version(
+            evaluation={
+                "dataset": {"uri": uri_of("data")},
+                "suites": [
+                    {
+                        "name": "Judge",
+                        "judge": {
+                            "endpoint": {
+                                "url": "https://api.example.com/v1/",
+                                "model": "judge",
+                                "credentials": {"secretName": "judge-key"},
+                            },
+                            "against": "Base",
+                        },
+                    }
+                ],
+            },
+        ),
+    ),
     ("modelversion-full", a_version("base-1", model="base", kind="Full", evaluation=ON_A_GPU)),
 ]
 

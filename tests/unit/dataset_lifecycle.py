@@ -168,7 +168,32 @@ async def test_a_request_from_before_the_beginning_asks_for_nothing_more() -> No
     assert (said(fake), dataset(fake).status.attempt) == (("True", "Ready"), 0)
 
 
-@pytest.mark.parametrize("reason", ["SourceUnreachable", "RegistryUnreachable"])
+async def test_what_a_teacher_has_answered_is_not_asked_again_and_goes_with_the_teacher() -> None:
+    teacher = {"inferenceService": {"name": "llm"}, "model": "llama"}
+    first, second = (f"oci://{builders.REGISTRY}/default/data@sha256:{c * 64}" for c in "45")
+    fake = world(builders.dataset(synthetic={"teacher": teacher, "recording": first}))
+    await visit(fake)
+    told = task(fake).data
+    assert told is not None
+    assert told.synthesis is not None
+    assert told.synthesis.url == "http://llm.default.svc/v1"
+    assert told.synthesis.recordings == [first]
+    await prepared(fake, recording=second)
+    assert dataset(fake).status.recording == second
+    asks_again(fake, "monday")
+    await visit(fake)
+    again = task(fake).data
+    assert again is not None
+    assert again.synthesis is not None
+    assert again.synthesis.recordings == [second, first]
+    assert again.synthesis.kept_tag == told.synthesis.kept_tag
+    await prepared(fake)
+    assert dataset(fake).status.recording is None
+
+
+@pytest.mark.parametrize(
+    "reason", ["SourceUnreachable", "RegistryUnreachable", "EndpointUnreachable"]
+)
 async def test_an_outage_is_tried_again_by_itself(reason: str) -> None:
     fake = world()
     await visit(fake)

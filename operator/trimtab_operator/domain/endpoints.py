@@ -2,12 +2,13 @@
 
 from trimtab_api.v1alpha1.endpoint import ChatEndpoint
 from trimtab_operator.domain import pods
+from trimtab_operator.domain.naming import service_host
 
 
 def url(endpoint: ChatEndpoint, namespace: str) -> str:
     """The address of the API, with /v1."""
     if endpoint.inference_service is not None:
-        return f"http://{endpoint.inference_service.name}.{namespace}.svc/v1"
+        return f"http://{service_host(endpoint.inference_service.name)}.{namespace}.svc/v1"
     return (endpoint.url or "").rstrip("/")
 
 

@@ -19,6 +19,11 @@ def short_hash(*parts: str, length: int = _HASH_LENGTH) -> str:
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:length]
 
 
+def service_host(name: str) -> str:
+    """The name of an InferenceService's Service: its own, as a host name."""
+    return fitted(name.replace(".", "-"))
+
+
 def fitted(name: str, length: int = NAME_LENGTH) -> str:
     """The name itself where it fits, else its beginning and a hash of the whole."""
     if len(name) <= length:

@@ -11,6 +11,7 @@ from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.reasons import FailureReason, is_user_error
 from trimtab_api.v1alpha1.evaluated import Comparison
 from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
+from trimtab_api.v1alpha1.judge import JudgeCounts
 from trimtab_oci import RegistryError
 from trimtab_pipelines.evaluation import intervals
 from trimtab_pipelines.evaluation.comparing import compared, needs_answers
@@ -29,6 +30,7 @@ from trimtab_pipelines.evaluation.report import metric_values, samples_of, suite
 from trimtab_pipelines.evaluation.said import Observations, Said
 from trimtab_pipelines.evaluation.suites.bias import bias
 from trimtab_pipelines.evaluation.suites.forgetting import forgotten, known_text, read_by
+from trimtab_pipelines.evaluation.suites.judging import judged
 from trimtab_pipelines.evaluation.suites.safety import safety
 from trimtab_pipelines.prompts import Record, render_prompt
 from trimtab_pipelines.runtime import RunError, failure_of
@@ -55,6 +57,8 @@ class _Found:
     """What is known so far; a full version's forgetting waits for its parent."""
 
     own: Observations | None = None
+    base: Said | None = None
+    judge: JudgeCounts | None = None
     suites: dict[Metric, Measure] = field(default_factory=dict)
     known: Sequence[Record] = ()
     text: Observations | None = None
@@ -69,12 +73,15 @@ def measure(
     report = _own_report(run, candidate, data, workspace, found)
     for contender in run.contenders:
         _ask(run, contender, data, workspace, found)
+    # No network is loaded any more: a judge may take its time.
+    _have_judged(run, found)
     resampling = Resampling(resamples=intervals.RESAMPLES, seed=intervals.SEED)
     return report.model_copy(
         update={
             "metrics": [*report.metrics, *suite_values(found.suites)],
             "comparisons": found.comparisons,
             "resampling": resampling if found.own or found.suites else None,
+            "judge": found.judge,
         }
     )
 
@@ -90,7 +97,7 @@ def _own_report(
         own = found.own
         if own and loaded.is_adapter:
             with loaded.as_base():
-                base = said(loaded, own.examples, most, is_asked=True)
+                base = found.base = said(loaded, own.examples, most, is_asked=True)
         _ask_suites(run, loaded, data, workspace, found)
         examples = own.examples if own else []
         kept = [example.record for example in examples]
@@ -123,6 +130,16 @@ def _ask_suites(
                 found.suites |= bias(run, suite, loaded, workspace)
             case SuiteName.SAFETY:
                 found.suites |= safety(run, suite, loaded, workspace, data.training)
+            case SuiteName.JUDGE:
+                pass  # it looks at answers, not at the network
+
+
+def _have_judged(run: EvaluationRun, found: _Found) -> None:
+    for suite in run.suites:
+        if suite.judge is not None and found.own is not None:
+            outcome = judged(suite.judge, found.own, found.base)
+            found.suites |= outcome.figures()
+            found.judge = outcome.counts
 
 
 def _note_forgetting(found: _Found, base: Observations) -> None:

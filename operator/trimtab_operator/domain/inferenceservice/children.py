@@ -6,7 +6,7 @@ from trimtab_api import names
 from trimtab_api.routing import RoutingTable
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_operator.domain.manifests import Manifest, child_labels, child_metadata, scraped
-from trimtab_operator.domain.naming import child_name, fitted
+from trimtab_operator.domain.naming import child_name, service_host
 
 KIND: Final = "InferenceService"
 ROUTING: Final = "routing"
@@ -19,7 +19,7 @@ def name(service: InferenceService, component: str) -> str:
 
 def service_name(service: InferenceService) -> str:
     """Name of the Service: that of the InferenceService itself, as a host name."""
-    return fitted(service.metadata.name.replace(".", "-"))
+    return service_host(service.metadata.name)
 
 
 def metadata(service: InferenceService, component: str, called: str | None = None) -> Manifest:
