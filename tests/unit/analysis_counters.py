@@ -37,7 +37,8 @@ def candidates(*counters: Counter, cursor: Cursor | None = None, until: float = 
     return total(counted(cursor or Cursor(), counters, until)[1]).candidate
 
 
-ERRORS = {"name": "500", "adds": (1, 1)}
+def errors(*samples: tuple[float, float]) -> Counter:
+    return counter(*samples, name="500", adds=(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ ERRORS = {"name": "500", "adds": (1, 1)}
             [counter((0, 100), (5, 130), (10, 20))], Counts(50), id="a counter that fell began anew"
         ),
         pytest.param(
-            [counter((0, 100), (5, 110)), counter((5, 3), **ERRORS)],
+            [counter((0, 100), (5, 110)), errors((5, 3))],
             Counts(13, 3),
             id="a series that appears at a known gateway counts from nothing",
         ),
