@@ -16,7 +16,7 @@ compile() { # compile OUTPUT ARGUMENT...
 
 compile torch.txt pyproject.toml --extra torch
 compile dev.txt pyproject.toml --extra dev --constraints requirements/torch.txt
-for extra in operator serving pipelines local; do
+for extra in operator serving pipelines local bench; do
   compile "$extra.txt" pyproject.toml --extra "$extra" --constraints requirements/dev.txt
 done
 compile engine-cpu.txt requirements/engine-cpu.in --constraints requirements/torch.txt

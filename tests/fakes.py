@@ -22,6 +22,8 @@ from trimtab_operator.domain.errors import (
     ArtifactMissing,
     Conflict,
     Gone,
+    MetricsError,
+    MetricsRefused,
     NameTaken,
     PodError,
 )
@@ -30,6 +32,7 @@ from trimtab_operator.domain.manifests import Manifest, get, is_owned_by
 from trimtab_operator.domain.outcome import Outcome
 from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.domain.sameness import includes, merge_patch, merged
+from trimtab_operator.domain.series import RawSeries
 from trimtab_operator.reconcilers.ports import Key, World
 from trimtab_operator.settings import Images, RegistrySettings, Settings
 
@@ -325,6 +328,48 @@ class FakeAgents:
 
 
 @dataclass
+class FakeMetrics:
+    """A Prometheus that holds these series and numbers; `error` fails everything."""
+
+    series: list[RawSeries] = field(default_factory=list)
+    numbers: dict[str, float | None] = field(default_factory=dict)
+    error: MetricsError | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def samples(self, selector: str, start: datetime, end: datetime) -> Sequence[RawSeries]:
+        self.asked.append(selector)
+        if self.error is not None:
+            raise self.error
+        first, last = start.timestamp(), end.timestamp()
+        return [
+            RawSeries(s.labels, tuple(x for x in s.samples if first < x.time <= last))
+            for s in self.series
+        ]
+
+    async def scalar(self, query: str, at: datetime) -> float | None:
+        self.asked.append(query)
+        if self.error is not None:
+            raise self.error
+        if query not in self.numbers:
+            raise MetricsRefused(f"parse error in {query}")
+        return self.numbers[query]
+
+
+@dataclass
+class FakeTally:
+    """What was counted."""
+
+    promotions: list[tuple[str, str, str]] = field(default_factory=list)
+    rollbacks: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def promoted(self, namespace: str, service: str, model: str) -> None:
+        self.promotions.append((namespace, service, model))
+
+    def rolled_back(self, namespace: str, service: str, model: str, seconds: float) -> None:
+        self.rollbacks.append((namespace, service, model))
+
+
+@dataclass
 class FakeWorld:
     """All edges at once; `world` is what a reconciler gets."""
 
@@ -332,6 +377,8 @@ class FakeWorld:
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     pods: FakePods = field(default_factory=FakePods)
     agents: FakeAgents = field(default_factory=FakeAgents)
+    metrics: FakeMetrics = field(default_factory=FakeMetrics)
+    tally: FakeTally = field(default_factory=FakeTally)
     clock: FakeClock = field(default_factory=FakeClock)
     settings: Settings = field(default_factory=settings)
 
@@ -342,6 +389,8 @@ class FakeWorld:
             registry=self.registry,
             pods=self.pods,
             agents=self.agents,
+            metrics=self.metrics,
+            tally=self.tally,
             clock=self.clock,
             settings=self.settings,
         )

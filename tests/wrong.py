@@ -21,6 +21,10 @@ SCRATCH = {"hiddenSize": 64, "layers": 2, "heads": 2, "vocabularySize": 512, "co
 SERVED = [{"name": "a", "version": {"name": "a-1"}}]
 
 
+def _rollout(**rollout: object) -> Manifest:
+    return inference_service(models=[{**SERVED[0], "rollout": rollout}])
+
+
 NOT_WORSE = {"notWorseThan": "Champion"}
 
 
@@ -409,6 +413,42 @@ SERVICES: Wrong = {
         inference_service(engine={"adapters": {"slots": 8, "resident": 4}}),
         ("engine.adapters.resident must be at least engine.adapters.slots", "raise resident"),
     ),
+    "steps that do not grow": (
+        _rollout(steps=[{"weight": 50}, {"weight": 5}]),
+        ("rollout.steps must grow", "give each a higher weight"),
+    ),
+    "the same step twice": (
+        _rollout(steps=[{"weight": 5}, {"weight": 5}]),
+        ("rollout.steps must grow", "give each a higher weight"),
+    ),
+    "a step to all requests": (
+        _rollout(steps=[{"weight": 100}]),
+        ("spec.models[0].rollout.steps[0].weight", "less than or equal to 99"),
+    ),
+    "a rollout without a step": (
+        _rollout(steps=[]),
+        ("spec.models[0].rollout.steps", "at least 1 items"),
+    ),
+    "an unknown metric": (
+        _rollout(analysis={"metrics": ["Charm"]}),
+        ("spec.models[0].rollout.analysis.metrics[0]", "supported values", "ErrorRate"),
+    ),
+    "a metric twice": (
+        _rollout(analysis={"metrics": ["Refusals", "Refusals"]}),
+        ("analysis.metrics has a metric twice", "name each once"),
+    ),
+    "a query without bounds": (
+        _rollout(analysis={"queries": [{"name": "price", "query": "up"}]}),
+        ("analysis.queries need atMost or atLeast", "add one"),
+    ),
+    "a rate of false alarms that means nothing": (
+        _rollout(analysis={"falseAlarmRate": 0.9}),
+        ("spec.models[0].rollout.analysis.falseAlarmRate", "less than or equal to 0.2"),
+    ),
+    "a promotion by the deadline": (
+        _rollout(analysis={"onInconclusive": "Promote"}),
+        ("spec.models[0].rollout.analysis.onInconclusive", "supported values", "Hold", "RollBack"),
+    ),
     "two models of one name": (
         inference_service(models=SERVED * 2),
         ("spec.models[1]", "Duplicate value"),
@@ -469,18 +509,43 @@ SERVICES: Wrong = {
 
 TARGET = {"kind": "ModelVersion", "name": "a-1", "digest": DIGEST}
 
+SERVED_TARGET = {"kind": "InferenceService", "name": "chat", "model": "a"}
 DECISIONS: Wrong = {
     "a decision of an unknown kind": (
-        decision(action="Promote"),
-        ("spec.action", "supported values", "Approve", "Retire"),
+        decision(action="Bless"),
+        ("spec.action", "supported values", "Approve", "Retire", "Promote"),
     ),
     "a decision about something else": (
-        decision(target={**TARGET, "kind": "InferenceService"}),
+        decision(target={**TARGET, "kind": "Dataset"}),
         ("spec.target.kind", "supported values", "ModelVersion"),
+    ),
+    "an approval of a service": (
+        decision(target={**SERVED_TARGET, "digest": DIGEST}),
+        ("spec.target.kind must be ModelVersion for Approve", "change one of the two"),
+    ),
+    "a promotion of a version as such": (
+        decision(action="Promote"),
+        ("spec.target.kind must be ModelVersion for Approve", "InferenceService for the others"),
     ),
     "a decision about no content": (
         decision(target={"kind": "ModelVersion", "name": "a-1"}),
-        ("spec.target.digest", "Required value"),
+        ("spec.target.digest says which version is meant", "add it"),
+    ),
+    "a promotion of whatever is there": (
+        decision(action="Promote", target=SERVED_TARGET),
+        ("spec.target.digest says which version is meant", "add it"),
+    ),
+    "a pause of one version": (
+        decision(action="Pause", target={**SERVED_TARGET, "digest": DIGEST}),
+        ("spec.target.digest", "leave it out of Pause and Resume"),
+    ),
+    "a pause of a whole service": (
+        decision(action="Pause", target={"kind": "InferenceService", "name": "chat"}),
+        ("target.model is the public name", "name it there"),
+    ),
+    "a quarantine with a model": (
+        decision(action="Quarantine", target={**TARGET, "model": "a"}),
+        ("target.model is the public name", "nowhere else"),
     ),
     "a decision about a tag": (
         decision(target={**TARGET, "digest": "latest"}),

@@ -226,7 +226,6 @@ class ServiceReason(StrEnum):
         "VersionQuarantined"  # its content was quarantined, by a rollback or by a person
     )
     VERSION_ABORTED = "VersionAborted"  # somebody has ended its rollout here
-    MODEL_PINNED = "ModelPinned"  # somebody has pinned the name to the version that answers
 
 
 class RolloutReason(StrEnum):
@@ -234,27 +233,26 @@ class RolloutReason(StrEnum):
 
     NO_ROLLOUT = "NoRollout"  # no model is being rolled out
     STEPPING = "Stepping"  # the step's time or requests are not over, and nothing speaks against it
-    UNDECIDED = "Undecided"  # the figures do not say yet whether it is worse or not
+    GATHERING = "GatheringEvidence"  # the figures do not say yet whether it is worse or not
     PAUSED = "Paused"  # somebody has paused it; an alarm still rolls back
-    GUARDED = "Guarded"  # it has all requests and is watched for the rollback window
+    GUARDING = "Guarding"  # it has all requests and is watched for the rollback window
     NOT_WORSE = "NotWorse"  # every metric shows that it is not worse by the margin
     PROMOTED_BY_DECISION = "PromotedByDecision"  # somebody has promoted it
-    METRIC_WORSE = "MetricWorse"  # a metric shows that it is worse
-    QUERY_OUT_OF_BOUNDS = (
-        "QueryOutOfBounds"  # a query was beyond its bounds at three looks in a row
-    )
-    DEADLINE_PASSED = "DeadlinePassed"  # there was no verdict in time
+    CANDIDATE_WORSE = "CandidateWorse"  # a metric shows that it is worse
+    QUERY_FAILED = "QueryFailed"  # a query was beyond its bounds at three looks in a row
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # there was no verdict in time
     ABORTED = "Aborted"  # somebody has ended it
     QUARANTINED_BY_DECISION = (
         "QuarantinedByDecision"  # somebody has quarantined the version that answered
     )
     NOT_LOADED = "NotLoaded"  # an engine does not have the candidate; it gets no requests meanwhile
     DRY_RUN = "DryRun"  # there is a verdict, and nothing follows from it
-    NO_PROMETHEUS = "NoPrometheus"  # the operator was given no Prometheus to ask
-    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"  # Prometheus does not answer
+    METRICS_UNAVAILABLE = "MetricsUnavailable"  # there is no Prometheus, or it does not answer
     NO_SERIES = "NoSeries"  # Prometheus has no counters of these gateways
     NO_TRAFFIC = "NoTraffic"  # one of the versions was asked nothing
-    QUERY_INVALID = "QueryInvalid"  # a query cannot be read, or gives no single number
+    QUERY_UNDECIDED = (
+        "QueryUndecided"  # a query gives no single number, or is out of its bounds only just now
+    )
     STARTED = "RolloutStarted"  # an Event: a candidate has got its first share
     STEP_TAKEN = "RolloutStep"  # an Event: a candidate has got a larger share
     ENDED = "RolloutEnded"  # an Event: a rollout has ended without a verdict, since its candidate is wanted no more

@@ -36,12 +36,13 @@ class RoutedVersion(ApiModel):
 class RoutedModel(ApiModel):
     """A public model name and the versions behind it.
 
-    `salt` spreads users over versions, anew in each rollout, and stays while weights grow.
+    `salt` changes with every rollout: who falls to the new version is drawn anew, and stays while
+    its weight grows.
     """
 
     name: str
-    salt: str = ""
     versions: list[RoutedVersion]
+    salt: str | None = None
 
 
 class RoutingTable(ApiModel):

@@ -67,6 +67,15 @@ class NetworkSettings(ApiModel):
     prometheus_namespace: str = ""
 
 
+class PrometheusSettings(ApiModel):
+    """Where the figures of rollouts come from; without a url nothing is promoted by figures.
+
+    `url` is http(s)://host[:port][/path], below which /api/v1/query is.
+    """
+
+    url: str = ""
+
+
 class Retention(ApiModel):
     """How long after its retirement a version's artifact is deleted; 0 is never."""
 
@@ -90,6 +99,7 @@ class Settings(ApiModel):
     `pod_security_context` is merged over that of every pod: a fixed user or fsGroup where a
     cluster does not choose them by itself. After `resync_seconds` everything is listed and looked
     at again, whatever the watches have said. `profiling` opens /debug/profile beside /metrics.
+    `account` is the user name under which the API server knows the operator: it signs its Decisions.
     """
 
     images: Images
@@ -99,8 +109,10 @@ class Settings(ApiModel):
     exposure: Exposure = Exposure()
     network: NetworkSettings = NetworkSettings()
     retention: Retention = Retention()
+    prometheus: PrometheusSettings = PrometheusSettings()
     leader_election: LeaderElection = LeaderElection()
     resync_seconds: int = Field(default=600, ge=1)
     profiling: bool = False
+    account: str = "system:serviceaccount:trimtab-system:trimtab-operator"
     watch_namespaces: list[str] = Field(default_factory=list)
     pod_security_context: dict[str, Any] = Field(default_factory=dict)

@@ -1,5 +1,6 @@
 """The CRDs on a real API server: what is accepted, what is refused, and what `kubectl explain` says."""
 
+import json
 import os
 import subprocess
 import time
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from kubernetes import client, config
 from tests.builders import (
+    DIGEST,
     Manifest,
     dataset,
     decision,
@@ -259,6 +261,39 @@ def test_a_service_changes_but_for_its_base(server: Server) -> None:
     assert said is not None
     assert "spec.baseModel cannot be changed" in said
     assert server.refusal_of_change({**service, "spec": {"replicas": 3, "models": []}}) is None
+
+
+def test_a_rollout_has_a_default_for_everything(server: Server) -> None:
+    models = [{"name": "bot", "version": {"latestOf": "bot"}, "rollout": {}}]
+    assert server.refusal(inference_service("rolled", models=models), keep=True) is None
+    path = "jsonpath={.spec.models[0].rollout}"
+    said = _kubectl(server, "get", "tis", "rolled", "-n", server.namespace, "-o", path)
+    found = json.loads(said)
+    assert (found["stepSeconds"], found["rollbackWindowSeconds"]) == (300, 3600)
+    assert found["analysis"] == {
+        "metrics": ["ErrorRate"],
+        "falseAlarmRate": 0.05,
+        "onInconclusive": "Hold",
+        "deadlineSeconds": 86400,
+    }
+
+
+SERVED: Manifest = {"kind": "InferenceService", "name": "chat", "model": "bot"}
+DECIDED: dict[str, tuple[str, Manifest]] = {
+    "to promote": ("Promote", {**SERVED, "digest": DIGEST}),
+    "to abort": ("Abort", {**SERVED, "digest": DIGEST}),
+    "to pin": ("Pin", {**SERVED, "digest": DIGEST}),
+    "to pause": ("Pause", SERVED),
+    "to resume": ("Resume", SERVED),
+    "to quarantine": ("Quarantine", {"kind": "ModelVersion", "name": "a-1", "digest": DIGEST}),
+    "to lift it": ("LiftQuarantine", {"kind": "ModelVersion", "name": "a-1", "digest": DIGEST}),
+}
+
+
+@pytest.mark.parametrize(("action", "target"), DECIDED.values(), ids=DECIDED)
+def test_it_can_be_decided(server: Server, action: str, target: Manifest) -> None:
+    made = decision("possible", action=action, target=target, by=server.user)
+    assert server.refusal(made) is None
 
 
 def test_a_decision_cannot_be_changed(server: Server) -> None:

@@ -6,6 +6,7 @@ approvals and separates duties; the operator is the real one.
 
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -241,6 +242,27 @@ REFUSED = {
         "dave may not approve",
         "ask for the verb approve",
     ),
+    "to lift a quarantine without the right": (
+        DAVE,
+        {"by": DAVE, "action": "LiftQuarantine"},
+        "dave may not liftquarantine ModelVersion",
+        "ask for the verb liftquarantine on modelversions.trimtab.dev",
+    ),
+    "to promote without the right": (
+        BOB,
+        {
+            "by": BOB,
+            "action": "Promote",
+            "target": {
+                "kind": SERVICE,
+                "name": "chat",
+                "model": "support-bot",
+                "digest": builders.DIGEST,
+            },
+        },
+        "bob may not promote InferenceService chat",
+        "ask for the verb promote on inferenceservices.trimtab.dev",
+    ),
     "to revoke without the right": (
         DAVE,
         {"by": DAVE, "action": "Revoke"},
@@ -309,6 +331,14 @@ def test_from_refusal_to_approval_to_service_and_back(versions: Governed) -> Non
     later = versions.decides(BOB, "Retire")
     versions.server.says(DECISION, later, "Effective", "InForce")
     assert versions.server.condition(VERSION, BOT, "Approved")["reason"] == "Revoked"
+
+
+def test_a_quarantine_follows_the_content_and_is_lifted_by_who_may(versions: Governed) -> None:
+    versions.decides(ALICE, "Quarantine")
+    versions.server.says(VERSION, BOT, "Quarantined", "Quarantined")
+    time.sleep(1.1)  # within one second of the API server's clock the quarantine has the last word
+    versions.decides(BOB, "LiftQuarantine")
+    versions.server.says(VERSION, BOT, "Quarantined", "NotQuarantined")
 
 
 def test_an_approval_of_other_weights_is_none(versions: Governed) -> None:

@@ -134,6 +134,42 @@ def test_standing(case: Case) -> None:
         assert (found.retired.holds, found.retired.reason) == case.retired
 
 
+ISOLATED: dict[str, tuple[list[Decision], bool]] = {
+    "what nobody decided about is not quarantined": ([], False),
+    "a quarantine": ([a_decision("Quarantine")], True),
+    "it was lifted": ([a_decision("Quarantine"), a_decision("LiftQuarantine", at=1)], False),
+    "it came again": (
+        [a_decision("Quarantine", at=2), a_decision("LiftQuarantine", at=1)],
+        True,
+    ),
+    "within a second the quarantine": (
+        [a_decision("Quarantine"), a_decision("LiftQuarantine")],
+        True,
+    ),
+    "under another name it is the same content": (
+        [
+            a_decision(
+                "Quarantine",
+                target={"kind": "ModelVersion", "name": "other", "digest": digest_of("bot-1")},
+            )
+        ],
+        True,
+    ),
+    "other content under this name is not": ([a_decision("Quarantine", **OTHER_CONTENT)], False),
+    "an approval lifts nothing": ([a_decision("Quarantine"), a_decision(at=1)], True),
+}
+
+
+@pytest.mark.parametrize(("decisions", "wanted"), ISOLATED.values(), ids=ISOLATED)
+def test_quarantine(decisions: list[Decision], *, wanted: bool) -> None:
+    for order in permutations(decisions):
+        found = standing(a_version(), order, FREE)
+        assert found.quarantined.holds is wanted
+        assert standing(remembering(a_version(), *order), [], FREE).quarantined.holds is wanted, (
+            "deleting Decisions undoes nothing"
+        )
+
+
 def test_who_and_why_is_told() -> None:
     found = standing(a_version(), [a_decision(by="alice", reason="ticket 4711")], FREE)
     assert found.approved.message == "approved by alice: ticket 4711"

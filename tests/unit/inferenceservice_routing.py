@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from trimtab_api.routing import AdapterState, AgentReport, RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_operator.domain.inferenceservice.loads import EnginePod
 from trimtab_operator.domain.inferenceservice.routing import (
     Base,
-    EnginePod,
     Routing,
     active_version,
     route,

@@ -55,6 +55,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "engine" (dict "extraArguments" (concat $eager .Values.engine.extraArguments) "environment" .Values.engine.environment)
   "exposure" .Values.exposure
   "network" (dict "operatorNamespace" $operatorNamespace "prometheusNamespace" .Values.networkPolicy.prometheusNamespace)
+  "prometheus" (dict "url" .Values.prometheus.url)
+  "account" (include "trimtab.account" .)
   "retention" (dict "deleteRetiredAfterSeconds" (int .Values.retention.deleteRetiredAfterSeconds))
   "leaderElection" (dict "enabled" true "namespace" .Release.Namespace "lease" (include "trimtab.operator" .))
   "resyncSeconds" (int .Values.operator.resyncSeconds)
@@ -83,6 +85,23 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* The user name under which the API server knows the operator. */}}
+{{- define "trimtab.account" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "trimtab.serviceAccount" . }}
+{{- end -}}
+
+{{/* The port of Prometheus, for the egress policy; empty without one. */}}
+{{- define "trimtab.prometheusPort" -}}
+{{- with .Values.prometheus.url -}}
+{{- $host := (urlParse .).host -}}
+{{- if regexMatch ":[0-9]+$" $host -}}
+{{- regexFind "[0-9]+$" $host -}}
+{{- else -}}
+{{- ternary "443" "80" (hasPrefix "https://" .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The port of the registry, for the egress policy. */}}

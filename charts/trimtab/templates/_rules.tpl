@@ -8,13 +8,14 @@ Children are written by server-side apply, which takes `patch` and, for what is 
   verbs: [list, watch, delete] # delete: ttlSecondsAfterFinished
 - apiGroups: [trimtab.dev]
   resources: [modelversions]
-  verbs: [get, list, watch, create, patch]
+  # quarantine: the one action that its own Decisions may have; see admission.yaml.
+  verbs: [get, list, watch, create, patch, quarantine]
 - apiGroups: [trimtab.dev]
   resources: [datasets, inferenceservices]
   verbs: [list, watch]
 - apiGroups: [trimtab.dev]
   resources: [decisions]
-  verbs: [list, watch]
+  verbs: [get, list, watch, create] # create: the quarantine of what was rolled back
 - apiGroups: [trimtab.dev]
   resources: [datasets/status, finetunejobs/status, modelversions/status, inferenceservices/status, decisions/status]
   verbs: [patch]

@@ -263,7 +263,7 @@ class ModelVersionStatus(ApiModel):
         list[Condition],
         Field(
             max_length=16,
-            description="ArtifactVerified, Evaluated, Signed, Ready, InUse, Approved, Retired.",
+            description="ArtifactVerified, Evaluated, Signed, Ready, InUse, Approved, Retired, Quarantined.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
@@ -340,6 +340,12 @@ class ModelVersion(Resource[ModelVersionSpec, ModelVersionStatus]):
                 "Approved", status_of("Approved"), description="Whether somebody has approved it."
             ),
             Column("Retired", status_of("Retired"), description="Whether it is out of use."),
+            Column(
+                "Quarantined",
+                status_of("Quarantined"),
+                priority=1,
+                description="Whether its content must not be served.",
+            ),
             Column("In-Use", status_of("InUse"), description="Whether something needs it."),
             AGE,
             Column("Signed", status_of("Signed"), priority=1, description="Whether it is signed."),

@@ -77,13 +77,25 @@ class RolloutQuery(ApiModel):
 class RolloutAnalysis(ApiModel):
     """What the candidate is judged by."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.metrics) || self.metrics.all(m, self.metrics.exists_one(n, n == m))",
+            "analysis.metrics has a metric twice; name each once",
+            at=".metrics",
+        ),
+        Rule(
+            "!has(self.queries) || !self.queries.exists(q, has(self.metrics) && self.metrics.exists(m, m == q.name))",
+            "analysis.queries.name must not be that of a metric; choose another name",
+            at=".queries",
+        ),
+    )
+
     metrics: Annotated[
         list[RolloutMetric],
         Field(
             min_length=1,
             max_length=7,
-            description="What is compared with the stable version over the same time.",
-            json_schema_extra={"x-kubernetes-list-type": "set"},
+            description="What is compared with the stable version over the same time; without it ErrorRate.",
         ),
     ] = Field(default_factory=lambda: [RolloutMetric.ERROR_RATE])
     queries: Annotated[
@@ -126,8 +138,8 @@ class Rollout(ApiModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.steps.map(s, s.weight).isSorted() && self.steps.all(s, self.steps.exists_one(t, t.weight == s.weight))",
-            "rollout.steps must grow: give each a higher weight than the one before",
+            "!has(self.steps) || self.steps.map(s, s.weight).isSorted() && self.steps.all(s, self.steps.exists_one(t, t.weight == s.weight))",
+            "rollout.steps must grow; give each a higher weight than the one before",
             at=".steps",
         ),
     )
@@ -135,7 +147,9 @@ class Rollout(ApiModel):
     steps: Annotated[
         list[RolloutStep],
         Field(
-            min_length=1, max_length=10, description="Shares before all requests, smallest first."
+            min_length=1,
+            max_length=10,
+            description="Shares before all requests, smallest first; without it 5, 25 and 50.",
         ),
     ] = Field(default_factory=lambda: [RolloutStep(weight=w) for w in (5, 25, 50)])
     step_seconds: Annotated[

@@ -112,6 +112,24 @@ class Telemetry:
             "Attempts of the leader to renew its lease that failed.",
             registry=self.registry,
         )
+        self.promotions = Counter(
+            f"{prefix}_promotions",
+            "Candidates that have got all requests of a model.",
+            ["namespace", "service", "model"],
+            registry=self.registry,
+        )
+        self.rollbacks = Counter(
+            f"{prefix}_rollbacks",
+            "Versions that have lost their requests.",
+            ["namespace", "service", "model"],
+            registry=self.registry,
+        )
+        self.rollback_seconds = Histogram(
+            f"{prefix}_rollback_seconds",
+            "Time from the decision to roll back until the routing table was written.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._watches: dict[str, float] = {}
         self._ready: Callable[[], bool] = lambda: False
 
@@ -126,6 +144,15 @@ class Telemetry:
     def visited(self, kind: str, outcome: str) -> None:
         """A reconcile has ended."""
         _of(self.reconciles, kind, outcome).inc()
+
+    def promoted(self, namespace: str, service: str, model: str) -> None:
+        """A candidate has got all requests."""
+        self.promotions.labels(namespace, service, model).inc()
+
+    def rolled_back(self, namespace: str, service: str, model: str, seconds: float) -> None:
+        """A version has lost its requests, so long after that was decided."""
+        self.rollbacks.labels(namespace, service, model).inc()
+        self.rollback_seconds.observe(seconds)
 
     def heard(self, watch: str) -> None:
         """A watch has said something, be it a bookmark."""

@@ -12,6 +12,10 @@ Adapters raise these and keep the library's error as the cause, so that reconcil
         * Refused             the object is invalid for the API server
         * NotLeader           nothing was sent: another replica leads, or may
     * PodError                a pod did not answer
+    * MetricsError            Prometheus did not answer what was asked
+        * MetricsUnavailable  there is none, it gives no answer, or it is overloaded
+        * MetricsRefused      it does not understand the expression
+        * MetricsUnusable     its answer has another shape than was asked for
     * ArtifactError           the registry's answer
         * ArtifactUnreachable  no answer: tried again
         * ArtifactForbidden    credentials are missing or not accepted
@@ -64,6 +68,22 @@ class NotLeader(ClusterError):
 
 class PodError(TrimtabError):
     """A pod did not answer, or not in our language."""
+
+
+class MetricsError(TrimtabError):
+    """Prometheus did not answer what was asked."""
+
+
+class MetricsUnavailable(MetricsError):
+    """There is no Prometheus, or none that answers."""
+
+
+class MetricsRefused(MetricsError):
+    """Prometheus does not understand the expression, or cannot evaluate it."""
+
+
+class MetricsUnusable(MetricsError):
+    """The answer has another shape than was asked for."""
 
 
 class ArtifactError(TrimtabError):

@@ -96,11 +96,18 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
         ]
     for model in get(service, "status", "models", default=[]):
         found += [(VERSION, model.get("activeVersion")), (VERSION, model.get("candidateVersion"))]
+        found.append((VERSION, get(model, "rollout", "stable")))
+        found += [(DECISION, d.get("decision")) for d in model.get("decisions", [])]
     return found
 
 
 def _of_decision(decision: Manifest) -> list[tuple[str, Any]]:
-    return [(VERSION, get(decision, "spec", "target", "name"))]
+    """A quarantine is about content, whatever the version is called."""
+    target = get(decision, "spec", "target", default={})
+    found: list[tuple[str, Any]] = [(target.get("kind") or VERSION, target.get("name"))]
+    if get(decision, "spec", "action") in ("Quarantine", "LiftQuarantine"):
+        found.append((ARTIFACT, target.get("digest")))
+    return found
 
 
 _REFERENCES: Final = {
@@ -155,8 +162,10 @@ def wake_ups(before: View | None, after: View | None) -> WakeUps:
     known = frozenset[Target]().union(*(view.references for view in views))
     objects = frozenset(t for t in known if t[0] not in {MODEL, ARTIFACT})
     is_version = any(kind == VERSION for kind, _, _ in myself)
+    is_decision = any(kind == DECISION for kind, _, _ in myself)
     models = frozenset(t for t in known if t[0] == MODEL and is_version)
-    return WakeUps(objects=myself | objects, reverse=myself | models)
+    content = frozenset(t for t in known if t[0] == ARTIFACT and is_decision)
+    return WakeUps(objects=myself | objects, reverse=myself | models | content)
 
 
 def _is_behind(manifest: Manifest) -> bool:

@@ -8,7 +8,7 @@ from trimtab_api import names
 from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.routing import AgentReport, ProbeAnswer
-from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Decision, InferenceService, ModelVersion
 from trimtab_operator.domain.errors import (
     ArtifactError,
     ArtifactMissing,
@@ -23,6 +23,8 @@ from trimtab_operator.domain.inferenceservice import base as base_model
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.base import Preparation
 from trimtab_operator.domain.inferenceservice.health import is_ready
+from trimtab_operator.domain.inferenceservice.notes import COMPONENT as EVIDENCE
+from trimtab_operator.domain.inferenceservice.notes import stored_notes
 from trimtab_operator.domain.inferenceservice.plan import (
     Observed,
     Plan,
@@ -38,6 +40,9 @@ from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome
 from trimtab_operator.domain.references import MODEL, SERVICE
+from trimtab_operator.reconcilers import rollbacks
+from trimtab_operator.reconcilers.decided import isolations
+from trimtab_operator.reconcilers.looking import looked
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
 from trimtab_operator.settings import ExposureKind
 
@@ -52,9 +57,15 @@ async def reconcile(key: Key, world: World) -> Outcome:
         world.agents.follow(SERVICE, key, ())
         return Done()
     todo = plan(await _observed(service, world), world.settings, world.clock.now())
+    await asyncio.gather(*(world.cluster.emit(e) for e in todo.announced))
+    decided_at = world.clock.now()
     if todo.decision is not None:
         service = await world.cluster.write_status(service, todo.decision)
     faults = await _act(todo, service, world.cluster)
+    for model in todo.promoted:
+        world.tally.promoted(*service.key, model)
+    back = await rollbacks.carried_out(service, todo, decided_at, world)
+    todo, faults = back.todo, [*faults, *back.faults]
     pods = _pods(service, world.cluster)
     parts = observe_parts(service, todo, pods, world.clock.now())
     answers = await _ask(to_ask(service, todo, parts), pods.gateways, world)
@@ -76,15 +87,21 @@ async def _observed(service: InferenceService, world: World) -> Observed:
     routing = _called(
         cluster.children(service, "ConfigMap"), children.name(service, children.ROUTING)
     )
+    evidence = _called(cluster.children(service, "ConfigMap"), children.name(service, EVIDENCE))
+    versions = _versions(service, routing, cluster)
     return Observed(
         service=service,
-        versions=_versions(service, routing, cluster),
+        versions=versions,
         base=cluster.get(ModelVersion, (namespace, named.name)) if named else None,
         preparation=await _preparation(service, world),
         routing=routing,
         pods=pods,
         reports=reports,
         policy=cluster.policy(namespace),
+        decisions=tuple(cluster.referrers(Decision, (SERVICE, namespace, service.metadata.name))),
+        isolations=isolations(versions.values(), cluster),
+        evidence=evidence,
+        heard=await looked(service, stored_notes(evidence), world),
         exposures=tuple(e for kind in EXPOSURES for e in cluster.children(service, kind)),
     )
 

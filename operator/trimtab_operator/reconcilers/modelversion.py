@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trimtab_api.documents import EvaluationReport, EvaluationResult, SigningResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1 import Dataset, Decision, FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Dataset, FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.modelversion import Contender
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
 from trimtab_operator.domain.errors import (
@@ -38,6 +38,7 @@ from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Cla
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.domain.references import MODEL, VERSION, artifact
+from trimtab_operator.reconcilers.decided import decisions_about
 from trimtab_operator.reconcilers.ports import Key, Registry, World
 
 
@@ -82,7 +83,7 @@ def _seen(version: ModelVersion, world: World) -> Observed:
             cluster.referrers(ModelVersion, target),
         ),
         producers=tuple(usage.producers(name, jobs)),
-        decisions=tuple(cluster.referrers(Decision, target)),
+        decisions=decisions_about(version, cluster),
         policy=cluster.policy(namespace),
     )
 

@@ -19,6 +19,7 @@ from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.domain.references import Target
+from trimtab_operator.domain.series import RawSeries
 from trimtab_operator.settings import Settings
 
 Key = tuple[str, str]  # namespace, name
@@ -118,6 +119,26 @@ class Agents(Protocol):
         """
 
 
+class Metrics(Protocol):
+    """The Prometheus that scrapes gateways. Errors are MetricsErrors, and come soon."""
+
+    async def samples(self, selector: str, start: datetime, end: datetime) -> Sequence[RawSeries]:
+        """Every series of a selector with its raw samples in (start, end], each at its scrape's time."""
+
+    async def scalar(self, query: str, at: datetime) -> float | None:
+        """The one number that an expression gives; None where it gives nothing."""
+
+
+class Tally(Protocol):
+    """What the operator counts about what it has decided."""
+
+    def promoted(self, namespace: str, service: str, model: str) -> None:
+        """A candidate has got all requests."""
+
+    def rolled_back(self, namespace: str, service: str, model: str, seconds: float) -> None:
+        """A version has lost its requests, so long after that was decided."""
+
+
 class Clock(Protocol):
     """The time of day, in UTC."""
 
@@ -133,5 +154,7 @@ class World:
     registry: Registry
     pods: Pods
     agents: Agents
+    metrics: Metrics
+    tally: Tally
     clock: Clock
     settings: Settings

@@ -4,7 +4,7 @@
                                                                            +--> the last of each action
     decisions that the version remembers --> by somebody who may ----------+         |
                                                                                      v
-                                                                           Approved, Retired
+                                                                     Approved, Retired, Quarantined
 
 What is remembered goes on counting when its Decision is deleted. The result depends on what was
 decided and when, not on the order in which it was seen.
@@ -23,11 +23,20 @@ from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.policy import NamespacePolicy
 
 # The API server's times are whole seconds; within one, the more cautious has the last word.
-CAUTION: Final = {Action.APPROVE: 0, Action.REVOKE: 1, Action.RETIRE: 2}
+CAUTION: Final = {
+    Action.APPROVE: 0,
+    Action.REVOKE: 1,
+    Action.RETIRE: 2,
+    Action.LIFT_QUARANTINE: 0,
+    Action.QUARANTINE: 1,
+}
+ISOLATING: Final = (Action.QUARANTINE, Action.LIFT_QUARANTINE)
 OVERRULED_BY: Final = {
     Action.APPROVE: {Action.APPROVE, Action.REVOKE},
     Action.REVOKE: {Action.APPROVE, Action.REVOKE},
     Action.RETIRE: {Action.APPROVE, Action.RETIRE},
+    Action.QUARANTINE: {Action.QUARANTINE, Action.LIFT_QUARANTINE},
+    Action.LIFT_QUARANTINE: {Action.QUARANTINE, Action.LIFT_QUARANTINE},
 }
 
 
@@ -49,6 +58,11 @@ class Standing:
         return last if last is not None and last.action is Action.RETIRE else None
 
     @property
+    def isolation(self) -> Ruling | None:
+        """The Quarantine or LiftQuarantine that has the say."""
+        return self._last(Action.QUARANTINE, Action.LIFT_QUARANTINE)
+
+    @property
     def approved(self) -> Answer:
         """Whether it may be served where a namespace asks for an approval."""
         last = self.approval
@@ -65,6 +79,16 @@ class Standing:
         if last is None:
             return Answer(False, VersionReason.NOT_RETIRED, "nobody has retired it")
         return Answer(True, VersionReason.RETIRED, f"retired {_told(last)}")
+
+    @property
+    def quarantined(self) -> Answer:
+        """Whether its content must not be served."""
+        last = self.isolation
+        if last is None:
+            return Answer(False, VersionReason.NOT_QUARANTINED, "nobody has quarantined it")
+        if last.action is Action.LIFT_QUARANTINE:
+            return Answer(False, VersionReason.NOT_QUARANTINED, f"quarantine lifted {_told(last)}")
+        return Answer(True, VersionReason.QUARANTINED, f"quarantined {_told(last)}")
 
     def _last(self, *actions: Action) -> Ruling | None:
         return max((r for r in self.rulings if r.action in actions), key=_order, default=None)
@@ -83,8 +107,11 @@ def standing(
 
 
 def is_about(decision: Decision, version: ModelVersion) -> bool:
-    """Whether it speaks of this very content."""
-    return decision.spec.target.digest == version.spec.artifact.digest
+    """Whether it speaks of this very content, under this name or, for a quarantine, under any."""
+    target = decision.spec.target
+    is_same = target.digest == version.spec.artifact.digest
+    is_meant = target.name == version.metadata.name or decision.spec.action in ISOLATING
+    return target.kind == "ModelVersion" and is_same and is_meant
 
 
 def not_by_author(ruling: Ruling, version: ModelVersion, policy: NamespacePolicy) -> Finding | None:
@@ -139,7 +166,8 @@ def effect(
     if fault := not_by_author(ruling, version, policy):
         return Answer.of(fault)
     now = standing(version, siblings, policy)
-    in_force = [each for each in (now.approval, now.retirement) if each is not None]
+    said = (now.approval, now.retirement, now.isolation)
+    in_force = [each for each in said if each is not None]
     if any(each.uid == ruling.uid for each in in_force):
         return Answer(True, DecisionReason.IN_FORCE, f"ModelVersion {target.name} stands by it")
     overruling = (r for r in now.rulings if r.action in OVERRULED_BY[ruling.action])

@@ -4,7 +4,8 @@ Facts of the spec, of the namespace and of decisions enter here; whether engines
 version is of no interest.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from trimtab_api.reasons import ServiceReason
@@ -21,6 +22,8 @@ class Consent:
     requires_approval: bool = False
     in_use: frozenset[str] = frozenset()
     requires_signature: bool = False
+    # What must not be served under this name, by digest: quarantined, or its rollout was aborted.
+    barred: Mapping[str, Finding] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: NamespacePolicy, in_use: frozenset[str] = frozenset()) -> "Consent":
@@ -29,7 +32,9 @@ class Consent:
 
     def against(self, version: ModelVersion) -> Finding | None:
         """Why people do not want the version to be served here."""
-        return self._not_approved(version) or self._not_signed(version) or self._retired(version)
+        barred = self.barred.get(version.spec.artifact.digest) or quarantined(version)
+        missing = self._not_approved(version) or self._not_signed(version)
+        return barred or missing or self._retired(version)
 
     def _not_approved(self, version: ModelVersion) -> Finding | None:
         """Of what is served already, too: whether it goes on is for the routing to say."""
@@ -66,6 +71,23 @@ class Consent:
             ServiceReason.VERSION_RETIRED,
             f"ModelVersion {name} is retired; name another version, or ask for a Decision with action Approve",
         )
+
+
+def quarantined(version: ModelVersion) -> Finding | None:
+    """Why its content must not be served at all."""
+    told = find(version.status.conditions, "Quarantined")
+    if told is None or not is_true([told], "Quarantined"):
+        return None
+    return isolated(version.metadata.name, told.message)
+
+
+def isolated(name: str, why: str) -> Finding:
+    """What is said of content in quarantine."""
+    return Finding(
+        ServiceReason.VERSION_QUARANTINED,
+        f"ModelVersion {name} is in quarantine ({why}); name another version, or ask for a Decision with "
+        "action LiftQuarantine",
+    )
 
 
 NOTHING_ASKED: Final = Consent()

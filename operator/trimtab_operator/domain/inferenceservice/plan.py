@@ -12,13 +12,20 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_api.routing import AgentReport, ProbeAnswer
-from trimtab_api.v1alpha1 import InferenceService, ModelVersion
-from trimtab_api.v1alpha1.inferenceservice import FrozenRelease, InferenceServiceStatus
+from trimtab_api.v1alpha1 import Decision, InferenceService, ModelVersion
+from trimtab_api.v1alpha1.inferenceservice import (
+    FrozenRelease,
+    InferenceServiceStatus,
+    ServedModelStatus,
+)
+from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_operator.domain.conditions import find, moment_of
+from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.finding import Answer, Finding
-from trimtab_operator.domain.inferenceservice import children, engine, gateway, network
+from trimtab_operator.domain.inferenceservice import children, engine, gateway, network, rollouts
 from trimtab_operator.domain.inferenceservice.base import BasePlan, Preparation, resolve
 from trimtab_operator.domain.inferenceservice.consent import Consent
+from trimtab_operator.domain.inferenceservice.courses import Surroundings, Turned, begun, turns
 from trimtab_operator.domain.inferenceservice.health import (
     SANDBOX_EXPECTED_WITHIN,
     Part,
@@ -26,10 +33,12 @@ from trimtab_operator.domain.inferenceservice.health import (
     is_ready,
     waits_for_sandbox,
 )
+from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod
+from trimtab_operator.domain.inferenceservice.looks import Heard
+from trimtab_operator.domain.inferenceservice.notes import config_map, stored_notes
 from trimtab_operator.domain.inferenceservice.recall import recalled
 from trimtab_operator.domain.inferenceservice.routing import (
-    FAILED,
-    EnginePod,
+    Base,
     Routing,
     route,
     with_base,
@@ -78,6 +87,11 @@ class Observed:
     reports: Mapping[str, AgentReport | None] = field(default_factory=dict)
     exposures: tuple[Manifest, ...] = ()
     policy: NamespacePolicy = NO_RULES
+    # About names of this service; and the last Quarantine or LiftQuarantine of each digest.
+    decisions: tuple[Decision, ...] = ()
+    isolations: Mapping[str, Ruling] = field(default_factory=dict)
+    evidence: Manifest | None = None
+    heard: Mapping[str, Heard] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,10 @@ class Plan:
     routing: Routing | None = None
     release: FrozenRelease | None = None
     unloadable: Mapping[str, Finding] = field(default_factory=dict)
+    # What the status decision tells of rollouts; afterwards it would be news no more.
+    announced: tuple[Event, ...] = ()
+    promoted: tuple[str, ...] = ()
+    again_after: timedelta | None = None
 
 
 @dataclass(frozen=True)
@@ -110,17 +128,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     if found.base is None:
         return Plan(found, delete=leftovers)
     release = engine.release(service, settings)
-    engines = engine_pods(observed.pods.engines, observed.reports)
-    written = children.read_table(observed.routing)
-    routing = route(
-        service,
-        found.base,
-        observed.versions,
-        engines,
-        written or recalled(service, observed.versions, engines),
-        plain_http=settings.registry.plain_http,
-        policy=observed.policy,
-    )
+    turned, routing = _routed(observed, found.base, settings, now)
     if observed.base is not None:
         routing = with_base(routing, observed.base, observed.policy)
     frozen = {
@@ -129,10 +137,18 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         "release": release,
     }
     is_frozen = all(getattr(service.status, k) == v for k, v in frozen.items())
+    models = decided(service, turned)
+    is_decided = is_frozen and models is None
+    notes = {name: each.notes for name, each in turned.items() if each.notes is not None}
+    has_notes = notes or stored_notes(observed.evidence)
     made_of = engine.EnginePlan(service, found.base, release, settings)
     return Plan(
         base=found,
-        decision=None if is_frozen else service.status.model_copy(update=frozen),
+        decision=None
+        if is_decided
+        else service.status.model_copy(
+            update=frozen | ({} if models is None else {"models": models})
+        ),
         apply=(
             *children.access(service),
             children.routing_config_map(service, routing.table),
@@ -142,12 +158,81 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             *gateway.disruption_budgets(service),
             *network.policies(service, settings),
             *network.exposure(service, settings),
+            *([config_map(service, notes)] if has_notes else []),
         ),
         delete=leftovers,
         routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
         unloadable=unloadable(observed.pods.engines, observed.reports),
+        announced=rollouts.announced(service, turned.values()),
+        promoted=rollouts.promotions(service, turned.values()),
+        again_after=soonest(*(each.again_after for each in turned.values())),
     )
+
+
+def _routed(
+    observed: Observed, base: Base, settings: Settings, now: datetime
+) -> tuple[dict[str, Turned], Routing]:
+    """Each name's turn, and the table that follows from them."""
+    service = observed.service
+    engines = engine_pods(observed.pods.engines, observed.reports)
+    written = children.read_table(observed.routing)
+    previous = written or recalled(service, observed.versions, engines)
+    around = Surroundings(
+        versions=observed.versions,
+        engines=engines,
+        previous=previous if previous and previous.base_digest == base.digest else None,
+        consent=Consent.of(observed.policy),
+        decisions=observed.decisions,
+        isolations=observed.isolations,
+        notes=stored_notes(observed.evidence),
+        heard=observed.heard,
+    )
+    turned = turns(service, around, now)
+
+    def routing() -> Routing:
+        return route(
+            service,
+            base,
+            observed.versions,
+            engines,
+            previous,
+            plain_http=settings.registry.plain_http,
+            policy=observed.policy,
+            directions={name: each.direction for name, each in turned.items()},
+        )
+
+    found = routing()
+    waiting = {r.name: r.begins for r in found.models if r.begins is not None}
+    if waiting:
+        turned |= {n: begun(service, turned[n], pair, now) for n, pair in waiting.items()}
+        found = routing()
+    models = (
+        replace(r, record=turned[r.name].record) if r.name in turned else r for r in found.models
+    )
+    return turned, replace(found, models=tuple(models))
+
+
+def decided(
+    service: InferenceService, turned: Mapping[str, Turned]
+) -> list[ServedModelStatus] | None:
+    """The models of status with what was decided about rollouts; None where nothing new was."""
+    before = {m.name: m for m in service.status.models}
+    fresh = {n: t for n, t in turned.items() if rollouts.started(before.get(n), t)}
+    if not fresh:
+        return None
+    return [
+        m.model_copy(
+            update={
+                "rollout": fresh[m.name].record.rollout,
+                "last_rollback": fresh[m.name].record.last_rollback,
+                "decisions": list(fresh[m.name].record.rulings),
+            }
+        )
+        if m.name in fresh
+        else m
+        for m in service.status.models
+    ]
 
 
 def engine_pods(
@@ -247,6 +332,7 @@ def conclude(
         "AdaptersReady": parts.adapters,
         "GatewayReady": parts.gateway,
         "Ready": ready,
+        **rollouts.answers(service, routes),
     }
     facts = Facts(
         url=network.url(service, settings),
@@ -260,7 +346,8 @@ def conclude(
     since = find(reported.status.conditions, "Ready")
     unready_for = now - (moment_of(since.last_transition_time) or now) if since else timedelta()
     scheduled = settles_in((*pods.engines, *pods.gateways), now)
-    again = soonest(_asked_again_after(ready, unready_for), sandbox, scheduled)
+    asked_again = _asked_again_after(ready, unready_for)
+    again = soonest(asked_again, sandbox, scheduled, todo.again_after)
     return Conclusion(reported, Done(again))
 
 

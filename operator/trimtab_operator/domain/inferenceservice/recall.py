@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from trimtab_api.routing import RoutedModel, RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
-from trimtab_operator.domain.inferenceservice.routing import LOADED, EnginePod, routed
+from trimtab_operator.domain.inferenceservice.loads import LOADED, EnginePod
+from trimtab_operator.domain.inferenceservice.routing import routed
 
 
 def recalled(

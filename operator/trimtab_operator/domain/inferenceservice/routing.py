@@ -10,17 +10,18 @@ travels one way only:
                        that have not seen the new table yet are answered, and a way back is at hand
                    --> gone as soon as another version enters
 
+With a rollout the way from weight 0 to 100 has steps: the table follows what `rollout` has decided and
+status already says, and begins nothing by itself.
+
 What people have decided against is not wanted. If it has the requests already, it keeps them until
 something else that is wanted can be served: a decision about one version is no order to serve none.
+What must not be served at all (rolled back, quarantined) gives way to the version before it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import (
-    AdapterState,
-    AgentReport,
     EngineAddress,
     RoutedModel,
     RoutedVersion,
@@ -29,12 +30,26 @@ from trimtab_api.routing import (
 from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.domain.inferenceservice.consent import Consent, remark
+from trimtab_operator.domain.inferenceservice.consent import Consent, quarantined, remark
+from trimtab_operator.domain.inferenceservice.course import (
+    NOTHING_RECORDED,
+    NOWHERE,
+    STRAIGHT,
+    Course,
+    Direction,
+    Record,
+)
+from trimtab_operator.domain.inferenceservice.loads import (
+    FAILED,
+    LOADED,
+    PASSING,
+    EnginePod,
+    is_at_hand,
+    state_of,
+    unloaded,
+)
 from trimtab_operator.domain.inferenceservice.versions import Fit, Versions, misfit, wanted
 from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
-
-LOADED = "Loaded"
-FAILED = "Failed"
 
 
 @dataclass(frozen=True)
@@ -47,20 +62,6 @@ class Base:
 
 
 @dataclass(frozen=True)
-class EnginePod:
-    """A ready engine pod and what its agent last said; None until it has said anything."""
-
-    name: str
-    address: str
-    report: AgentReport | None = None
-
-    @property
-    def is_counted(self) -> bool:
-        """An agent that says its engine is down takes no part; a silent one is waited for."""
-        return self.report is None or self.report.engine_ready
-
-
-@dataclass(frozen=True)
 class ModelRoute:
     """What stands behind one public name, and why it is not what was asked for."""
 
@@ -69,6 +70,10 @@ class ModelRoute:
     candidate: str | None = None
     finding: Finding | None = None
     note: str | None = None
+    weight: int | None = None
+    # A candidate that every engine has loaded and whose rollout has not begun: stable, candidate.
+    begins: tuple[RoutedVersion, RoutedVersion] | None = None
+    record: Record = NOTHING_RECORDED
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,17 @@ class Known:
     engines: tuple[EnginePod, ...]
     fit: Fit
     demands_signatures: bool = False
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+    # What lost its requests just now, and is still loaded for those that are under way.
+    leaving: str | None = None
+
+    def salt(self, model: str) -> str | None:
+        """What spreads the users over the versions of this name."""
+        course = self.directions.get(model, STRAIGHT).course
+        return course.salt if course else None
 
 
-def route(
+def route(  # noqa: PLR0913 - what the table rests on
     service: InferenceService,
     base: Base,
     versions: Versions,
@@ -98,6 +111,7 @@ def route(
     *,
     plain_http: bool = False,
     policy: NamespacePolicy = NO_RULES,
+    directions: Mapping[str, Direction] = NOWHERE,
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
     served_before = _served_before(previous, base)
@@ -107,6 +121,7 @@ def route(
         engines=tuple(sorted(engines, key=lambda e: e.name)),
         fit=Fit(base.digest, service.spec.engine.adapters.max_rank, consent),
         demands_signatures=service.spec.signatures is not None,
+        directions=directions,
     )
     entries: list[RoutedModel] = [_routed_base(service, base)]
     explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
@@ -114,7 +129,7 @@ def route(
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
         entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
-        entries.append(entry)
+        entries.append(entry.model_copy(update={"salt": known.salt(model.name)}))
         explained.append(explanation)
     table = RoutingTable(
         namespace=service.metadata.namespace,
@@ -137,7 +152,7 @@ def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) 
 
 def active_version(model: RoutedModel | None) -> RoutedVersion | None:
     """The version that has the requests."""
-    return next((v for v in model.versions if v.weight > 0), None) if model else None
+    return _active(model.versions) if model else None
 
 
 def routed(version: ModelVersion) -> RoutedVersion:
@@ -167,8 +182,9 @@ def _in_use(
 ) -> frozenset[str]:
     """What has the requests now, by whichever of the two records is there."""
     told = (m.active_version for m in service.status.models)
-    active = (v.version for versions in before.values() for v in versions if v.weight > 0)
-    return frozenset([base.version, *active, *(name for name in told if name)])
+    active = (_active(versions) for versions in before.values())
+    names = (version.version for version in active if version is not None)
+    return frozenset([base.version, *names, *(name for name in told if name)])
 
 
 def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
@@ -181,17 +197,32 @@ def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
 def _route_model(
     model: ServedModel, before: tuple[RoutedVersion, ...], known: Known
 ) -> tuple[RoutedModel, ModelRoute]:
-    active = next((v for v in before if v.weight > 0), None)
-    resident = next((v for v in before if v.weight == 0), None)
+    active = _active(before)
+    resident = next((v for v in before if v is not active), None)
+    resident = resident.model_copy(update={"weight": 0}) if resident else None
+    direction = known.directions.get(model.name, STRAIGHT)
+    known = _steered(known, direction)
+    if active is not None:
+        active = active.model_copy(update={"weight": 100})
+        if direction.pin is not None:
+            return _pinned(model, active, resident, known, direction.pin)
     found = wanted(model, known.versions, known.fit.consent)
     fault = found if isinstance(found, Finding) else misfit(found, known.fit)
+    if active is not None and resident is not None and _gives_way(active, resident, known):
+        return _returned(model, active, resident, known, fault)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
     target = routed(found)
     if active is not None and _same(active, target):
-        refreshed = target.model_copy(update={"weight": active.weight})
+        refreshed = target.model_copy(update={"weight": 100})
         return _kept(model, refreshed, resident, known, _unloaded(target, known))
     pending = _unloaded(target, known)
+    course = direction.course
+    if active is not None and course is not None and course.is_of(active, target):
+        if course.weight < 100 or pending is not None:
+            return _shared(model, active, target, course, pending)
+    elif active is not None and pending is None and model.rollout and not _is_barred(active, known):
+        return _shared(model, active, target, None, None)
     if pending is None:
         return _flipped(model, target, active, known)
     versions = ([active] if active else []) + [target]
@@ -233,11 +264,93 @@ def _flipped(
     return RoutedModel(name=model.name, versions=versions), explanation
 
 
+def _shared(
+    model: ServedModel,
+    active: RoutedVersion,
+    target: RoutedVersion,
+    course: Course | None,
+    pending: Finding | None,
+) -> tuple[RoutedModel, ModelRoute]:
+    """The candidate has the share of its step; what an engine cannot load has none."""
+    weight = min(course.weight, 99) if course else 0
+    if pending is not None and pending.reason not in PASSING:
+        weight = 0
+    versions = [
+        active.model_copy(update={"weight": 100 - weight}),
+        target.model_copy(update={"weight": weight}),
+    ]
+    explanation = ModelRoute(
+        model.name,
+        active.version,
+        target.version,
+        pending,
+        weight=weight,
+        begins=None if course else (active, target),
+    )
+    return RoutedModel(name=model.name, versions=versions), explanation
+
+
+def _returned(
+    model: ServedModel,
+    bad: RoutedVersion,
+    good: RoutedVersion,
+    known: Known,
+    finding: Finding | None,
+) -> tuple[RoutedModel, ModelRoute]:
+    """The version before takes over; the other one stays loaded for what is under way on it."""
+    versions = [
+        good.model_copy(update={"weight": 100}),
+        bad.model_copy(update={"weight": 0}),
+    ]
+    explanation = ModelRoute(model.name, good.version, finding=finding, note=_note(good, known))
+    return RoutedModel(name=model.name, versions=versions), explanation
+
+
+def _pinned(
+    model: ServedModel,
+    active: RoutedVersion,
+    resident: RoutedVersion | None,
+    known: Known,
+    note: str,
+) -> tuple[RoutedModel, ModelRoute]:
+    entry, explanation = _kept(model, active, resident, known, _unloaded(active, known))
+    return entry, replace(explanation, note=note)
+
+
+def _gives_way(active: RoutedVersion, resident: RoutedVersion, known: Known) -> bool:
+    """Whether what answers must not, and the version before it could."""
+    return (
+        _is_barred(active, known)
+        and not _is_barred(resident, known)
+        and is_at_hand(resident, known.engines)
+    )
+
+
+def _is_barred(version: RoutedVersion, known: Known) -> bool:
+    there = known.versions.get(version.version)
+    is_isolated = there is not None and quarantined(there) is not None
+    return version.digest in known.fit.consent.barred or is_isolated
+
+
+def _steered(known: Known, direction: Direction) -> Known:
+    if not direction.barred and direction.leaving is None:
+        return known
+    consent = replace(known.fit.consent, barred=direction.barred)
+    return replace(known, fit=replace(known.fit, consent=consent), leaving=direction.leaving)
+
+
+def _active(versions: Sequence[RoutedVersion]) -> RoutedVersion | None:
+    """The version that has the requests; of two in a rollout the stable one, which stands first."""
+    return next((v for v in versions if v.weight > 0), None)
+
+
 def _is_useful(resident: RoutedVersion, known: Known) -> bool:
+    if resident.digest == known.leaving:
+        return True
     version = known.versions.get(resident.version)
     if version is None or version.spec.artifact.digest != resident.digest:
         return False
-    states = (_state(engine, resident) for engine in known.engines)
+    states = (state_of(engine, resident) for engine in known.engines)
     return misfit(version, known.fit) is None and not any(s and s.state == FAILED for s in states)
 
 
@@ -245,58 +358,12 @@ def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
     return (left.version, left.digest) == (right.version, right.digest)
 
 
-def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
-    """Why the version cannot be relied upon yet; None when every ready engine has loaded it."""
-    counted = [e for e in known.engines if e.is_counted]
-    if not counted:
-        return Finding(
-            ServiceReason.NO_ENGINE_READY, f"{version.version} waits for an engine that is ready"
-        )
-    states = [(e.name, _state(e, version)) for e in counted]
-    for engine, state in states:
-        if state is not None and state.state == FAILED:
-            return Finding(
-                state.reason or ServiceReason.LOAD_FAILED,
-                f"{version.version} cannot be loaded on {engine}: {state.message or 'no cause given'}",
-            )
-    if known.demands_signatures and (unaware := _unaware(counted)):
-        return unaware
-    silent = [e.name for e in counted if e.report is None]
-    waiting = [name for name, state in states if state is None or state.state != LOADED]
-    if waiting and waiting == silent:
-        return Finding.unknown(
-            ServiceReason.AGENT_SILENT,
-            f"{version.version}: no word yet from {', '.join(silent)[:256]}",
-        )
-    if waiting:
-        return Finding(
-            ServiceReason.LOADING,
-            f"{version.version} is loaded on {len(counted) - len(waiting)} of {len(counted)} engines",
-        )
-    return None
-
-
-def _unaware(engines: Sequence[EnginePod]) -> Finding | None:
-    """Engines that would load anything: what only they have looked at is not relied upon."""
-    names = [e.name for e in engines if e.report and not e.report.verifies_signatures]
-    if not names:
-        return None
-    return Finding(
-        ServiceReason.SIGNATURES_NOT_VERIFIED,
-        f"{', '.join(names)[:256]} does not verify signatures yet; an engine of an older release never will: "
-        "move it by the annotation trimtab.dev/engine-release",
-    )
-
-
 def _note(version: RoutedVersion, known: Known) -> str | None:
     """What people or an agent have to say about a version that is served all the same."""
-    states = (_state(engine, version) for engine in known.engines)
+    states = (state_of(engine, version) for engine in known.engines)
     noted = next((s.message for s in states if s and s.state == LOADED and s.reason), None)
     return remark(known.versions.get(version.version)) or noted
 
 
-def _state(engine: EnginePod, version: RoutedVersion) -> AdapterState | None:
-    adapters = engine.report.adapters if engine.report else []
-    return next(
-        (a for a in adapters if (a.version, a.digest) == (version.version, version.digest)), None
-    )
+def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
+    return unloaded(version, known.engines, demands_signatures=known.demands_signatures)

@@ -18,13 +18,11 @@ from trimtab_operator.domain.conditions import condition, is_true, with_conditio
 from trimtab_operator.domain.events import Event, about, transitions
 from trimtab_operator.domain.finding import Answer, Finding, gravest
 from trimtab_operator.domain.inferenceservice import children
+from trimtab_operator.domain.inferenceservice.loads import PASSING
 from trimtab_operator.domain.inferenceservice.routing import Base, ModelRoute
 
 KIND: Final = children.KIND
-# Passing states; everything else that keeps a version away should worry somebody.
-PASSING: Final = frozenset(
-    {ServiceReason.LOADING, ServiceReason.NO_ENGINE_READY, ServiceReason.AGENT_SILENT}
-)
+# Everything else that keeps a version away should worry somebody.
 CALM: Final = PASSING | {
     ServiceReason.ADAPTERS_READY,
     ServiceReason.ENGINE_READY,
@@ -40,6 +38,8 @@ CALM: Final = PASSING | {
 }
 LOAD_FAILURES: Final = frozenset({*FailureReason, *LoadReason, ServiceReason.LOAD_FAILED})
 MESSAGE_LENGTH: Final = 512
+# Their transitions are told once for each model, by `rollouts`.
+OF_ROLLOUTS: Final = frozenset({"RolloutProgressing", "RolledBack"})
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def report(
 
 def _events(service: InferenceService, status: InferenceServiceStatus) -> list[Event]:
     reasons = {c.reason for c in status.conditions}
-    return transitions(KIND, service, status.conditions, warnings=reasons - CALM)
+    own = [c for c in status.conditions if c.type not in OF_ROLLOUTS]
+    return transitions(KIND, service, own, warnings=reasons - CALM)
 
 
 def _changes(service: InferenceService, routes: Sequence[ModelRoute]) -> list[Event]:
@@ -191,6 +192,10 @@ def _model(route: ModelRoute) -> ServedModelStatus:
         name=route.name,
         active_version=route.active,
         candidate_version=route.candidate,
+        weight=route.weight,
+        rollout=route.record.rollout,
+        last_rollback=route.record.last_rollback,
+        decisions=list(route.record.rulings),
         reason=route.finding.reason if route.finding else None,
         message=said[:MESSAGE_LENGTH] if said else None,
     )
@@ -202,7 +207,7 @@ def _wrong_answer(route: ModelRoute, answer: ProbeAnswer | None) -> Answer | Non
     if not answer.ok:
         why = answer.message or "no cause given"
         return Answer(False, ServiceReason.PROBE_FAILED, f"a request to {route.name} failed: {why}")
-    if answer.version != route.active:
+    if answer.version != route.active and not (route.weight and answer.version == route.candidate):
         return Answer(
             None,
             ServiceReason.PROBING,

@@ -167,9 +167,10 @@ def _is_able(version: ModelVersion) -> bool:
 
 
 def _may_lead(version: ModelVersion) -> bool:
-    """What people have retired sets no mark any more, unless it is still what users have."""
+    """What was retired or quarantined sets no mark any more, unless it is still what users have."""
     conditions = version.status.conditions
-    return is_true(conditions, "Ready") and not is_true(conditions, "Retired")
+    is_out = is_true(conditions, "Retired") or is_true(conditions, "Quarantined")
+    return is_true(conditions, "Ready") and not is_out
 
 
 def _contender(version: ModelVersion) -> Contender:

@@ -36,7 +36,12 @@ from trimtab_operator.settings import Settings
 KIND: Final = "ModelVersion"
 # What every version begins with.
 UNTOUCHED: Final = frozenset(
-    {VersionReason.NOT_IN_USE, VersionReason.NOT_APPROVED, VersionReason.NOT_RETIRED}
+    {
+        VersionReason.NOT_IN_USE,
+        VersionReason.NOT_APPROVED,
+        VersionReason.NOT_RETIRED,
+        VersionReason.NOT_QUARANTINED,
+    }
 )
 FAULTS: Final = (
     VersionReason.GATE_FAILED,
@@ -45,7 +50,14 @@ FAULTS: Final = (
     VersionReason.BASE_MISSING,
 )
 WORRYING: Final = frozenset(
-    {*FailureReason, JOB_FAILED, CONTAINER_FAILED, DEADLINE_EXCEEDED, *FAULTS}
+    {
+        *FailureReason,
+        JOB_FAILED,
+        CONTAINER_FAILED,
+        DEADLINE_EXCEEDED,
+        VersionReason.QUARANTINED,
+        *FAULTS,
+    }
 )
 
 
@@ -198,7 +210,11 @@ def _deletion(
 
 def _decided(stands: Standing, end: retention.Deletion) -> dict[str, Answer]:
     """What people have decided, and what has become of the artifact because of it."""
-    answers = {"Approved": stands.approved, "Retired": stands.retired}
+    answers = {
+        "Approved": stands.approved,
+        "Retired": stands.retired,
+        "Quarantined": stands.quarantined,
+    }
     if end.answer is None:
         return answers
     answers[retention.CONDITION] = end.answer

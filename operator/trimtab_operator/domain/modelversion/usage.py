@@ -99,6 +99,8 @@ def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
         if model and version in (model.active_version, model.candidate_version):
             role = "active" if version == model.active_version else "candidate"
             yield Use("InferenceService", name, f"{role} for {wanted.name}")
+        elif model and model.rollout and version == model.rollout.stable:
+            yield Use("InferenceService", name, f"way back for {wanted.name}")
         elif wanted.version.name == version:
             # It may not be served yet, or no more since it is being deleted; the spec wants it all the same.
             yield Use("InferenceService", name, f"named for {wanted.name}")

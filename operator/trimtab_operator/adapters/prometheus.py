@@ -1,0 +1,126 @@
+"""The port `Metrics` on Prometheus's HTTP API, and on whatever speaks it.
+
+Raw samples come from a range selector in an instant query: `rate` and `increase` would extrapolate,
+and a range query would resample. Every answer is bounded in time and size and read strictly: what
+is no number of the asked form is an error, never a figure.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from trimtab_operator.domain.analysis.counters import Sample
+from trimtab_operator.domain.errors import MetricsRefused, MetricsUnavailable, MetricsUnusable
+from trimtab_operator.domain.series import RawSeries
+
+SECONDS: Final = 5.0
+ANSWER_BYTES: Final = 32 * 2**20
+CHUNK_BYTES: Final = 2**16
+MESSAGE_LENGTH: Final = 256
+
+
+class Prometheus:
+    """One server; without a url every question is answered by what to do about it."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def samples(self, selector: str, start: datetime, end: datetime) -> Sequence[RawSeries]:
+        """Every series of a selector with its raw samples in (start, end]."""
+        milliseconds = max(math.ceil((end - start).total_seconds() * 1000), 1)
+        data = await self._asked(f"{selector}[{milliseconds}ms]", end)
+        if data.get("resultType") != "matrix":
+            raise MetricsUnusable(f"{selector} gave a {data.get('resultType')}, no series")
+        return [_series(each) for each in _list(data)]
+
+    async def scalar(self, query: str, at: datetime) -> float | None:
+        """The one number that an expression gives."""
+        data = await self._asked(query, at)
+        kind = data.get("resultType")
+        if kind == "scalar":
+            return _value(data.get("result"))
+        if kind != "vector":
+            raise MetricsUnusable(f"it gives a {kind}; one number is needed")
+        found = _list(data)
+        if len(found) > 1:
+            raise MetricsUnusable(
+                f"it gives {len(found)} numbers; one is needed: aggregate them, by sum() for example"
+            )
+        return _value(found[0].get("value")) if found else None
+
+    async def _asked(self, query: str, at: datetime) -> dict[str, Any]:
+        if not self._url:
+            raise MetricsUnavailable(
+                "the operator was given no Prometheus to ask; set prometheus.url in the chart"
+            )
+        form = {"query": query, "time": f"{at.timestamp():.3f}"}
+        timeout = aiohttp.ClientTimeout(total=SECONDS)
+        where = urlsplit(self._url).netloc
+        try:
+            async with self._session.post(
+                f"{self._url}/api/v1/query", data=form, timeout=timeout
+            ) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    body += chunk
+                    if len(body) > ANSWER_BYTES:
+                        raise MetricsUnusable(f"the answer is larger than {ANSWER_BYTES} bytes")
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            why = str(error) or type(error).__name__
+            raise MetricsUnavailable(
+                f"Prometheus at {where} does not answer: {why}"[:MESSAGE_LENGTH]
+            ) from error
+        return _data(bytes(body), status, where)
+
+
+def _data(body: bytes, status: int, where: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError as error:
+        raise MetricsUnavailable(f"{where} answered {status}, and no JSON") from error
+    if not isinstance(answer, dict):
+        raise MetricsUnusable(f"{where} answered no object")
+    if answer.get("status") == "success" and isinstance(answer.get("data"), dict):
+        data: dict[str, Any] = answer["data"]
+        return data
+    why = str(answer.get("error") or f"status {status}")[:MESSAGE_LENGTH]
+    if answer.get("errorType") in {"bad_data", "execution"}:
+        raise MetricsRefused(why)
+    raise MetricsUnavailable(f"Prometheus at {where} cannot answer: {why}")
+
+
+def _list(data: dict[str, Any]) -> list[dict[str, Any]]:
+    found = data.get("result")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise MetricsUnusable("the result is no list of series")
+    return found
+
+
+def _series(each: dict[str, Any]) -> RawSeries:
+    labels, values = each.get("metric"), each.get("values", [])
+    if not isinstance(labels, dict) or not isinstance(values, list):
+        raise MetricsUnusable("a series has no labels or no values")
+    samples = (_pair(value) for value in values)
+    return RawSeries(
+        {str(k): str(v) for k, v in labels.items()}, tuple(Sample(*pair) for pair in samples)
+    )
+
+
+def _value(given: object) -> float:
+    return _pair(given)[1]
+
+
+def _pair(given: object) -> tuple[float, float]:
+    if not isinstance(given, list) or len(given) != 2:
+        raise MetricsUnusable("a sample is no pair of time and value")
+    try:
+        return float(given[0]), float(given[1])
+    except (TypeError, ValueError) as error:
+        raise MetricsUnusable(f"{given!r} is no sample"[:MESSAGE_LENGTH]) from error

@@ -1,0 +1,294 @@
+"""What becomes of the rollouts of a service now: each name's turn, before the table is decided.
+
+    status, notes, answers of Prometheus, decisions --> turn of each name --> direction for the routing
+                                                                         +--> record for status, notes
+
+Everything here can be done again from what is stored: an operator that died goes on to the same end.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from trimtab_api.reasons import ServiceReason
+from trimtab_api.routing import RoutedVersion, RoutingTable
+from trimtab_api.v1alpha1 import Decision, InferenceService, ModelVersion
+from trimtab_api.v1alpha1.decision import Action
+from trimtab_api.v1alpha1.inferenceservice import ServedModel, ServedModelStatus
+from trimtab_api.v1alpha1.modelversion import Ruling
+from trimtab_api.v1alpha1.rollout import RollbackStatus, Rollout, RolloutStatus
+from trimtab_operator.domain.conditions import moment_of
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice import looks, rollout
+from trimtab_operator.domain.inferenceservice.consent import Consent, isolated
+from trimtab_operator.domain.inferenceservice.course import Course, Direction, Record
+from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand
+from trimtab_operator.domain.inferenceservice.looks import Ask, Heard
+from trimtab_operator.domain.inferenceservice.notes import Notes, notes_of
+from trimtab_operator.domain.inferenceservice.steering import Steering, steering, told
+from trimtab_operator.domain.inferenceservice.versions import wanted
+from trimtab_operator.domain.outcome import soonest
+
+# What has lost its requests stays loaded for those that are under way on it.
+LEAVES_AFTER: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the turns of all names rest on beside spec and status."""
+
+    versions: Mapping[str, ModelVersion]
+    engines: Sequence[EnginePod]
+    previous: RoutingTable | None
+    consent: Consent
+    decisions: Sequence[Decision] = ()
+    # The last Quarantine or LiftQuarantine of each digest.
+    isolations: Mapping[str, Ruling] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    heard: Mapping[str, Heard] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """One name after its turn."""
+
+    model: ServedModel
+    direction: Direction
+    record: Record
+    notes: Notes | None = None
+    again_after: timedelta | None = None
+    # Why a rollout that was under way is none any more, where that was no verdict.
+    ended: str | None = None
+    is_paused: bool = False
+
+
+def turns(service: InferenceService, around: Surroundings, now: datetime) -> dict[str, Turned]:
+    """Each name's turn."""
+    before = {m.name: m for m in service.status.models}
+    base = service.spec.base_model.name
+    return {
+        model.name: _turn(
+            service,
+            model,
+            before.get(model.name) or ServedModelStatus(name=model.name),
+            around,
+            now,
+        )
+        for model in service.spec.models
+        if model.name != base
+    }
+
+
+def begun(
+    service: InferenceService,
+    turned: Turned,
+    pair: tuple[RoutedVersion, RoutedVersion],
+    now: datetime,
+) -> Turned:
+    """The name with the first step of a rollout taken."""
+    wished = turned.model.rollout
+    if wished is None or turned.is_paused:
+        return turned
+    status = rollout.begin(service.metadata.uid, *pair, now)
+    return replace(
+        turned,
+        direction=replace(turned.direction, course=_course(wished, status)),
+        record=replace(turned.record, rollout=status),
+        notes=notes_of(status, None),
+        again_after=soonest(turned.again_after, looks.LOOK_EVERY),
+    )
+
+
+def asks(
+    service: InferenceService, written: Mapping[str, str], now: datetime
+) -> Iterator[tuple[str, Ask]]:
+    """What to ask Prometheus now, by model; nothing where no rollout is under way."""
+    before = {m.name: m.rollout for m in service.status.models}
+    for model in service.spec.models:
+        status = before.get(model.name)
+        if status is not None and model.rollout is not None:
+            notes = notes_of(status, written.get(model.name))
+            found = looks.ask(service, model, status, notes, now)
+            if found is not None:
+                yield model.name, found
+
+
+def is_pending(rollback: RollbackStatus | None) -> bool:
+    """Whether it is decided and not yet carried out to the end."""
+    return rollback is not None and rollback.duration_ms is None
+
+
+def condemns(rollback: RollbackStatus) -> bool:
+    """Whether the digest is to be quarantined for it."""
+    return rollback.reason in rollout.CONDEMNING
+
+
+def _turn(
+    service: InferenceService,
+    model: ServedModel,
+    before: ServedModelStatus,
+    around: Surroundings,
+    now: datetime,
+) -> Turned:
+    steers = steering(model.name, around.decisions, before.decisions)
+    record = Record(before.rollout, before.last_rollback, steers.remembered)
+    barred = _barred(steers, around, before.last_rollback)
+    active, resident = _served(model.name, around.previous)
+    pin = steers.pin(active.digest) if active else None
+    turned = Turned(
+        model,
+        Direction(barred=barred, pin=f"pinned {told(pin)}" if pin else None),
+        replace(record, rollout=None),
+        is_paused=steers.pause is not None,
+    )
+    status = before.rollout
+    if status is not None and model.rollout is not None:
+        ended = "the name is pinned" if pin and status.promoted is None else None
+        ended = ended or _ended(
+            model, status, active, replace(around.consent, barred=barred), around
+        )
+        if ended is not None:
+            turned = replace(turned, ended=ended)
+        else:
+            has_way_back = _has_way_back(status, active, resident, around.engines)
+            turned = _gone_on(service, turned, status, around, steers, has_way_back, now)
+    elif status is not None:
+        turned = replace(turned, ended="the model has no rollout in the spec any more")
+    return _with_leaving(turned, barred, now)
+
+
+def _gone_on(
+    service: InferenceService,
+    turned: Turned,
+    status: RolloutStatus,
+    around: Surroundings,
+    steers: Steering,
+    has_way_back: bool,
+    now: datetime,
+) -> Turned:
+    model = turned.model
+    wished = model.rollout or Rollout()
+    notes = notes_of(status, around.notes.get(model.name))
+    heard = around.heard.get(model.name)
+    if heard is not None:
+        notes = looks.noted(wished, status, notes, heard)
+    went = rollout.turn(
+        wished,
+        status,
+        rollout.Situation(
+            judged=looks.judged(wished, status, notes, now),
+            steering=steers,
+            now=now,
+            isolation=around.isolations.get(status.candidate_digest),
+            has_way_back=has_way_back,
+            query=looks.asked_for(service, model, status),
+        ),
+    )
+    if went.status is None:
+        rollback = went.rollback or turned.record.last_rollback
+        return replace(turned, record=replace(turned.record, last_rollback=rollback))
+    return replace(
+        turned,
+        direction=replace(turned.direction, course=_course(wished, went.status)),
+        record=replace(turned.record, rollout=went.status),
+        notes=looks.at_step(went.status, notes),
+        again_after=soonest(
+            looks.due_in(notes, now) or looks.LOOK_EVERY,
+            rollout.next_due(wished, went.status, now),
+        ),
+    )
+
+
+def _with_leaving(turned: Turned, barred: Mapping[str, Finding], now: datetime) -> Turned:
+    """What was rolled back just now must not be served, and is not unloaded at once either."""
+    last = turned.record.last_rollback
+    if last is None:
+        return turned
+    direction = turned.direction
+    if is_pending(last):
+        finding = isolated(last.from_version, last.message)
+        direction = replace(direction, barred={**barred, last.from_digest: finding})
+    left = (moment_of(last.time) or now) + LEAVES_AFTER - now
+    if timedelta() < left <= LEAVES_AFTER:
+        direction = replace(direction, leaving=last.from_digest)
+        turned = replace(turned, again_after=soonest(turned.again_after, left))
+    return replace(turned, direction=direction)
+
+
+def _barred(
+    steers: Steering, around: Surroundings, last: RollbackStatus | None
+) -> dict[str, Finding]:
+    """What must not be served under this name, by digest."""
+    names = {v.spec.artifact.digest: v.metadata.name for v in around.versions.values()}
+    found = {
+        digest: Finding(
+            ServiceReason.VERSION_ABORTED,
+            f"ModelVersion {names.get(digest, digest)} was aborted {told(ruling)}; name another version, or ask for a "
+            "Decision with action Promote",
+        )
+        for digest, ruling in steers.aborted.items()
+    }
+    for digest, ruling in around.isolations.items():
+        if ruling.action is Action.QUARANTINE:
+            why = f"quarantined by {ruling.by}: {ruling.reason}"
+            found[digest] = isolated(names.get(digest, digest), why)
+    if last is not None and last.decision is None and condemns(last):
+        found.setdefault(last.from_digest, isolated(last.from_version, last.message))
+    return found
+
+
+def _ended(
+    model: ServedModel,
+    status: RolloutStatus,
+    active: RoutedVersion | None,
+    consent: Consent,
+    around: Surroundings,
+) -> str | None:
+    """Why the rollout cannot go on; a candidate that people decided against has its own end."""
+    steered = consent.barred.get(status.candidate_digest)
+    if steered is None:
+        found = wanted(model, around.versions, consent)
+        if isinstance(found, Finding):
+            return found.message
+        if found.spec.artifact.digest != status.candidate_digest:
+            return f"{found.metadata.name} is wanted now"
+        if found.metadata.deletion_timestamp is not None:
+            return f"ModelVersion {found.metadata.name} is being deleted"
+        if (against := consent.against(found)) is not None:
+            return against.message
+    expected = {status.stable_digest, *([status.candidate_digest] if status.promoted else [])}
+    if active is None or active.digest not in expected:
+        return "another version has the requests"
+    return None
+
+
+def _has_way_back(
+    status: RolloutStatus,
+    active: RoutedVersion | None,
+    resident: RoutedVersion | None,
+    engines: Sequence[EnginePod],
+) -> bool:
+    """Whether the stable version has requests now, or could have them at once."""
+    if active is not None and active.digest == status.stable_digest:
+        return True
+    is_stable = resident is not None and resident.digest == status.stable_digest
+    return is_stable and resident is not None and is_at_hand(resident, engines)
+
+
+def _served(
+    model: str, table: RoutingTable | None
+) -> tuple[RoutedVersion | None, RoutedVersion | None]:
+    """What has the requests by the table of before, and what is loaded beside it."""
+    versions = next((m.versions for m in (table.models if table else []) if m.name == model), [])
+    active = next((v for v in versions if v.weight > 0), None)
+    return active, next((v for v in versions if v is not active), None)
+
+
+def _course(wished: Rollout, status: RolloutStatus) -> Course:
+    return Course(
+        status.stable_digest,
+        status.candidate_digest,
+        rollout.weight(wished, status),
+        status.salt,
+    )

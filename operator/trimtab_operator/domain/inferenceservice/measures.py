@@ -1,0 +1,158 @@
+"""What of the gateways' counters a metric of a rollout is made of, and how Prometheus is asked.
+
+One expression for all metrics of a rollout; its answer is taken apart here.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1.rollout import RolloutMetric, RolloutStatus
+from trimtab_operator.domain.analysis.blocks import Arm, Counter
+from trimtab_operator.domain.analysis.counters import Sample
+from trimtab_operator.domain.analysis.latency import threshold
+from trimtab_operator.domain.inferenceservice import children
+from trimtab_operator.domain.series import RawSeries
+
+_PREFIX: Final = "trimtab_gateway_"
+_UNITS: Final = f"{_PREFIX}units_total"
+_ANSWERS: Final = f"{_PREFIX}unit_answers_total"
+_REFUSALS: Final = f"{_PREFIX}unit_refusals_total"
+_FEEDBACK: Final = f"{_PREFIX}feedback_total"
+# Pods of a Deployment whose name is longer lose the end of it in theirs.
+_WHOLE_NAME: Final = 46
+
+HISTOGRAMS: Final[Mapping[RolloutMetric, str]] = {
+    RolloutMetric.TIME_TO_FIRST_TOKEN: f"{_PREFIX}unit_first_token_seconds",
+    RolloutMetric.REQUEST_DURATION: f"{_PREFIX}request_duration_seconds",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share among counted things: the counters of all, and which of them are events.
+
+    `event` is a counter of events alone where the others do not tell by a label.
+    """
+
+    of: str
+    label: str = ""
+    values: tuple[str, ...] = ()
+    event: str = ""
+
+
+RATES: Final[Mapping[RolloutMetric, Rate]] = {
+    RolloutMetric.ERROR_RATE: Rate(_UNITS, "code", ("5",)),
+    RolloutMetric.EMPTY_ANSWERS: Rate(_ANSWERS, "finish", ("empty",)),
+    RolloutMetric.CUT_ANSWERS: Rate(_ANSWERS, "finish", ("length",)),
+    RolloutMetric.REFUSALS: Rate(_ANSWERS, event=_REFUSALS),
+    RolloutMetric.NEGATIVE_FEEDBACK: Rate(_FEEDBACK, "rating", ("negative",)),
+}
+
+
+def series_of(metric: RolloutMetric) -> tuple[str, ...]:
+    """The names of the series that a metric is made of."""
+    if metric in HISTOGRAMS:
+        return (f"{HISTOGRAMS[metric]}_bucket", f"{HISTOGRAMS[metric]}_count")
+    rate = RATES[metric]
+    return (rate.of, rate.event) if rate.event else (rate.of,)
+
+
+def selector(
+    service: InferenceService, model: str, pair: Sequence[str], metrics: Iterable[RolloutMetric]
+) -> str:
+    """The series of these metrics, of both versions, from every gateway of the service."""
+    wanted = sorted({name for metric in metrics for name in series_of(metric)})
+    versions = "|".join(version.replace(".", "[.]") for version in sorted(set(pair)))
+    return (
+        f'{{__name__=~"{"|".join(wanted)}",namespace="{service.metadata.namespace}",'
+        f'pod=~"{_pods(service)}",model="{model}",version=~"{versions}"}}'
+    )
+
+
+def once(series: Iterable[RawSeries]) -> tuple[RawSeries, ...]:
+    """Each gateway as one scraper sees it: where two scrape it, every request would count twice."""
+    found = list(series)
+    first: dict[str, tuple[str, str]] = {}
+    for each in found:
+        pod = each.labels.get("pod", "")
+        first[pod] = min(first.get(pod, _scraper(each)), _scraper(each))
+    return tuple(s for s in found if first[s.labels.get("pod", "")] == _scraper(s))
+
+
+def counters(
+    metric: RolloutMetric, series: Iterable[RawSeries], rollout: RolloutStatus, bound: float | None
+) -> tuple[Counter, ...]:
+    """The counters of a metric, with what each increment means."""
+    arms = {rollout.stable: Arm.STABLE, rollout.candidate: Arm.CANDIDATE}
+    found = []
+    for each in series:
+        arm = arms.get(each.labels.get("version", ""))
+        adds = _adds(metric, each, bound)
+        if arm is not None and adds is not None:
+            units, events = adds
+            instance = each.labels.get("pod", "")
+            found.append(Counter(instance, _name(each), arm, each.samples, units, events))
+    return tuple(found)
+
+
+def slow_above(
+    metric: RolloutMetric, series: Iterable[RawSeries], rollout: RolloutStatus
+) -> float | None:
+    """Above which bound a request counts as slow, from the stable version's own latencies."""
+    below: dict[float, float] = {}
+    for each in series:
+        is_bucket = each.name == f"{HISTOGRAMS[metric]}_bucket"
+        bound = _bound(each)
+        if is_bucket and bound is not None and each.labels.get("version") == rollout.stable:
+            below[bound] = below.get(bound, 0.0) + _gained(each.samples)
+    return threshold(below)
+
+
+def _pods(service: InferenceService) -> str:
+    name = children.name(service, names.GATEWAY)
+    if len(name) > _WHOLE_NAME:
+        return f"{name[:_WHOLE_NAME]}.*"
+    return f"{name}-[a-z0-9]+-[a-z0-9]+"
+
+
+def _scraper(series: RawSeries) -> tuple[str, str]:
+    return (series.labels.get("job", ""), series.labels.get("instance", ""))
+
+
+def _adds(metric: RolloutMetric, series: RawSeries, bound: float | None) -> tuple[int, int] | None:
+    """What one increment adds: units and events; None where the series is of another metric."""
+    if metric in HISTOGRAMS:
+        if series.name == f"{HISTOGRAMS[metric]}_count":
+            return (1, 1)
+        is_quick = series.name == f"{HISTOGRAMS[metric]}_bucket" and _bound(series) == bound
+        return (0, -1) if is_quick and bound is not None else None
+    rate = RATES[metric]
+    if series.name == rate.of:
+        value = series.labels.get(rate.label, "") if rate.label else ""
+        return (1, int(bool(rate.values) and value.startswith(rate.values)))
+    return (0, 1) if rate.event and series.name == rate.event else None
+
+
+def _bound(series: RawSeries) -> float | None:
+    text = series.labels.get("le")
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _name(series: RawSeries) -> str:
+    told = (series.labels.get(label, "") for label in ("code", "finish", "rating", "le"))
+    return "/".join([series.name, *(text for text in told if text)])
+
+
+def _gained(samples: Sequence[Sample]) -> float:
+    """What a counter has gained from the first sample to the last; one that fell began again."""
+    values = [s.value for s in samples if math.isfinite(s.value) and s.value >= 0]
+    steps = pairwise(values)
+    return sum(after - before if after >= before else after for before, after in steps)

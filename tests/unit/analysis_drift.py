@@ -1,0 +1,157 @@
+"""Has the traffic moved: what is learned, what is called drift, and what is kept."""
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trimtab_operator.domain.analysis import drift, edetector, signals
+from trimtab_operator.domain.analysis.counters import Sample
+from trimtab_operator.domain.analysis.drift import Bucket, DriftState, Tally, Watch
+from trimtab_operator.domain.analysis.signals import ANCHOR, OTHER
+
+PROFILE = {"cooking": 60.0, "garden": 30.0, "law": 10.0}
+USUAL = {"cooking": 0.2, "garden": 0.3, "law": 0.45, OTHER: 0.05}  # not the profile's
+NEW = {"cooking": 0.15, "garden": 0.22, "law": 0.33, OTHER: 0.3}
+
+
+def tallies(
+    shares: dict[str, float], openings: int, begin: float = 0.0, seed: int = 1
+) -> list[Tally]:
+    """Blocks of 25 openings, five seconds each."""
+    chance = random.Random(seed)  # noqa: S311 - simulated traffic
+    found = []
+    for block in range(openings // 25):
+        drawn = chance.choices(list(shares), list(shares.values()), k=25)
+        counts = {name: drawn.count(name) for name in set(drawn)}
+        found.append(Tally(begin + 5.0 * (block + 1), {"Topics": counts}))
+    return found
+
+
+def beginning() -> DriftState:
+    return drift.begun({"Topics": PROFILE})
+
+
+def after(*parts: Iterable[Tally]) -> DriftState:
+    return drift.fold(beginning(), itertools.chain(*parts))
+
+
+def test_day_one_is_learned_and_not_judged() -> None:
+    state = after(tallies(USUAL, ANCHOR - 25))
+    assert not state.signals["Topics"].is_anchored
+    assert not state.is_drifting
+    assert state.judged_until is None
+    assert state.log_evidence == -math.inf
+
+
+def test_traffic_that_stays_is_no_drift_though_it_is_not_the_profile() -> None:
+    state = after(tallies(USUAL, 40_000))
+    assert not state.is_drifting
+    assert state.signals["Topics"].psi < 0.1
+
+
+def test_a_new_topic_is_drift_and_is_told() -> None:
+    state = after(tallies(USUAL, 6000), tallies(NEW, 500, 1200.0, 2))
+    assert state.is_drifting
+    assert state.leader == "Topics"
+    moved = state.signals["Topics"].moved()
+    assert moved[0].category == OTHER
+    assert moved[0].before == pytest.approx(0.05, abs=0.02)
+    assert moved[0].now > 0.15
+    assert state.quiet_until is not None
+    assert 1150 <= state.quiet_until <= 1300
+
+
+def test_drift_is_taken_back_only_when_the_evidence_has_fallen_far() -> None:
+    state = after(tallies(USUAL, 6000), tallies(NEW, 500, 1200.0, 2))
+    again = drift.fold(state, tallies(USUAL, 250, 1300.0, 3))
+    assert again.is_drifting
+    later = drift.fold(state, tallies(USUAL, 6000, 1300.0, 3))
+    assert not later.is_drifting
+
+
+def test_a_category_that_nobody_thought_of_counts_as_other() -> None:
+    state = after([Tally(5.0, {"Topics": {"klingon": 3, "law": 1}})])
+    assert state.signals["Topics"].anchor == (0, 0, 1, 3)
+
+
+def test_the_same_hour_of_earlier_days_sees_what_the_tolerance_lets_pass() -> None:
+    days = [tallies(USUAL, 2000, 86_400.0 * day, day) for day in range(3)]
+    slight = {"cooking": 0.2, "garden": 0.3, "law": 0.4375, OTHER: 0.0625}
+    state = after(*days, tallies(slight, 2500, 86_400.0 * 3, 9))
+    bets = state.signals["Topics"]
+    assert edetector.log_sum(*bets.hourly_bets) > edetector.log_sum(*bets.bets)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda text: text[:-5], id="cut short"),
+        pytest.param(lambda text: text.replace('"form":1', '"form":7'), id="another form"),
+        pytest.param(lambda text: text.replace('"version":"v1"', '"version":"v2"'), id="another"),
+        pytest.param(lambda text: text.replace('"seen":[0,', '"seen":['), id="a count is missing"),
+        pytest.param(lambda text: text.replace('"Topics"', '"Languages"'), id="other signals"),
+        pytest.param(lambda text: text.replace("0.0", "NaN"), id="not a number"),
+        pytest.param(lambda text: None, id="nothing"),
+    ],
+)
+def test_a_document_that_is_not_whole_or_of_another_version_is_begun_anew(
+    spoil: Callable[[str], str | None],
+) -> None:
+    watch = Watch("v1", after(tallies(USUAL, 100)))
+    assert Watch.resumed(watch.stored(), "v1", beginning()) == watch
+    assert Watch.resumed(spoil(watch.stored()), "v1", beginning()) == Watch("v1", beginning())
+
+
+@given(st.lists(st.integers(0, 120), max_size=4), st.integers(0, 5))
+@settings(max_examples=20)
+def test_restarts_make_no_difference(cuts: list[int], seed: int) -> None:
+    found = [*tallies(USUAL, 2000, seed=seed), *tallies(NEW, 1000, 500.0, seed)]
+    watch = Watch("v1", beginning())
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(found)]):
+        watch = replace(watch, state=drift.fold(watch.state, found[start:end]))
+        watch = Watch.resumed(watch.stored(), "v1", beginning())
+    assert watch.state == drift.fold(beginning(), found)
+
+
+def test_samples_count_once_however_often_they_are_read() -> None:
+    bucket = Bucket("gateway", "Topics", "law", [Sample(0, 0), Sample(5, 40), Sample(10, 90)])
+    watch = drift.watched(Watch("v1", beginning()), [bucket], 10)
+    assert watch.state.signals["Topics"].anchor == (0, 0, 90, 0)
+    assert drift.watched(watch, [bucket], 10) == watch
+
+
+@pytest.mark.parametrize("stake", edetector.STAKES)
+@pytest.mark.parametrize("edge", [0.011, 0.05, 0.3, 0.9])
+def test_a_block_gains_nothing_in_the_mean_where_the_share_is_below_its_edge(
+    edge: float, stake: float
+) -> None:
+    """What an M of 1 becomes in the mean by a block, less the new stake of the block itself."""
+    n, place = 12, edetector.STAKES.index(stake)
+    for share in (0.0, edge / 2, edge):
+        mean = 0.0
+        for k in range(n + 1):
+            bets = edetector.fold((0.0,) * 6, [k, n - k], [edge, 1 - 1e-6])
+            gain = (bets[place] or 0.0) - math.log(1 + n / 6)
+            mean += math.comb(n, k) * share**k * (1 - share) ** (n - k) * math.exp(gain)
+        assert mean <= 1 + 1e-5, share
+
+
+def test_an_empty_block_changes_nothing() -> None:
+    state = after(tallies(USUAL, 3000))
+    assert signals.fold(state.signals["Topics"], 1e6, {}) == state.signals["Topics"]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{"Topics": 0.0}, {"Topics": 0.7, "Languages": 0.3}, {"Topics": 1.5}],
+    ids=["nothing", "of another signal", "more than all"],
+)
+def test_weights_that_do_not_go_with_the_signals(weights: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="weight"):
+        drift.begun({"Topics": PROFILE}, weights)
