@@ -42,7 +42,7 @@ class Route:
             model=model.name,
             versions=tuple(weighted),
             total=sum(version.weight for version in weighted),
-            salt=model.salt,
+            salt=model.salt or "",
         )
 
 
