@@ -213,6 +213,18 @@ async def test_a_job_that_left_no_result_anywhere_is_said_so() -> None:
     assert said(fake) == ("False", "ResultMissing")
 
 
+async def test_what_a_job_left_is_not_missed_before_the_end_of_its_pod_is_seen() -> None:
+    fake = world()
+    await visit(fake)
+    batchjobs.runs(fake.cluster, "prepare")
+    batchjobs.verdict(fake.cluster, "prepare", "Complete", "CompletionsReached", "")
+    await visit(fake)
+    assert said(fake) == ("Unknown", "Preparing")
+    batchjobs.succeeds(fake.cluster, "prepare", result())
+    await visit(fake)
+    assert said(fake) == ("True", "Ready")
+
+
 async def test_a_quota_is_said_and_tried_again_without_flapping() -> None:
     fake = world()
 
