@@ -2,9 +2,10 @@
 # One file for all images: operator, pipelines, serving, engine-cpu.
 #
 # Layers are ordered by how seldom they change. Torch is one layer that pipelines and engine-cpu share, so that a node
-# holds it once; our own code is the last layer of each image, a few hundred kilobytes, so that a change of ours moves
-# nothing else. Every package is checked against its hash. The installer is mounted from a stage of its own and left
-# behind with its cache; no image holds a compiler or an installer.
+# holds it once; our own code is the last of each image, a few hundred kilobytes, so that a change of ours moves nothing
+# else. It is compiled here, since pods on a read-only root would compile it at each start. Every package is checked
+# against its hash. The installer is mounted from a stage of its own and left behind with its cache; no image holds a
+# compiler or an installer.
 #
 # Two optional secrets serve builders behind a mirror and never enter a layer: `index` (a file with the index's address)
 # and `ca.pem` (the bundle that its certificate is checked with).
@@ -47,6 +48,7 @@ FROM operator-packages AS operator
 COPY crds/trimtab_api /app/trimtab_api
 COPY crds/trimtab_oci /app/trimtab_oci
 COPY operator/trimtab_operator /app/trimtab_operator
+RUN python -m compileall -q --invalidation-mode checked-hash /app
 USER 10001:0
 ENTRYPOINT ["python", "-m", "trimtab_operator"]
 
@@ -61,6 +63,7 @@ FROM serving-packages AS serving
 COPY crds/trimtab_api /app/trimtab_api
 COPY crds/trimtab_oci /app/trimtab_oci
 COPY serving/trimtab_serving /app/trimtab_serving
+RUN python -m compileall -q --invalidation-mode checked-hash /app
 USER 10001:0
 ENTRYPOINT ["python", "-m", "trimtab_serving"]
 
@@ -88,6 +91,7 @@ FROM pipelines-packages AS pipelines
 COPY crds/trimtab_api /app/trimtab_api
 COPY crds/trimtab_oci /app/trimtab_oci
 COPY pipelines/trimtab_pipelines /app/trimtab_pipelines
+RUN python -m compileall -q --invalidation-mode checked-hash /app
 USER 10001:0
 ENTRYPOINT ["python", "-m", "trimtab_pipelines"]
 

@@ -15,7 +15,7 @@ from tests.ociserver import FakeRegistry
 from trimtab_api import names
 from trimtab_api.documents import Output, PrepareResult, PrepareRun
 from trimtab_api.documents.common import Owner
-from trimtab_api.documents.preparation import BaseOrigin, DataOrigin, LeakageCheck
+from trimtab_api.documents.preparation import BaseOrigin, DataOrigin, LeakageCheck, Synthesis
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.data import InlineDataset
 from trimtab_oci import Manifest, Reference, RegistryClient
@@ -71,6 +71,7 @@ class Pod:
         base: BaseOrigin | None = None,
         sources: list[dict[str, Any]] | None = None,
         leakage: LeakageCheck | None = None,
+        synthesis: Synthesis | None = None,
         **dataset: Any,
     ) -> PrepareResult:
         """The stage `prepare` on these sources, in the form of a manifest."""
@@ -80,7 +81,10 @@ class Pod:
         if uris or sources:
             wire = {"sources": sources or [{"uri": uri} for uri in uris], **dataset}
             data = DataOrigin(
-                dataset=InlineDataset.model_validate(wire), leakage=leakage, output=self.output()
+                dataset=InlineDataset.model_validate(wire),
+                leakage=leakage,
+                synthesis=synthesis,
+                output=self.output(),
             )
         return self.run(prepare.STAGE, PrepareRun(owner=OWNER, base=base, data=data), PrepareResult)
 

@@ -387,6 +387,12 @@ SERVICES: Wrong = {
         inference_service(signatures={}),
         ("spec.signatures.trust", "Required value"),
     ),
+    "a subject that is none": (
+        inference_service(
+            signatures={"trust": {"name": "signers"}, "certificateSubjects": ["release"]}
+        ),
+        ("spec.signatures.certificateSubjects[0]", "should match"),
+    ),
     "a service without a base": (
         inference_service(baseModel={"name": "a"}),
         ("baseModel needs exactly one of uri and modelVersion",),

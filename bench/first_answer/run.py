@@ -95,7 +95,8 @@ async def made(
     place: target.Target, adapter: dict[str, Any], count: int, folder: Path
 ) -> list[dict[str, Any]]:
     """Artifacts of as many variants: the adapter's weights with a little noise, seeded by their number."""
-    here = adapter["spec"]["artifact"]["uri"].replace(place.registry, place.registry_from_here)
+    inside, outside = (a.partition("/")[0] for a in (place.registry, place.registry_from_here))
+    here = adapter["spec"]["artifact"]["uri"].replace(inside, outside)
     artifacts = []
     async with RegistryClient(plain_http=True) as registry:
         manifest = await registry.manifest(Reference.parse(here))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab_api.v1alpha1.evaluation import EvaluationStatus, Gate, Metric, MetricValue, Opponent
+from trimtab_api.v1alpha1.evaluated import EvaluationStatus, MetricValue
+from trimtab_api.v1alpha1.evaluation import Gate, Metric, Opponent
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain.modelversion.gates import judge
 from trimtab_pipelines.evaluation import intervals

@@ -30,6 +30,7 @@ ANNOTATION_AUTHOR: Final = f"{GROUP}/author"
 
 # What a namespace asks for, as labels of it: "true", or as if they were not there.
 LABEL_REQUIRE_APPROVAL: Final = f"{GROUP}/require-approval"
+LABEL_REQUIRE_SIGNATURE: Final = f"{GROUP}/require-signature"
 LABEL_SEPARATION_OF_DUTIES: Final = f"{GROUP}/separation-of-duties"
 
 FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
@@ -66,6 +67,8 @@ VOLUME_PATH: Final = "/volume"
 CREDENTIALS_PATH: Final = "/credentials"
 REGISTRY_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/registry"
 SIGNING_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/signing"
+TEACHER_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/teacher"
+JUDGE_CREDENTIALS_PATH: Final = f"{CREDENTIALS_PATH}/judge"
 IDENTITY_TOKEN: Final = "token"  # noqa: S105 - a file in it, where Sigstore signs
 TRUST_PATH: Final = "/trusted-signers"  # not below that of the run document: a read-only volume takes no mount inside
 API_KEYS_PATH: Final = "/etc/trimtab/keys"

@@ -42,6 +42,15 @@ class FailureReason(StrEnum):
     DISK_FULL = "DiskFull"  # the volume has no space left
     REGISTRY_UNREACHABLE = "RegistryUnreachable"  # tried again; nothing is lost
     REGISTRY_FORBIDDEN = "RegistryForbidden"  # push or pull was refused
+    ENDPOINT_UNREACHABLE = "EndpointUnreachable"  # a teacher or judge does not answer; tried again
+    ENDPOINT_FORBIDDEN = "EndpointForbidden"  # the key of a teacher or judge is missing or refused
+    ENDPOINT_REFUSED = (
+        "EndpointRefused"  # a teacher or judge knows no such model, or cannot do what is asked
+    )
+    ANSWERS_OFF_FORMAT = (
+        "AnswersOffFormat"  # too few answers of a teacher or judge have the form that is asked for
+    )
+    RECORDING_INVALID = "RecordingInvalid"  # what is named is no recording of a teacher
     SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
     SIGNING_KEY_MISSING = "SigningKeyMissing"  # the Secret, or an entry of it, is not there
@@ -57,6 +66,7 @@ RETRYABLE = frozenset(
         FailureReason.SOURCE_UNREACHABLE,
         FailureReason.SOURCE_CHANGED,
         FailureReason.REGISTRY_UNREACHABLE,
+        FailureReason.ENDPOINT_UNREACHABLE,
         FailureReason.INTERNAL_ERROR,
     }
 )
@@ -115,6 +125,7 @@ class DatasetReason(StrEnum):
     READY = "Ready"  # the data is prepared, as the spec says now
     PREPARING = "Preparing"  # a pod reads, cleans and divides the data
     HELD_OUT_NOT_READY = "HeldOutNotReady"  # a Dataset of leakage.against is missing or not Ready
+    CIRCULAR = "Circular"  # Datasets name each other in leakage.against; the message says which
     DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data
     RESULT_MISSING = "ResultMissing"  # the pod ended without a result that could be read
     REFUSED = "Refused"  # the API server does not accept a child; the message quotes it
@@ -191,6 +202,7 @@ class ServiceReason(StrEnum):
     VERSION_NOT_READY = "VersionNotReady"  # the version is not Ready
     VERSION_DELETED = "VersionDeleted"  # the version is being deleted
     VERSION_NOT_APPROVED = "VersionNotApproved"  # the namespace asks for an approval that it lacks
+    VERSION_NOT_SIGNED = "VersionNotSigned"  # the namespace asks for a signature that it lacks
     VERSION_RETIRED = "VersionRetired"  # the version is retired and was not served here before
     NOT_AN_ADAPTER = "NotAnAdapter"  # a full model needs engines of its own
     RANK_TOO_HIGH = "RankTooHigh"  # above spec.engine.adapters.maxRank

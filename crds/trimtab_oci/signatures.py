@@ -81,10 +81,12 @@ class Trust:
     authorities: tuple[Path, ...]
     identities: tuple[Identity, ...] = ()
     sigstore: Path | None = None
+    # Whose certificates count; everybody's whom an authority vouches for, where nobody is named.
+    subjects: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, directory: Path) -> "Trust":
+    def load(cls, directory: Path, subjects: Iterable[str] = ()) -> "Trust":
         """Public keys are *.pub, CA certificates *.crt, both PEM; Sigstore has two files of its own."""
         keys: dict[str, Path] = {}
         authorities: list[Path] = []
@@ -106,7 +108,7 @@ class Trust:
                 problems.append(f"{file.name} is no {form} that can be read")
         sigstore = directory / TRUST_CONFIG
         found = sigstore if sigstore.is_file() else None
-        return cls(keys, tuple(authorities), identities, found, tuple(problems))
+        return cls(keys, tuple(authorities), identities, found, tuple(subjects), tuple(problems))
 
     def unknown(self, who: str) -> SignatureFault:
         """The fault of a signer that nobody has named."""
@@ -156,6 +158,7 @@ def verify(
     else:
         signer = said.certificates[0].subject.rfc4514_string()
         who = f"the certificate of {signer}"
+        _check_subject(said.certificates[0].subject, trust)
         _check_dates(said.certificates, now)
         verifier = _by_authority(who, trust)
     _judge(verifier.set_hashing_config(files_known), bundle, trust, who, said.files, actual)
@@ -174,6 +177,21 @@ def _by_authority(who: str, trust: Trust) -> verifying.Config:
     if not trust.authorities:
         raise trust.unknown(who)
     return verifying.Config().use_certificate_verifier(certificate_chain=trust.authorities)
+
+
+def _check_subject(subject: x509.Name, trust: Trust) -> None:
+    """Names are compared, not texts: blanks and escapes may be written in more than one way."""
+    if not trust.subjects:
+        return
+    unreadable: list[str] = []
+    for text in trust.subjects:
+        try:
+            if x509.Name.from_rfc4514_string(text) == subject:
+                return
+        except ValueError:
+            unreadable.append(f"{text} is no subject in the form of RFC 4514")
+    said = f"the certificate of {subject.rfc4514_string()} is not among certificateSubjects"
+    raise SignatureFault(FailureReason.SIGNER_UNKNOWN, "; ".join([said, *unreadable])[:1024])
 
 
 def _by_identity(certificate: x509.Certificate, trust: Trust) -> tuple[str, verifying.Config]:

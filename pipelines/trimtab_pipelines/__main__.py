@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.stage in {"pull", "attach"}:
         commands = importlib.import_module("trimtab_pipelines.signing.commands")
         return int(getattr(commands, parsed.stage)(parsed))
+    if parsed.stage == "lineage":
+        lineage = importlib.import_module("trimtab_pipelines.lineage.command")
+        return int(lineage.main(parsed))
     return execute(importlib.import_module(STAGES[parsed.stage]).STAGE)
 
 
@@ -54,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     attach = stages.add_parser("attach", help="attach a signature that was made elsewhere")
     attach.add_argument("artifact", help="oci://registry/repository@sha256:...")
     attach.add_argument("bundle", help="the file that model_signing wrote")
+    lineage = stages.add_parser("lineage", help="draw where a version comes from, as SVG")
+    lineage.add_argument(
+        "file", nargs="?", default="-", help="what kubectl get mv NAME -o json prints; - reads it"
+    )
     for each in (push, pull, attach):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser

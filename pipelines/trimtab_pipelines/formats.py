@@ -1,4 +1,4 @@
-"""Files of records, read one record at a time: JSONL, JSON, CSV, Parquet, and documents cut into texts.
+"""Files of records, read one record at a time: JSONL, JSON, CSV, Parquet, exports of labelling tools, documents.
 
 Every record knows where it stands, so that a message can name the file and the line. Nothing here
 knows what a record means. Memory is bounded whatever a file holds: by the longest record, not by the
@@ -46,6 +46,8 @@ class Row:
 
     values: dict[str, Any]
     where: str
+    is_document: bool = False
+    is_discarded: bool = False
 
 
 def format_of(name: str, said: SourceFormat) -> SourceFormat:
@@ -57,7 +59,7 @@ def format_of(name: str, said: SourceFormat) -> SourceFormat:
         raise RunError(
             FailureReason.DATA_MALFORMED,
             f"{name}: the file's ending does not tell its format; set the source's format to "
-            "JSONL, JSON, CSV, Parquet, HTML or PlainText",
+            "JSONL, JSON, CSV, Parquet, HTML, PlainText, Argilla or LabelStudio",
         )
     return _ENDINGS[ending]
 
@@ -302,7 +304,21 @@ def _texts(pieces: Iterable[str], name: str, reading: Reading) -> Iterator[Row]:
 
     chunks = Chunker(reading.documents).chunks(pieces)
     for number, text in enumerate(chunks, 1):
-        yield Row({reading.columns[0]: text}, f"{name}, part {number}")
+        yield Row({reading.columns[0]: text}, f"{name}, part {number}", is_document=True)
+
+
+def _labelled(tool: SourceFormat) -> Callable[[Path, str, Reading], Iterator[Row]]:
+    def found(path: Path, name: str, reading: Reading) -> Iterator[Row]:
+        from trimtab_pipelines.labelled import NotLabelledError, columns_of  # noqa: PLC0415
+
+        for row in _json(path, name, reading):
+            try:
+                columns, is_discarded = columns_of(row.values, tool)
+            except NotLabelledError as error:
+                malformed(row.where, str(error))
+            yield Row(columns, row.where, is_discarded=is_discarded)
+
+    return found
 
 
 def _object(value: object, where: str) -> dict[str, Any]:
@@ -327,4 +343,6 @@ _READERS: dict[SourceFormat, Callable[[Path, str, Reading], Iterator[Row]]] = {
     SourceFormat.PARQUET: _parquet,
     SourceFormat.HTML: _html,
     SourceFormat.PLAIN_TEXT: _plain_text,
+    SourceFormat.ARGILLA: _labelled(SourceFormat.ARGILLA),
+    SourceFormat.LABEL_STUDIO: _labelled(SourceFormat.LABEL_STUDIO),
 }

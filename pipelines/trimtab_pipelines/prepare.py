@@ -23,6 +23,7 @@ def work(run: PrepareRun, _stop: Stop) -> PrepareResult:
         result = PrepareResult(
             data=prepared.artifact,
             report=prepared.report,
+            recording=prepared.recording,
             records=prepared.records,
             warnings=prepared.warnings,
         )

@@ -21,6 +21,8 @@ Record = dict[str, Any]
 SPLITS = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
 LABEL = "label"
+# True in a record that a model has written; the column is there where one such record is.
+SYNTHETIC = "synthetic"
 
 # A group of rows is what a writer keeps in memory and what a reader decodes at once.
 _GROUP_ROWS = 8192
@@ -68,9 +70,17 @@ class SplitFile:
     """A split that is being written; it appears with its first record."""
 
     def __init__(
-        self, directory: Path, split: str, task: DatasetTask, *, is_labelled: bool
+        self,
+        directory: Path,
+        split: str,
+        task: DatasetTask,
+        *,
+        is_labelled: bool,
+        is_synthetic: bool = False,
     ) -> None:
         columns = [*_COLUMNS[task], *([(LABEL, pa.string())] if is_labelled else [])]
+        columns += [(SYNTHETIC, pa.bool_())] if is_synthetic else []
+        self._is_marked = is_synthetic
         self._schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
         self._path = file_of(directory, split)
         self._writer: Any = None
@@ -79,7 +89,7 @@ class SplitFile:
 
     def add(self, record: Record, characters: int) -> None:
         """Take a record; `characters` is about its size."""
-        self._rows.append(record)
+        self._rows.append({SYNTHETIC: False, **record} if self._is_marked else record)
         self._characters += characters
         if len(self._rows) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:
             self._write()
@@ -129,7 +139,8 @@ def write_split(directory: Path, split: str, task: DatasetTask, records: Iterabl
     if first is None:
         return
     directory.mkdir(parents=True, exist_ok=True)
-    with SplitFile(directory, split, task, is_labelled=LABEL in first) as file:
+    marks = {"is_labelled": LABEL in first, "is_synthetic": SYNTHETIC in first}
+    with SplitFile(directory, split, task, **marks) as file:
         file.add(first, 1)
         while some := list(islice(found, _GROUP_ROWS)):
             for record in some:

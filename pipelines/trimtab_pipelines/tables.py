@@ -15,6 +15,7 @@ from pyarrow import compute, parquet
 
 from trimtab_api.reasons import FailureReason
 from trimtab_pipelines.formats import LONGEST_RECORD_BYTES, malformed
+from trimtab_pipelines.prepared import SYNTHETIC
 from trimtab_pipelines.runtime import RunError
 
 _BATCH_ROWS = 1024
@@ -24,12 +25,17 @@ _CELL_BYTES = 16
 _LARGEST_RATIO = 200
 _ALWAYS_FITTING_BYTES = 64 << 20
 _LARGEST_COLUMN_BYTES = 1 << 30
+# The footer is decoded as a whole, into a hundred times its size and more.
+_LARGEST_FOOTER_BYTES = 8 << 20
+_TAIL_BYTES = 8  # the footer's length and one of the magic words
+_MAGIC = (b"PAR1", b"PARE")
 
 
 def rows(path: Path, name: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The rows in order, with the wanted columns (all of them where one is missing or none is named)."""
     number = 0
     try:
+        _check_footer(path, name)
         with parquet.ParquetFile(path) as file:
             columns = _columns(file, wanted)
             leaves = _leaves(file, columns)
@@ -50,10 +56,25 @@ def rows(path: Path, name: str, wanted: tuple[str, ...]) -> Iterator[dict[str, A
         malformed(name, f"the file cannot be read as Parquet ({said})")
 
 
+def _check_footer(path: Path, name: str) -> None:
+    """Refuse a description of the file that would fill the memory before anything of it is known."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _TAIL_BYTES, 0))
+        tail = file.read()
+    claimed = int.from_bytes(tail[:4], "little")
+    if tail[4:] in _MAGIC and claimed > _LARGEST_FOOTER_BYTES:
+        _too_large(
+            name,
+            f"its footer says that {claimed >> 20} MiB describe the file, at most "
+            f"{_LARGEST_FOOTER_BYTES >> 20} are read; write it with fewer columns or larger row groups",
+        )
+
+
 def _columns(file: Any, wanted: tuple[str, ...]) -> list[str]:
     there = list(file.schema_arrow.names)
     is_enough = bool(wanted) and set(wanted) <= set(there)
-    return [name for name in there if name in wanted] if is_enough else there
+    # Prepared data keeps the mark of what a model has written.
+    return [name for name in there if name in {*wanted, SYNTHETIC}] if is_enough else there
 
 
 def _leaves(file: Any, columns: list[str]) -> list[str]:

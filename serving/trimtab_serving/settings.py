@@ -1,5 +1,6 @@
 """What the two programs are told by their environment. Names are those of docs/contracts.md."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,7 @@ class AgentSettings:
     answer_seconds: float
     recheck_seconds: float
     stopping: Stopping
+    trusted_subjects: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, environment: Environment) -> "AgentSettings":
@@ -150,4 +152,5 @@ class AgentSettings:
             answer_seconds=float(environment.get("TRIMTAB_ANSWER_SECONDS", "600")),
             recheck_seconds=float(environment.get("TRIMTAB_RECHECK_SECONDS", "300")),
             stopping=Stopping.of(environment),
+            trusted_subjects=tuple(json.loads(environment.get("TRIMTAB_TRUSTED_SUBJECTS", "[]"))),
         )

@@ -342,6 +342,32 @@ def test_a_retired_version_is_named_by_nobody_new(versions: Governed) -> None:
     assert versions.refusal_of_change(ALICE, "tis/chat", {"spec": {"replicas": 2}}) == ""
 
 
+@pytest.fixture
+def wants_signatures(versions: Governed) -> Iterator[Governed]:
+    """The namespace asks for signatures for a while, and for nothing else."""
+    label, others = "trimtab.dev/require-signature", dict.fromkeys(ASKED)
+    core, name = versions.server.core, versions.namespace
+    core.patch_namespace(name, {"metadata": {"labels": {**others, label: "true"}}})
+    try:
+        yield versions
+    finally:
+        core.patch_namespace(name, {"metadata": {"labels": {**ASKED, label: None}}})
+
+
+def test_in_a_namespace_that_asks_only_signed_versions_are_named(
+    wants_signatures: Governed,
+) -> None:
+    here = wants_signatures
+    said = eventually(lambda: "is not signed" in here.refusal(ALICE, a_service()))
+    said = here.refusal(ALICE, a_service())
+    assert f"spec names ModelVersion {BOT}, which is not signed" in said
+    assert "this namespace asks for signatures (label trimtab.dev/require-signature)" in said
+    on_base = a_service(BOT, baseModel={"name": "tiny", "modelVersion": {"name": BASE}}, models=[])
+    assert f"spec names ModelVersion {BASE}, which is not signed" in here.refusal(ALICE, on_base)
+    elsewhere = {**a_service(), "spec": {**a_service()["spec"], "models": []}}
+    assert here.refusal(ALICE, elsewhere) == "", "a base of others has no signature to ask for"
+
+
 def test_policies_are_well_typed(governed: Governed) -> None:
     """The API server checks expressions against the kinds' schemas and says what it does not understand."""
     selector = f"--selector=app.kubernetes.io/instance={RELEASE}-trimtab"

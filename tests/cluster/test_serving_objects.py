@@ -27,7 +27,8 @@ from tests.servingbuilders import a_report
 from trimtab_api import names
 from trimtab_api.documents import EvaluationResult
 from trimtab_api.v1alpha1 import InferenceService
-from trimtab_api.v1alpha1.evaluation import Comparison, Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import Comparison, MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_oci import RegistryClient
 from trimtab_operator.domain.inferenceservice import network
 from trimtab_operator.settings import Exposure, ExposureKind

@@ -35,7 +35,8 @@ from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.model import ApiModel
 from trimtab_api.routing import AdapterState, AgentReport, ProbeAnswer, RoutingTable
 from trimtab_api.v1alpha1.data import PreparedRecords
-from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_api.v1alpha1.finetunejob import Progress
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import RegistryClient

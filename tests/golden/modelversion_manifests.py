@@ -8,7 +8,8 @@ from tests.goldenfiles import check
 from tests.servingbuilders import CREATED, a_ready_version, a_version, ready_status, uri_of
 
 from trimtab_api.v1alpha1 import ModelVersion
-from trimtab_operator.domain.modelversion.plan import Observed, plan
+from trimtab_operator.domain.modelversion.judging import Observed
+from trimtab_operator.domain.modelversion.plan import plan
 from trimtab_operator.settings import RegistrySettings, Retention
 
 ON_A_GPU = {

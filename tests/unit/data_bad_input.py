@@ -202,9 +202,19 @@ def bomb_by_compression(path: Path) -> None:
     )
 
 
+def bomb_by_footer(path: Path) -> None:
+    """Three gigabytes of metadata, which take no room in a file with a hole."""
+    with path.open("wb") as file:
+        file.write(b"PAR1")
+        file.truncate(3 << 30)
+        file.seek(0, os.SEEK_END)
+        file.write(((3 << 30) - 4).to_bytes(4, "little") + b"PAR1")
+
+
 @pytest.mark.parametrize(
     ("bomb", "reason"),
     [
+        pytest.param(bomb_by_footer, "UnpacksTooLarge", id="by what describes the file"),
         pytest.param(bomb_by_dictionary, "UnpacksTooLarge", id="by a dictionary"),
         pytest.param(bomb_by_compression, "UnpacksTooLarge", id="by compression"),
     ],
@@ -217,6 +227,21 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path, bomb: Any, reason:
         list(rows(path, "x.parquet", SourceFormat.PARQUET, READING))
     assert caught.value.reason == FailureReason(reason)
     assert pa.total_allocated_bytes() - before < 1 << 20
+
+
+def test_a_wide_file_with_many_groups_is_no_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    columns = {f"column-{n}": pa.array(["a"] * 40) for n in range(300)}
+    columns |= {"prompt": pa.array(["q"] * 40), "completion": pa.array(["a"] * 40)}
+    parquet.write_table(pa.table(columns), path, row_group_size=1)
+    assert sum(1 for _ in rows(path, "x.parquet", SourceFormat.PARQUET, READING)) == 40
+
+
+def test_what_only_ends_like_a_length_is_no_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"\xff" * 64)
+    with pytest.raises(RunError, match="cannot be read as Parquet"):
+        list(rows(path, "x.parquet", SourceFormat.PARQUET, READING))
 
 
 def test_rows_that_share_one_long_text_are_unfolded_a_few_at_a_time(tmp_path: Path) -> None:

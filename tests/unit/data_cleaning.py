@@ -9,7 +9,7 @@ from tests.pods import Pod, jsonl, pairs
 from tests.preparedfiles import kept, report_of, table
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.data import LanguageFilter
+from trimtab_api.v1alpha1.cleaning import LanguageFilter
 from trimtab_pipelines.preparation import secrets
 from trimtab_pipelines.preparation.cleaning import Languages
 from trimtab_pipelines.preparation.normalising import normalised

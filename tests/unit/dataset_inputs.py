@@ -2,7 +2,9 @@
 
 import json
 from contextlib import suppress
+from typing import Any
 
+import pytest
 from tests import batchjobs, builders
 from tests.datasetworld import (
     NEWER,
@@ -17,6 +19,8 @@ from tests.datasetworld import (
     world,
 )
 from tests.fakes import Crash, FakeWorld
+
+from trimtab_operator.domain.outcome import Done
 
 # --- what the pod is given -------------------------------------------------------------------------
 
@@ -93,6 +97,74 @@ async def test_it_waits_for_the_held_out_data_that_it_names() -> None:
     await visit(fake)
     assert "has not been prepared yet" in ready(fake).message
     assert not fake.cluster.of_kind("Job")
+
+
+def on(name: str, *others: str, **metadata: Any) -> builders.Manifest:
+    """A Dataset whose training records must not be held out in the others."""
+    references = [{"dataset": {"name": other}} for other in others]
+    leakage: dict[str, Any] = {"leakage": {"against": references}} if others else {}
+    made = builders.dataset(name, **leakage)
+    made["metadata"] |= metadata
+    return made
+
+
+@pytest.mark.parametrize(
+    ("webs", "way"),
+    [
+        pytest.param(
+            [on("tickets", "exam"), on("exam", "tickets")],
+            "tickets waits for exam waits for tickets",
+            id="two",
+        ),
+        pytest.param(
+            [on("tickets", "a"), on("a", "x", "b"), on("b", "tickets"), on("x")],
+            "tickets waits for a waits for b waits for tickets",
+            id="three, and one beside them",
+        ),
+    ],
+)
+async def test_datasets_that_wait_for_each_other_say_so(
+    webs: list[builders.Manifest], way: str
+) -> None:
+    fake = world(*webs)
+    await visit(fake)
+    assert said(fake) == ("False", "Circular")
+    assert way in ready(fake).message
+    assert "remove one of these references" in ready(fake).message
+    before = fake.cluster.writes
+    assert await visit(fake) == Done()
+    assert fake.cluster.writes == before
+    assert not fake.cluster.of_kind("Job")
+
+
+async def test_a_circle_that_another_breaks_is_forgotten() -> None:
+    fake = world(on("tickets", "exam"), on("exam", "tickets"))
+    await visit(fake)
+    await visit(fake, OTHER)
+    assert said(fake, OTHER) == ("False", "Circular")
+    without = builders.dataset("exam")["spec"]
+    fake.cluster.edit("Dataset", OTHER, {"spec": {**without, "leakage": None}})
+    await exam(fake, NEWER)
+    await prepared(fake)
+    assert said(fake) == said(fake, OTHER) == ("True", "Ready")
+
+
+async def test_one_that_waits_for_a_circle_is_not_in_it() -> None:
+    fake = world(on("tickets", "a"), on("a", "b"), on("b", "a"))
+    await visit(fake)
+    assert said(fake) == ("Unknown", "HeldOutNotReady")
+
+
+async def test_what_is_prepared_already_makes_no_circle() -> None:
+    fake = world(on("tickets", "exam"), on("exam"))
+    await exam(fake, NEWER)
+    await prepared(fake)
+    against_it = [{"dataset": {"name": "tickets"}}]
+    fake.cluster.edit("Dataset", OTHER, {"spec": {"leakage": {"against": against_it}}})
+    await visit(fake, OTHER)
+    assert said(fake, OTHER) == ("Unknown", "Preparing")
+    await visit(fake)
+    assert said(fake) == ("True", "Ready")
 
 
 async def exam(fake: FakeWorld, digest: str) -> None:

@@ -92,6 +92,8 @@ async def test_a_changed_spec_is_prepared_anew_and_the_earlier_data_stays_until_
     await visit(fake)
     assert said(fake) == ("True", "Ready")
     assert (dataset(fake).status.digest, dataset(fake).status.prepared_generation) == (NEWER, 2)
+    task_of = fake.cluster.one("ConfigMap")["metadata"]["name"]
+    assert task_of == fake.cluster.one("Job")["metadata"]["name"], "the earlier task is gone"
 
 
 async def test_a_spec_that_changes_meanwhile_never_gets_the_earlier_ones_result() -> None:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from trimtab_api.v1alpha1.evaluation import Comparison, Metric
+from trimtab_api.v1alpha1.evaluated import Comparison
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_pipelines.evaluation.comparing import compared, needs_answers
 from trimtab_pipelines.evaluation.said import Answer, Example, Observations, Said
 

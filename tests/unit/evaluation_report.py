@@ -10,7 +10,7 @@ from tests.pods import pairs
 from trimtab_api.v1alpha1.data import DatasetTask
 from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_pipelines.evaluation.examples import chosen_records
-from trimtab_pipelines.evaluation.report import metric_values
+from trimtab_pipelines.evaluation.report import metric_values, samples_of
 from trimtab_pipelines.evaluation.said import Answer, Said
 from trimtab_pipelines.prepared import write_split
 
@@ -50,6 +50,18 @@ def test_bleu_is_that_of_all_answers_together() -> None:
 
 def test_a_full_version_is_held_against_nothing() -> None:
     assert {base for _, base in values(base=None).values()} == {None}
+
+
+@pytest.mark.parametrize(("count", "shown"), [(3, 3), (8, 8), (15, 8), (183, 8)])
+def test_the_questions_that_a_report_shows_are_from_all_over_the_data(
+    count: int, shown: int
+) -> None:
+    records = [{"prompt": str(number), "completion": "?"} for number in range(count)]
+    samples = samples_of(records, said([], *(f"to {number}" for number in range(count))), None)
+    places = [int(sample.prompt) for sample in samples]
+    assert len(places) == shown
+    assert [sample.answer for sample in samples] == [f"to {place}" for place in places]
+    assert places[-1] >= count // 2
 
 
 def a_split(folder: Path, count: int) -> Path:

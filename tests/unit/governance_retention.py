@@ -130,6 +130,21 @@ def twin(namespace: str = NAMESPACE, **more: Any) -> ModelVersion:
     return made.model_copy(update={"spec": spec, "metadata": metadata})
 
 
+def compared_with(version: str, evaluated: dict[str, Any]) -> ModelVersion:
+    """A version whose evaluation has this one beside it, with what is known of the evaluation."""
+    contender = {
+        "name": version,
+        "uri": uri_of(version),
+        "kind": "Adapter",
+        "baseUri": uri_of("base"),
+    }
+    opponents = {"champion": version, "reason": "the newest", "contenders": [contender]}
+    status = {"conditions": [evaluated], "opponents": opponents}
+    return a_version("next", model="other", status=status)
+
+
+UNDER_WAY = condition("Evaluated", "Unknown", reason="Evaluating")
+
 KEEPERS: dict[str, tuple[Any, str]] = {
     "a service that names it": (
         a_service(models={"bot": {"name": "bot-1"}}),
@@ -154,6 +169,10 @@ KEEPERS: dict[str, tuple[Any, str]] = {
     "a version on it, by digest": (on("bot-1", name="on-it"), "ModelVersion ns/on-it"),
     "the same content under another name": (twin(), "ModelVersion ns/twin"),
     "the same content in another namespace": (twin("elsewhere"), "ModelVersion elsewhere/twin"),
+    "an evaluation that compares with it": (
+        compared_with("bot-1", UNDER_WAY),
+        "ModelVersion ns/next",
+    ),
     "the same content, retired and used": (
         twin(status=RETIRED_AND_USED),
         "ModelVersion ns/twin",
@@ -181,6 +200,10 @@ def message(fake: FakeWorld) -> str:
 FREE: dict[str, Any] = {
     "a job that is over": a_job(base="bot-1", conditions=[condition("Complete")]),
     "the same content that is out of use as well": twin(status=OUT_OF_USE),
+    "an evaluation that has compared with it": compared_with("bot-1", condition("Evaluated")),
+    "an evaluation that came to nothing": compared_with(
+        "bot-1", condition("Evaluated", "Unknown", reason="NotEvaluated")
+    ),
 }
 
 

@@ -30,6 +30,7 @@ from trimtab_operator.domain.policy import NamespacePolicy
 from trimtab_operator.reconcilers.inferenceservice import reconcile
 
 ASKS = NamespacePolicy(requires_approval=True)
+WANTS_SIGNATURES = NamespacePolicy(requires_signature=True)
 LATEST = {"bot": {"latestOf": "bot"}}
 APPROVED = condition("Approved")
 REVOKED = condition("Approved", "False", "Revoked", "approval revoked by bob: wrong prices")
@@ -228,3 +229,72 @@ async def test_a_base_from_elsewhere_needs_nobodys_word() -> None:
     fake = asks(world_of(a_service(base={"name": "tiny", "uri": uri_of("base")})))
     await settle(reconcile, KEY, fake)
     assert len(fake.cluster.of_kind("Deployment")) == 2
+
+
+# --- a namespace that asks for signatures ---------------------------------------------------------
+
+SIGNED = condition("Signed")
+UNKNOWN_KEY = condition("Signed", "False", "SignerUnknown", "the key ab12 is not trusted")
+
+
+def wants_signatures(fake: FakeWorld) -> FakeWorld:
+    fake.cluster.policies[NAMESPACE] = WANTS_SIGNATURES
+    return fake
+
+
+async def test_a_version_without_a_signature_is_not_even_loaded() -> None:
+    fake = wants_signatures(world_of(a_service(models=BOT), a_ready_version("bot-1")))
+    await settle(reconcile, KEY, fake)
+    assert weights(fake) == {}
+    assert told(fake, "AdaptersReady") == ("False", "VersionNotSigned")
+    assert "create one with spec.signing" in message(fake, "AdaptersReady")
+
+
+async def test_a_signature_is_enough_and_says_nothing_of_approval() -> None:
+    fake = wants_signatures(world_of(a_service(models=BOT), a_version_with(SIGNED, name="bot-1")))
+    await settle(reconcile, KEY, fake)
+    assert weights(fake) == {"bot-1": 0}
+    both = NamespacePolicy(requires_approval=True, requires_signature=True)
+    fake = world_of(a_service(models=BOT), a_version_with(SIGNED, name="bot-1"))
+    fake.cluster.policies[NAMESPACE] = both
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "AdaptersReady") == ("False", "VersionNotApproved")
+
+
+async def test_why_a_signature_is_none_is_said() -> None:
+    fake = wants_signatures(
+        world_of(a_service(models=BOT), a_version_with(UNKNOWN_KEY, name="bot-1"))
+    )
+    await settle(reconcile, KEY, fake)
+    assert "is not signed (the key ab12 is not trusted)" in message(fake, "AdaptersReady")
+
+
+async def test_the_newest_signed_version_is_followed() -> None:
+    newest = a_version_with(name="bot-2", creationTimestamp="2026-01-02T00:00:00Z")
+    fake = wants_signatures(
+        world_of(a_service(models=LATEST), a_version_with(SIGNED, name="bot-1"), newest)
+    )
+    await settle(reconcile, KEY, fake)
+    assert weights(fake) == {"bot-1": 0}
+
+
+async def test_what_was_served_when_the_namespace_began_to_ask_goes_on_and_says_so() -> None:
+    fake = wants_signatures(await serving())
+    await settle(reconcile, KEY, fake)
+    assert weights(fake) == {"bot-1": 100}
+    assert told(fake) == ("False", "VersionNotSigned")
+
+
+async def test_a_base_of_ours_is_to_be_signed_as_well() -> None:
+    service = a_service(base={"name": "tiny", "modelVersion": {"name": "base-1"}})
+    fake = wants_signatures(
+        world_of(service, a_version_with(name="base-1", model="base", kind="Full"))
+    )
+    await settle(reconcile, KEY, fake)
+    assert not fake.cluster.of_kind("Deployment")
+    assert told(fake, "EngineReady") == ("False", "VersionNotSigned")
+    fake = wants_signatures(
+        world_of(service, a_version_with(SIGNED, name="base-1", model="base", kind="Full"))
+    )
+    await settle(reconcile, KEY, fake)
+    assert fake.cluster.of_kind("Deployment")

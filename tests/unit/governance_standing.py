@@ -238,12 +238,19 @@ def test_what_came_later_is_named() -> None:
 LABELS = {
     "nothing is asked without labels": ({}, NamespacePolicy()),
     "true asks for approval": ({"trimtab.dev/require-approval": "true"}, NamespacePolicy(True)),
+    "true asks for signatures": (
+        {"trimtab.dev/require-signature": "true"},
+        NamespacePolicy(requires_signature=True),
+    ),
     "any other value does not": ({"trimtab.dev/require-approval": "yes"}, NamespacePolicy()),
     "duties are separated": (
         {"trimtab.dev/separation-of-duties": "true"},
         NamespacePolicy(separates_duties=True),
     ),
-    "everything is asked while the namespace is not known": (None, NamespacePolicy(True, True)),
+    "everything is asked while the namespace is not known": (
+        None,
+        NamespacePolicy(True, True, True),
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from trimtab_operator.domain.inferenceservice.network import url
 from trimtab_operator.domain.inferenceservice.routing import Base
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.settings import Exposure, ExposureKind
+from trimtab_serving.settings import AgentSettings
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,17 @@ def test_what_an_operator_knows_more_is_no_wish(wish: Manifest, is_kept: bool) -
     spec = service.spec.model_copy(update={"engine": later})
     after = engines_of(service.model_copy(update={"spec": spec}), before)
     assert (after["metadata"] == before["metadata"]) == is_kept
+
+
+def test_agents_are_told_whose_certificates_count() -> None:
+    anybody = engines_of(a_service(signatures={"trust": {"name": "signers"}}), None)
+    policy = {"trust": {"name": "signers"}, "certificateSubjects": ["CN=release,O=Example"]}
+    named = engines_of(a_service(signatures=policy), anybody)
+    assert anybody["metadata"]["annotations"] != named["metadata"]["annotations"], "engines move"
+    agent = named["spec"]["template"]["spec"]["containers"][0]
+    environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    environment |= {e["name"]: e["value"] for e in agent["env"] if "value" in e}
+    assert AgentSettings.of(environment).trusted_subjects == ("CN=release,O=Example",)
 
 
 def test_a_service_that_demands_signatures_shows_its_agents_whom_to_trust() -> None:

@@ -2,17 +2,15 @@
 
 import pytest
 
-from trimtab_api.v1alpha1.evaluation import (
+from trimtab_api.v1alpha1.evaluated import (
     BestVersion,
     Comparison,
     EvaluationStatus,
-    Gate,
     GateResult,
-    Metric,
     MetricValue,
-    Opponent,
     Verdict,
 )
+from trimtab_api.v1alpha1.evaluation import Gate, Metric, Opponent
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain.modelversion.comparisons import examples_needed, verdict_of
 from trimtab_operator.domain.modelversion.gates import failed, judge

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from tests import batchjobs
 from tests.fakes import FakeWorld, settle
 from tests.servingbuilders import NAMESPACE, a_version, uri_of
 from tests.versionworld import KEY, seen, told, world_of
@@ -91,6 +92,17 @@ async def test_an_evaluation_requests_something_and_limits_nothing_by_default() 
     await settle(reconcile, KEY, fake)
     container = fake.cluster.one("Job")["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"] == {"requests": {"cpu": "250m", "memory": "1Gi"}}
+
+
+@pytest.mark.parametrize(("wanted", "seconds"), [({}, 86400), ({"activeDeadlineSeconds": 60}, 60)])
+async def test_an_evaluation_does_not_run_for_ever(wanted: dict[str, Any], seconds: int) -> None:
+    fake = world_of(a_version(evaluation=wanted))
+    await settle(reconcile, KEY, fake)
+    assert fake.cluster.one("Job")["spec"]["activeDeadlineSeconds"] == seconds
+    batchjobs.verdict(fake.cluster, "evaluate", "Failed", "DeadlineExceeded", "too long")
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Evaluated") == ("False", "DeadlineExceeded")
+    assert told(fake, "Ready")[0] != "True"
 
 
 async def test_an_evaluation_on_a_gpu_is_told_that_it_has_one() -> None:

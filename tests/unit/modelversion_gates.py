@@ -2,7 +2,8 @@
 
 import pytest
 
-from trimtab_api.v1alpha1.evaluation import EvaluationStatus, Gate, Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import EvaluationStatus, MetricValue
+from trimtab_api.v1alpha1.evaluation import Gate, Metric
 from trimtab_operator.domain.modelversion.gates import judge
 
 AT_LEAST = Gate(metric=Metric.ROUGE_L, at_least=0.3)

@@ -22,7 +22,8 @@ from tests.versionworld import KEY, seen, told, world_of
 
 from trimtab_api.documents import EvaluationRun
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
-from trimtab_api.v1alpha1.evaluation import BestVersion, Comparison, Metric
+from trimtab_api.v1alpha1.evaluated import BestVersion, Comparison
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_api.v1alpha1.modelversion import Lineage, Opponents
 from trimtab_operator.domain.errors import ArtifactUnreachable
 from trimtab_operator.domain.modelversion.opponents import Field, against, chosen, passed_on
@@ -71,6 +72,18 @@ MISSED = earlier(
     status=ready_status() | {"conditions": [condition("ArtifactVerified"), condition("Evaluated")]},
 )
 LEAVING = earlier("bot-gone", 9, deletionTimestamp="2026-01-10T00:00:00Z")
+ENDED = earlier(
+    "bot-end",
+    9,
+    status=ready_status()
+    | {
+        "conditions": [
+            condition("ArtifactVerified"),
+            condition("Ready"),
+            condition("ArtifactDeleted", "False", reason="DeletingArtifact"),
+        ]
+    },
+)
 RETIRED = earlier(
     "bot-late",
     9,
@@ -99,6 +112,7 @@ HALF_SERVED = a_service(
         pytest.param([OLD, RETIRED], [], "bot-old", id="what was retired is no champion"),
         pytest.param([OLD, RETIRED], [serving("a", "bot-late")], "bot-late", id="unless users still have it"),
         pytest.param([OLD, LEAVING], [serving("a", "bot-gone")], "bot-old", id="what is being deleted is no champion"),
+        pytest.param([OLD, ENDED], [serving("a", "bot-end")], "bot-old", id="nor is one whose artifact is on its way out"),
         pytest.param([OLD, earlier("bot-1", 9)], [serving("a", "bot-1")], "bot-old", id="the version itself is not its own champion"),
     ],
 )  # fmt: skip

@@ -19,7 +19,8 @@ from tests.versionworld import GIVEN, KEY, seen, told, world_of
 
 from trimtab_api.documents import EvaluationResult, RunFailure, SigningResult
 from trimtab_api.v1alpha1 import ModelVersion
-from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
 from trimtab_operator.domain.outcome import Done

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,42 @@ def test_a_certificate_proves_as_its_authority_is_trusted(tmp_path: Path) -> Non
     bundle = certificate_signed(tmp_path, KEY, LEAF, FILES)
     proof = verify(bundle, FILES, REPORT, trusting(tmp_path, ca_crt=CA), NOW)
     assert proof.signer == "CN=release@example.com"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_believed"),
+    [
+        pytest.param([], True, id="nobody named: everybody whom the authority vouches for"),
+        pytest.param(["CN=release@example.com"], True, id="named"),
+        pytest.param(["CN=other", "CN=release\\40example.com"], True, id="named, and escaped"),
+        pytest.param(["CN=release@example.com.evil"], False, id="a longer name"),
+        pytest.param(["O=release@example.com"], False, id="another attribute"),
+        pytest.param(["CN=release@example.com,O=Example"], False, id="more than it says"),
+        pytest.param(["no subject"], False, id="what is no subject"),
+    ],
+)
+def test_whose_certificates_count(tmp_path: Path, allowed: list[str], is_believed: bool) -> None:
+    bundle = certificate_signed(tmp_path, KEY, LEAF, FILES)
+    trust = replace(trusting(tmp_path, ca_crt=CA), subjects=tuple(allowed))
+    if is_believed:
+        assert verify(bundle, FILES, REPORT, trust, NOW).signer == "CN=release@example.com"
+        return
+    reason, says = refused(bundle, trust)
+    assert reason is FailureReason.SIGNER_UNKNOWN
+    assert "CN=release@example.com is not among certificateSubjects" in says
+    assert ("no subject is no subject in the form of RFC 4514" in says) == ("no subject" in allowed)
+
+
+def test_a_named_subject_is_nothing_without_an_authority(tmp_path: Path) -> None:
+    bundle = certificate_signed(tmp_path, KEY, LEAF, FILES)
+    other = trusting(tmp_path, ca_crt=certificate("Release CA", new_key()))
+    trust = replace(other, subjects=("CN=release@example.com",))
+    assert refused(bundle, trust)[0] is FailureReason.SIGNER_UNKNOWN
+
+
+def test_subjects_are_about_certificates_alone(tmp_path: Path) -> None:
+    trust = replace(trusting(tmp_path, a_pub=public_pem(KEY)), subjects=("CN=release",))
+    assert verify(key_signed(tmp_path, KEY, FILES), FILES, REPORT, trust, NOW).signer
 
 
 def test_a_certificate_of_another_authority_is_nobodys(tmp_path: Path) -> None:

@@ -96,7 +96,12 @@ def test_the_card_is_attached_and_changes_no_digest(root: Path, registry: FakeRe
     cards = [json.loads(raw) for _, raw in registry.manifests.values() if CARD_TYPE.encode() in raw]
     assert first.artifact is not None
     assert cards[0]["subject"]["digest"] == first.artifact.digest
-    text = registry.blobs[cards[0]["layers"][0]["digest"]].decode()
+    text, drawn = (registry.blobs[part["digest"]].decode() for part in cards[0]["layers"])
+    names = [p["annotations"]["org.opencontainers.image.title"] for p in cards[0]["layers"]]
+    assert names == ["README.md", "lineage.svg"]
+    assert "](lineage.svg)" in text
+    for digest in (BASE_DIGEST, run.data.digest, first.artifact.digest):
+        assert digest in drawn
     assert BASE_DIGEST in text
     assert "| Training loss | 1.5000 |" in text
 

@@ -19,7 +19,8 @@ from trimtab_api.documents import EvaluationResult, RunFailure, TrainingResult, 
 from trimtab_api.documents.preparation import PrepareResult
 from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.data import DatasetTask
-from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_oci import DigestMismatch, NotFound, Reference, RegistryForbidden, RegistryUnreachable
 from trimtab_pipelines.__main__ import main
 from trimtab_pipelines.prepared import read_split, write_split

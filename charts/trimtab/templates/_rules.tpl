@@ -23,7 +23,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{- end }}
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create]
@@ -88,7 +88,7 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 {{/* What it takes to let objects go when the operator is gone. */}}
 {{- define "trimtab.releaseRules" -}}
 - apiGroups: [trimtab.dev]
-  resources: [datasets, finetunejobs, modelversions, inferenceservices]
+  resources: [modelversions]
   verbs: [list, patch]
 {{- end -}}
 

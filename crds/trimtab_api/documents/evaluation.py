@@ -6,7 +6,9 @@ from trimtab_api.documents.common import Mounted, Output, Owner, RunFailure, Sto
 from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
-from trimtab_api.v1alpha1.evaluation import Comparison, Metric, MetricValue, SuiteName
+from trimtab_api.v1alpha1.evaluated import Comparison, MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
+from trimtab_api.v1alpha1.judge import Judge, JudgeCounts
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
 
@@ -31,11 +33,19 @@ class ComparisonWanted(ApiModel):
     versions: list[str]
 
 
+class JudgeRun(ApiModel):
+    """A judge at `url`; the Secret of its key is mounted at `names.CREDENTIALS_PATH/judge`."""
+
+    judge: Judge
+    url: str
+
+
 class SuiteRun(ApiModel):
-    """A suite to be asked: the cases that ship with the image, or those of an artifact."""
+    """A suite to be asked: the cases that ship with the image, those of an artifact, or a judge."""
 
     name: SuiteName
     data: Stored | None = None
+    judge: JudgeRun | None = None
 
 
 class EvaluationRun(ApiModel):
@@ -91,6 +101,7 @@ class EvaluationReport(ApiModel):
     metrics: list[MetricValue] = Field(default_factory=list)
     comparisons: list[Comparison] = Field(default_factory=list)
     resampling: Resampling | None = None
+    judge: JudgeCounts | None = None
     samples: list[ReportedExample] = Field(default_factory=list)
     profile: ReferenceProfile | None = None
     fingerprint: Fingerprint
@@ -107,6 +118,7 @@ class EvaluationResult(ApiModel):
     examples: int = 0
     metrics: list[MetricValue] = Field(default_factory=list)
     comparisons: list[Comparison] = Field(default_factory=list)
+    judge: JudgeCounts | None = None
     rank: int | None = None
     size_bytes: int = 0
     failure: RunFailure | None = None

@@ -6,6 +6,7 @@ from trimtab_api.documents.common import Output, Owner, RunFailure
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.data import DataDescription, PreparedRecords
 from trimtab_api.v1alpha1.dataset import HeldOutData, LeakageAction
+from trimtab_api.v1alpha1.synthetic import Synthetic
 
 
 class BaseOrigin(ApiModel):
@@ -28,6 +29,19 @@ class LeakageCheck(ApiModel):
     action: LeakageAction = LeakageAction.FAIL
 
 
+class Synthesis(ApiModel):
+    """Pairs to be written by a teacher, at `url`; the Secret of its key is mounted at
+    `names.CREDENTIALS_PATH/teacher`. What stands in `recordings` (by digest) is not asked again;
+    a later one has the say. Under `kept_tag` of the output's repository a pod that has to stop
+    leaves the answers so far to the next one.
+    """
+
+    synthetic: Synthetic
+    url: str
+    kept_tag: str = ""
+    recordings: list[str] = Field(default_factory=list)
+
+
 class DataOrigin(ApiModel):
     """Data to be read, cleaned, divided and pushed.
 
@@ -37,6 +51,7 @@ class DataOrigin(ApiModel):
 
     dataset: DataDescription
     leakage: LeakageCheck | None = None
+    synthesis: Synthesis | None = None
     output: Output
 
 
@@ -59,12 +74,14 @@ class PreparedArtifact(ApiModel):
 class PrepareResult(ApiModel):
     """What a `prepare` pod found out; either a failure or everything that was asked.
 
-    `report` is the address of the report about the data, by digest.
+    `report` is the address of the report about the data, `recording` that of what a teacher has
+    answered, both by digest.
     """
 
     base: PreparedArtifact | None = None
     data: PreparedArtifact | None = None
     report: str | None = None
+    recording: str | None = None
     records: PreparedRecords | None = None
     warnings: list[str] = Field(default_factory=list)
     failure: RunFailure | None = None

@@ -1,16 +1,15 @@
 """What data is read and what is done to it: for a Dataset, and for a FineTuneJob that describes its own."""
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from trimtab_api.model import ApiModel, Rule
 from trimtab_api.rules import record_address
-from trimtab_api.v1alpha1.common import ObjectName, SecretReference, Uri
+from trimtab_api.v1alpha1.cleaning import Cleaning
+from trimtab_api.v1alpha1.common import SecretReference, Uri
 
-# What counts as a near duplicate where spec.clean.deduplicate.threshold is not stated.
-DEFAULT_THRESHOLD: Final = 0.85
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -24,6 +23,8 @@ class SourceFormat(StrEnum):
     PARQUET = "Parquet"
     HTML = "HTML"
     PLAIN_TEXT = "PlainText"
+    ARGILLA = "Argilla"
+    LABEL_STUDIO = "LabelStudio"
 
 
 class Source(ApiModel):
@@ -45,7 +46,8 @@ class Source(ApiModel):
         SourceFormat,
         Field(
             description="Format of the files; Auto goes by the file's ending. HTML and PlainText are documents, which "
-            "are cut into records of task Text."
+            "are cut into records of task Text. Argilla and LabelStudio are the JSON files that these tools export, "
+            "with what people have corrected."
         ),
     ] = SourceFormat.AUTO
     credentials: Annotated[
@@ -96,6 +98,42 @@ class Columns(ApiModel):
     ] = None
 
 
+# Text and {column} in turns, at least one column; a doubled brace stands for itself.
+_TEMPLATE_PATTERN = r"^([^{}]|\\{\\{|\\}\\})*\\{[^{}]+\\}([^{}]|\\{\\{|\\}\\}|\\{[^{}]+\\})*$"
+_PARTS = ("prompt", "completion", "chosen", "rejected", "text")
+Template = Annotated[str, Field(min_length=3, max_length=4096)]
+
+
+class Templates(ApiModel):
+    """Parts of a record that are put together from several columns; {column} stands for its value."""
+
+    rules: ClassVar[tuple[Rule, ...]] = tuple(
+        Rule(
+            f"!has(self.{part}) || self.{part}.matches('{_TEMPLATE_PATTERN}')",
+            f"templates.{part} must name at least one column in braces, as in Question: {{title}}; "
+            "double a brace that is to stay",
+            at=f".{part}",
+        )
+        for part in _PARTS
+    )
+
+    prompt: Annotated[
+        Template | None, Field(description="The prompt; takes the place of columns.prompt.")
+    ] = None
+    completion: Annotated[
+        Template | None, Field(description="The answer; takes the place of columns.completion.")
+    ] = None
+    chosen: Annotated[
+        Template | None, Field(description="The better answer; takes the place of columns.chosen.")
+    ] = None
+    rejected: Annotated[
+        Template | None, Field(description="The worse answer; takes the place of columns.rejected.")
+    ] = None
+    text: Annotated[
+        Template | None, Field(description="The text; takes the place of columns.text.")
+    ] = None
+
+
 class Documents(ApiModel):
     """How documents become records; a token is a word or a mark, counted without a tokenizer."""
 
@@ -115,194 +153,6 @@ class Documents(ApiModel):
         int,
         Field(ge=0, le=65536, description="Tokens that a record repeats of the one before it."),
     ] = 32
-
-
-class CharacterLimits(ApiModel):
-    """Lengths that are kept, in characters: of prompt and answers together, of all messages, or of the text."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "!has(self.max) || self.min <= self.max",
-            "characters.min must not exceed characters.max, or nothing would be kept; change one of them",
-            at=".min",
-        ),
-    )
-
-    min: Annotated[int, Field(ge=0, le=100_000_000, description="Shorter records are dropped.")] = 0
-    max: Annotated[
-        int | None, Field(ge=1, le=100_000_000, description="Longer records are dropped.")
-    ] = None
-
-
-LanguageCode = Annotated[
-    str, Field(pattern="^[a-z]{2}$", max_length=2, description="ISO 639-1, en for example.")
-]
-
-
-class LanguageFilter(ApiModel):
-    """Languages that are kept, by detection; a record in another one is dropped."""
-
-    allow: Annotated[
-        list[LanguageCode],
-        Field(
-            min_length=1,
-            max_length=32,
-            description="Languages that are kept, by their ISO 639-1 code: en, de.",
-        ),
-    ]
-    at_least: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="How sure the detection must be of one of them; records below are dropped.",
-        ),
-    ] = 0.5
-
-
-class DeduplicationMethod(StrEnum):
-    """When two records count as the same."""
-
-    EXACT = "Exact"
-    MIN_HASH = "MinHash"
-
-
-class Deduplication(ApiModel):
-    """Which repetitions are dropped; of each group the first record is kept."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "!has(self.threshold) || self.method == 'MinHash'",
-            "deduplicate.threshold belongs to method: MinHash; remove it, or set the method",
-            at=".threshold",
-        ),
-    )
-
-    method: Annotated[
-        DeduplicationMethod,
-        Field(
-            description="Exact drops equal records; MinHash drops those that share most of their words, too."
-        ),
-    ] = DeduplicationMethod.EXACT
-    threshold: Annotated[
-        float | None,
-        Field(
-            ge=0.5,
-            le=1,
-            description="For MinHash: the Jaccard similarity of their word sequences from which two records count as "
-            f"the same; {DEFAULT_THRESHOLD} unless stated.",
-        ),
-    ] = None
-
-    @property
-    def similarity(self) -> float | None:
-        """The threshold that applies; None when only equal records are dropped."""
-        if self.method is DeduplicationMethod.EXACT:
-            return None
-        return DEFAULT_THRESHOLD if self.threshold is None else self.threshold
-
-
-class FindingAction(StrEnum):
-    """What becomes of a record in which something was found."""
-
-    REDACT = "Redact"
-    DROP = "Drop"
-    REPORT = "Report"
-
-
-class PersonalData(ApiModel):
-    """What is done about personal data, as far as patterns find it."""
-
-    action: Annotated[
-        FindingAction,
-        Field(
-            description="Redact puts the kind in place of what was found, <EMAIL_ADDRESS> for example; Drop leaves the "
-            "record out; Report only counts it."
-        ),
-    ] = FindingAction.REDACT
-    entities: Annotated[
-        list[
-            Annotated[
-                str,
-                Field(
-                    pattern="^[A-Z][A-Z0-9_]*$",
-                    max_length=64,
-                    description="Name of a kind, as presidio has it.",
-                ),
-            ]
-        ],
-        Field(
-            max_length=64,
-            description="Kinds that are looked for, by presidio's names: EMAIL_ADDRESS, PHONE_NUMBER, IBAN_CODE. Empty "
-            "means all those that docs/data.md lists.",
-        ),
-    ] = Field(default_factory=list)
-
-
-class Secrets(ApiModel):
-    """What is done about keys, tokens and passwords."""
-
-    action: Annotated[
-        FindingAction,
-        Field(
-            description="Redact puts <SECRET> in place of what was found; Drop leaves the record out; Report only "
-            "counts it."
-        ),
-    ] = FindingAction.REDACT
-
-
-class ConfigMapKey(ApiModel):
-    """One key of a ConfigMap of the namespace, mounted into the pod that needs it."""
-
-    name: Annotated[ObjectName, Field(description="Name of the ConfigMap, in the same namespace.")]
-    key: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=253,
-            pattern=r"^[-._a-zA-Z0-9]+$",
-            description="Key whose value is the list.",
-        ),
-    ]
-
-
-class WordListAction(StrEnum):
-    """What becomes of a record that holds a word of the list."""
-
-    DROP = "Drop"
-    REPORT = "Report"
-
-
-class WordList(ApiModel):
-    """Words and phrases that are not wanted: toxic ones, names of customers, whatever the list holds."""
-
-    config_map: Annotated[
-        ConfigMapKey, Field(description="The list: one word or phrase per line, case ignored.")
-    ]
-    action: Annotated[
-        WordListAction, Field(description="Drop leaves the record out; Report only counts it.")
-    ] = WordListAction.DROP
-
-
-class Cleaning(ApiModel):
-    """What is dropped or changed, in this order; every step counts what it dropped."""
-
-    characters: Annotated[CharacterLimits | None, Field(description="Lengths that are kept.")] = (
-        None
-    )
-    languages: Annotated[LanguageFilter | None, Field(description="Languages that are kept.")] = (
-        None
-    )
-    word_lists: Annotated[
-        list[WordList], Field(max_length=8, description="Words that are not wanted.")
-    ] = Field(default_factory=list)
-    secrets: Annotated[
-        Secrets | None, Field(description="Keys and passwords; absent: not looked for.")
-    ] = None
-    pii: Annotated[
-        PersonalData | None, Field(description="Personal data; absent: not looked for.")
-    ] = None
-    deduplicate: Annotated[Deduplication, Field(description="Repetitions.")] = Deduplication()
 
 
 class SplitBy(StrEnum):
@@ -339,30 +189,55 @@ class Split(ApiModel):
 
 
 _DOCUMENT_FORMATS = "['HTML', 'PlainText']"
+_TASKS_OF_PARTS = {
+    "prompt": ("Instruction", "Preference"),
+    "completion": ("Instruction",),
+    "chosen": ("Preference",),
+    "rejected": ("Preference",),
+    "text": ("Text",),
+}
 
 
-class DataDescription(ApiModel):
-    """What is read, what a record is, and what is done to it."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
+def data_rules(texts: str) -> tuple[Rule, ...]:
+    """What fits together; `texts` is the CEL expression for sources that are read as texts."""
+    return (
         Rule(
-            f"self.task == 'Text' || self.sources.all(s, !(s.format in {_DOCUMENT_FORMATS}))",
+            f"{texts} || self.sources.all(s, !(s.format in {_DOCUMENT_FORMATS}))",
             "sources of format HTML and PlainText are documents, which have no questions and answers; set task: Text, "
             "or another format",
             at=".sources",
         ),
         Rule(
-            "!has(self.documents) || self.task == 'Text'",
+            f"!has(self.documents) || {texts}",
             "documents belongs to task: Text; remove it, or set the task",
             at=".documents",
         ),
+        *(
+            Rule(
+                f"!has(self.templates) || !has(self.templates.{part}) || "
+                + (texts if part == "text" else f"self.task in {list(tasks)}"),
+                f"templates.{part} is no part of a record of this task; remove it, or set task: {' or '.join(tasks)}",
+                at=f".templates.{part}",
+            )
+            for part, tasks in _TASKS_OF_PARTS.items()
+        ),
     )
+
+
+class DataDescription(ApiModel):
+    """What is read, what a record is, and what is done to it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = data_rules("self.task == 'Text'")
 
     sources: Annotated[
         list[Source], Field(min_length=1, max_length=32, description="Where records come from.")
     ]
     task: Annotated[DatasetTask, Field(description="What one record is.")] = DatasetTask.INSTRUCTION
     columns: Annotated[Columns, Field(description="Which column plays which part.")] = Columns()
+    templates: Annotated[
+        Templates | None,
+        Field(description="Parts of a record that several columns make together."),
+    ] = None
     documents: Annotated[
         Documents | None,
         Field(
@@ -384,8 +259,8 @@ class DroppedRecords(ApiModel):
         str,
         Field(
             max_length=64,
-            description="Which step: Characters, Languages, WordLists, Secrets, Pii, ExactDuplicates, NearDuplicates, "
-            "HeldOutNeighbours, Leakage.",
+            description="Which step: Discarded, Characters, Languages, WordLists, Secrets, Pii, OffFormat, Ungrounded, "
+            "RepeatedQuestions, ExactDuplicates, NearDuplicates, HeldOutNeighbours, Leakage.",
         ),
     ]
     count: Annotated[int, Field(ge=0, description="How many.")]
@@ -399,6 +274,12 @@ class PreparedRecords(ApiModel):
     train: Annotated[int, Field(ge=0, description="Records in the training split.")] = 0
     validation: Annotated[int, Field(ge=0, description="Records in the validation split.")] = 0
     test: Annotated[int, Field(ge=0, description="Records in the test split.")] = 0
+    synthetic: Annotated[
+        int | None,
+        Field(
+            ge=0, description="Records kept that a model has written; absent where there is none."
+        ),
+    ] = None
     dropped: Annotated[
         list[DroppedRecords],
         Field(max_length=16, description="What each step dropped; steps that dropped nothing too."),

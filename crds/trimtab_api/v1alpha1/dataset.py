@@ -18,7 +18,8 @@ from trimtab_api.v1alpha1.common import (
     Quantity,
     Resource,
 )
-from trimtab_api.v1alpha1.data import DataDescription, DatasetTask, PreparedRecords
+from trimtab_api.v1alpha1.data import DataDescription, DatasetTask, PreparedRecords, data_rules
+from trimtab_api.v1alpha1.synthetic import Synthetic
 
 
 class HeldOutReference(ApiModel):
@@ -92,6 +93,33 @@ class ScratchStorage(ApiModel):
 class DatasetSpec(DataDescription):
     """What is to be prepared. It may change: then it is prepared anew, and the earlier result stays until that is done."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *data_rules("(self.task == 'Text' || has(self.synthetic))"),
+        Rule(
+            "!has(self.synthetic) || self.task == 'Instruction'",
+            "synthetic writes question-answer pairs; set task: Instruction, or remove synthetic",
+            at=".synthetic",
+        ),
+        Rule(
+            "!has(self.synthetic) || !has(self.templates) || !(has(self.templates.prompt) || "
+            "has(self.templates.completion))",
+            "with synthetic the teacher writes prompt and completion; use templates.text for what it reads",
+            at=".templates",
+        ),
+        Rule(
+            "!has(self.synthetic) || !has(self.columns.label)",
+            "pairs that a teacher writes have no label; remove columns.label, or synthetic",
+            at=".columns.label",
+        ),
+    )
+
+    synthetic: Annotated[
+        Synthetic | None,
+        Field(
+            description="A model writes the records: sources are read as texts (documents, or records with "
+            "columns.text), and question-answer pairs about them take their place."
+        ),
+    ] = None
     leakage: Annotated[
         Leakage | None, Field(description="Held-out data of others that must not be learned.")
     ] = None
@@ -144,6 +172,14 @@ class DatasetStatus(ApiModel):
         Field(
             max_length=1024,
             description="The report in the registry, an artifact with report.html and report.json.",
+        ),
+    ] = None
+    recording: Annotated[
+        str | None,
+        Field(
+            max_length=1024,
+            description="What the teacher of spec.synthetic has answered, in the registry; the next preparation asks "
+            "only what is not in it.",
         ),
     ] = None
     task: Annotated[DatasetTask | None, Field(description="What one record of it is.")] = None

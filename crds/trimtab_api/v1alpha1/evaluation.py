@@ -1,4 +1,4 @@
-"""What a version is asked to show, and what became of it: figures, gates, comparisons."""
+"""What a version is asked to show: figures, suites, gates."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,11 +9,13 @@ from pydantic import Field
 from trimtab_api.model import MAP_BY_NAME, ApiModel, Rule
 from trimtab_api.rules import exactly_one
 from trimtab_api.v1alpha1.common import (
+    LONGEST_SPAN,
     OCI_DIGEST_URI_PATTERN,
     ONE_GPU,
     PodOverrides,
     Quantity,
 )
+from trimtab_api.v1alpha1.judge import Judge
 
 
 class Metric(StrEnum):
@@ -35,6 +37,7 @@ class Metric(StrEnum):
     OVER_REFUSAL_RATE = "OverRefusalRate"
     LEAKAGE_RATE = "LeakageRate"
     INJECTION_RATE = "InjectionRate"
+    JUDGE_WIN_RATE = "JudgeWinRate"
 
 
 class SuiteName(StrEnum):
@@ -43,6 +46,7 @@ class SuiteName(StrEnum):
     FORGETTING = "Forgetting"
     BIAS = "Bias"
     SAFETY = "Safety"
+    JUDGE = "Judge"
 
 
 OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
@@ -54,10 +58,15 @@ OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
         Metric.LEAKAGE_RATE,
         Metric.INJECTION_RATE,
     ),
+    SuiteName.JUDGE: (Metric.JUDGE_WIN_RATE,),
 }
 SUITE_METRICS: Final = tuple(metric for metrics in OF_SUITES.values() for metric in metrics)
 # What plain text can be judged by.
-OF_TEXT: Final = (Metric.LOSS, Metric.PERPLEXITY, *SUITE_METRICS)
+OF_TEXT: Final = (
+    Metric.LOSS,
+    Metric.PERPLEXITY,
+    *(metric for metric in SUITE_METRICS if metric is not Metric.JUDGE_WIN_RATE),
+)
 OF_LABELS: Final = (Metric.ACCURACY, Metric.PRECISION, Metric.RECALL, Metric.F1)
 LESS_IS_BETTER: Final = (
     Metric.LOSS,
@@ -191,11 +200,25 @@ class EvaluationDataset(ApiModel):
 class Suite(ApiModel):
     """Cases that are asked of a version beside its own held-out data."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.judge) == (self.name == 'Judge')",
+            "judge belongs to the suite Judge, which needs it; add or remove it",
+            at=".judge",
+        ),
+        Rule(
+            "!has(self.uri) || self.name != 'Judge'",
+            "the suite Judge looks at the held-out data and has no cases; remove uri",
+            at=".uri",
+        ),
+    )
+
     name: Annotated[
         SuiteName,
         Field(
             description="Forgetting: what the base says worse than before, on its own held-out text. Bias: the same "
-            "prompt with groups exchanged. Safety: refusals, leakage, prompt injection."
+            "prompt with groups exchanged. Safety: refusals, leakage, prompt injection. Judge: answers to the held-out "
+            "questions, as another model judges them."
         ),
     ]
     uri: Annotated[
@@ -207,6 +230,7 @@ class Suite(ApiModel):
             "oci://registry/name@sha256:<64 hex>.",
         ),
     ] = None
+    judge: Annotated[Judge | None, Field(description="For Judge: who judges, and what.")] = None
 
 
 SUITES: Final = Field(
@@ -234,6 +258,13 @@ MAX_EXAMPLES: Final = Field(
     le=5000,
     description="How many held-out examples are used at most. 200 unless stated, and 1000 where a gate compares with "
     "the champion: small differences take many.",
+)
+
+
+LONGEST_EVALUATION: Final = Field(
+    ge=1,
+    le=LONGEST_SPAN,
+    description="Longest time that an evaluation may run, in seconds; then it has failed. 86400, a day, unless stated.",
 )
 
 
@@ -276,6 +307,7 @@ class VersionEvaluation(ApiModel):
         default_factory=list
     )
     max_examples: Annotated[int | None, MAX_EXAMPLES] = None
+    active_deadline_seconds: Annotated[int | None, LONGEST_EVALUATION] = None
     suites: Annotated[list[Suite], SUITES] = Field(default_factory=list)
     report: Annotated[
         str | None,
@@ -295,115 +327,3 @@ class VersionEvaluation(ApiModel):
             description="Scheduling and environment of the evaluation pod; a job hands on its own."
         ),
     ] = PodOverrides()
-
-
-class MetricValue(ApiModel):
-    """One figure with its 95 % bootstrap interval, and that of the base on the same data."""
-
-    metric: Annotated[Metric, Field(description="Which figure.")]
-    value: Annotated[float, Field(description="The version's.")]
-    low: Annotated[float | None, Field(description="Lower end of the interval.")] = None
-    high: Annotated[float | None, Field(description="Upper end of the interval.")] = None
-    base: Annotated[float | None, Field(description="The base model's on the same data.")] = None
-
-
-class Verdict(StrEnum):
-    """What became of a gate. Unknown does not pass."""
-
-    PASS = "Pass"  # noqa: S105 - a verdict, no password
-    FAIL = "Fail"
-    UNKNOWN = "Unknown"
-
-
-VersionName = Annotated[str, Field(max_length=253, description="Name of the ModelVersion.")]
-
-
-class Comparison(ApiModel):
-    """The version held against another one: both answered the same examples."""
-
-    version: VersionName
-    metric: Annotated[Metric, Field(description="Which figure.")]
-    confidence: Annotated[float, Field(description="Confidence of each bound.")]
-    value: Annotated[
-        float | None, Field(description="The other version's figure on the same examples.")
-    ] = None
-    difference: Annotated[
-        float | None,
-        Field(
-            description="How much better this version is; below zero it is worse. In the figure's unit, turned where "
-            "less is better; for Perplexity a share of the other's."
-        ),
-    ] = None
-    low: Annotated[float | None, Field(description="The difference is above it.")] = None
-    high: Annotated[float | None, Field(description="The difference is below it.")] = None
-    deviation: Annotated[
-        float | None,
-        Field(description="Standard deviation of the difference of one example."),
-    ] = None
-    examples: Annotated[int, Field(ge=0, description="Examples that both answered.")] = 0
-    problem: Annotated[
-        str | None, Field(max_length=512, description="Why it could not be measured.")
-    ] = None
-
-
-class BestVersion(ApiModel):
-    """The best version so far by one figure."""
-
-    metric: Annotated[Metric, Field(description="Which figure.")]
-    version: VersionName
-
-
-class GateResult(ApiModel):
-    """What became of one gate. A comparison shows the numbers of the opponent that decided."""
-
-    metric: Annotated[Metric, Field(description="Which figure.")]
-    passed: Annotated[bool, Field(description="Whether it passed.")]
-    verdict: Annotated[
-        Verdict | None, Field(description="Pass, Fail, or Unknown where it could not be told.")
-    ] = None
-    message: Annotated[str, Field(max_length=512, description="The numbers, in one sentence.")]
-    champion: Annotated[
-        str | None,
-        Field(max_length=253, description="The opponent: the champion, or the best so far."),
-    ] = None
-    margin: Annotated[float | None, Field(description="What may be lost.")] = None
-    difference: Annotated[
-        float | None, Field(description="How much better the version is; below zero it is worse.")
-    ] = None
-    low: Annotated[float | None, Field(description="The difference is above it.")] = None
-    high: Annotated[float | None, Field(description="The difference is below it.")] = None
-    examples: Annotated[
-        int | None, Field(ge=0, description="Examples that both have answered.")
-    ] = None
-    examples_needed: Annotated[
-        int | None,
-        Field(ge=0, description="About as many would tell, where the verdict is Unknown."),
-    ] = None
-
-
-class EvaluationStatus(ApiModel):
-    """One evaluation of the version."""
-
-    dataset_digest: Annotated[str | None, Field(max_length=71, description="The data.")] = None
-    report: Annotated[
-        str | None, Field(max_length=1024, description="The whole report in the registry.")
-    ] = None
-    examples: Annotated[int, Field(ge=0, description="Held-out records.")] = 0
-    metrics: Annotated[list[MetricValue], Field(max_length=32, description="Figures.")] = Field(
-        default_factory=list
-    )
-    gates: Annotated[list[GateResult], Field(max_length=16, description="Gates.")] = Field(
-        default_factory=list
-    )
-    comparisons: Annotated[
-        list[Comparison],
-        Field(max_length=64, description="The version beside its opponents, figure by figure."),
-    ] = Field(default_factory=list)
-    best: Annotated[
-        list[BestVersion],
-        Field(
-            max_length=16,
-            description="The best version so far by each compared figure, this one included: the next has to stand "
-            "against it.",
-        ),
-    ] = Field(default_factory=list)

@@ -23,14 +23,14 @@ from trimtab_api.v1alpha1.common import (
 )
 from trimtab_api.v1alpha1.data import InlineDataset
 from trimtab_api.v1alpha1.evaluation import (
+    LONGEST_EVALUATION,
     MAX_EXAMPLES,
-    OF_TEXT,
     SUITES,
     Gate,
     Suite,
-    one_of,
     suite_rules,
 )
+from trimtab_api.v1alpha1.jobrules import SPEC_RULES
 from trimtab_api.v1alpha1.signing import Signing
 from trimtab_api.v1alpha1.training import (
     Architecture,
@@ -141,6 +141,7 @@ class JobEvaluation(ApiModel):
         default_factory=list
     )
     max_examples: Annotated[int | None, MAX_EXAMPLES] = None
+    active_deadline_seconds: Annotated[int | None, LONGEST_EVALUATION] = None
     suites: Annotated[list[Suite], SUITES] = Field(default_factory=list)
 
 
@@ -183,57 +184,6 @@ class Storage(ApiModel):
         str | None,
         Field(max_length=253, description="StorageClass; empty means the cluster's default."),
     ] = None
-
-
-_NEEDS_SCRATCH = "!has(self.baseModel.scratch) || "
-# What a named Dataset holds is known only once it is Ready; the operator asks the same of it then.
-_IS_NAMED = "!has(self.dataset.inline) || "
-_SPEC_RULES = (
-    Rule(
-        _NEEDS_SCRATCH + "self.objective == 'Pretraining'",
-        "baseModel.scratch knows no language yet; set objective: Pretraining",
-        at=".objective",
-    ),
-    Rule(
-        _NEEDS_SCRATCH + "has(self.method.full)",
-        "baseModel.scratch has no weights to keep; set method: {full: {}}",
-        at=".method",
-    ),
-    Rule(
-        _NEEDS_SCRATCH + "self.hyperparameters.maxLength <= self.baseModel.scratch.contextLength",
-        "hyperparameters.maxLength must not exceed baseModel.scratch.contextLength; set maxLength to it or less",
-        at=".hyperparameters.maxLength",
-    ),
-    Rule(
-        _IS_NAMED + "self.objective != 'Pretraining' || self.dataset.inline.task == 'Text'",
-        "objective Pretraining learns from plain text; set dataset.inline.task: Text, or objective: Supervised",
-        at=".dataset.inline.task",
-    ),
-    Rule(
-        _IS_NAMED
-        + "self.objective != 'Supervised' || self.dataset.inline.task in ['Instruction', 'Chat']",
-        "objective Supervised learns answers; set dataset.inline.task to Instruction or Chat, or objective: Pretraining",
-        at=".dataset.inline.task",
-    ),
-    Rule(
-        _IS_NAMED + "!has(self.earlyStopping) || self.dataset.inline.split.validation > 0",
-        "earlyStopping watches the validation split; set dataset.inline.split.validation above 0, or remove earlyStopping",
-        at=".earlyStopping",
-    ),
-    Rule(
-        _IS_NAMED
-        + "!has(self.evaluation.gates) || self.evaluation.gates.size() == 0 || self.dataset.inline.split.test > 0",
-        "evaluation.gates judge the test split; set dataset.inline.split.test above 0, or remove the gates",
-        at=".evaluation.gates",
-    ),
-    Rule(
-        _IS_NAMED + "self.dataset.inline.task != 'Text' || !has(self.evaluation.gates) || "
-        f"self.evaluation.gates.all(g, {one_of(OF_TEXT, 'g')})",
-        "evaluation.gates of task Text can only be on Loss, Perplexity and figures of suites, because there are no "
-        "answers to compare; change the metric",
-        at=".evaluation.gates",
-    ),
-)
 
 
 class FineTuneJobSpec(ApiModel):
@@ -293,7 +243,7 @@ class FineTuneJobSpec(ApiModel):
 
 _MUTABLE = {"suspend", "active_deadline_seconds", "ttl_seconds_after_finished"}
 # Rules can name the fields only once there are fields.
-FineTuneJobSpec.rules = _SPEC_RULES + immutable(
+FineTuneJobSpec.rules = SPEC_RULES + immutable(
     FineTuneJobSpec.model_fields,
     {name for name, field in FineTuneJobSpec.model_fields.items() if field.default is None},
     _MUTABLE,

@@ -20,7 +20,9 @@ from trimtab_api.v1alpha1.common import (
     Uri,
 )
 from trimtab_api.v1alpha1.decision import Action, UserName, Why
-from trimtab_api.v1alpha1.evaluation import BestVersion, EvaluationStatus, VersionEvaluation
+from trimtab_api.v1alpha1.evaluated import BestVersion, EvaluationStatus
+from trimtab_api.v1alpha1.evaluation import VersionEvaluation
+from trimtab_api.v1alpha1.lineage import LineageGraph
 from trimtab_api.v1alpha1.signing import SignatureStatus, Signing
 
 
@@ -299,6 +301,13 @@ class ModelVersionStatus(ApiModel):
         str | None, Field(max_length=1024, description="An adapter's base in the registry.")
     ] = None
     size_bytes: Annotated[int | None, Field(ge=0, description="Size of the artifact.")] = None
+    lineage: Annotated[
+        LineageGraph | None,
+        Field(
+            description="The graph around the version: data, jobs, base, services. What it was made from stays when "
+            "those objects are gone."
+        ),
+    ] = None
     image: Annotated[
         str | None,
         Field(

@@ -103,6 +103,17 @@ class SignatureStatus(ApiModel):
     ] = None
 
 
+CertificateSubject = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=512,
+        pattern=r"^[A-Za-z0-9.]+=[^,]",
+        description="Subject of a certificate.",
+    ),
+]
+
+
 class SignaturePolicy(ApiModel):
     """What engines demand of a version before they load it."""
 
@@ -114,3 +125,11 @@ class SignaturePolicy(ApiModel):
             "from the next load on."
         ),
     ]
+    certificate_subjects: Annotated[
+        list[CertificateSubject],
+        Field(
+            max_length=32,
+            description="Subjects whose certificates count, as RFC 4514 writes them: CN=release,O=Example. Empty means "
+            "every subject that a trusted authority vouches for. Public keys and Sigstore's identities count as before.",
+        ),
+    ] = Field(default_factory=list)

@@ -34,8 +34,8 @@ OURS: Final = (
     Kind("Decision", names.API_VERSION, "decisions"),
 )
 
-# Those of them that carry finalizers of ours.
-FINALIZED: Final = tuple(kind for kind in OURS if kind.name != "Decision")
+# Those of them that carry finalizers of ours: a version that is in use.
+FINALIZED: Final = tuple(kind for kind in OURS if kind.name == "ModelVersion")
 
 # Children that every cluster has, watched by label.
 CHILDREN: Final = (

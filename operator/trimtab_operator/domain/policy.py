@@ -13,6 +13,7 @@ class NamespacePolicy:
 
     requires_approval: bool = False
     separates_duties: bool = False
+    requires_signature: bool = False
 
     @classmethod
     def of(cls, labels: Mapping[str, str] | None) -> "NamespacePolicy":
@@ -21,10 +22,11 @@ class NamespacePolicy:
         It will be known in a moment. What was let through until then would have to be taken back.
         """
         if labels is None:
-            return cls(requires_approval=True, separates_duties=True)
+            return cls(requires_approval=True, separates_duties=True, requires_signature=True)
         return cls(
             requires_approval=labels.get(names.LABEL_REQUIRE_APPROVAL) == "true",
             separates_duties=labels.get(names.LABEL_SEPARATION_OF_DUTIES) == "true",
+            requires_signature=labels.get(names.LABEL_REQUIRE_SIGNATURE) == "true",
         )
 
 

@@ -15,7 +15,13 @@ from trimtab_operator.domain.naming import child_name
 
 PROGRAM: Final = ("python", "-m", "trimtab_pipelines", names.PREPARE)
 # What comes back by itself is waited for, however long it takes; anything else is a verdict.
-OUTAGES: Final = frozenset({FailureReason.REGISTRY_UNREACHABLE, FailureReason.SOURCE_UNREACHABLE})
+OUTAGES: Final = frozenset(
+    {
+        FailureReason.REGISTRY_UNREACHABLE,
+        FailureReason.SOURCE_UNREACHABLE,
+        FailureReason.ENDPOINT_UNREACHABLE,
+    }
+)
 # An Event holds 1,024 characters.
 _REMARKS_AT_MOST: Final = 8
 _MESSAGE_AT_MOST: Final = 1000

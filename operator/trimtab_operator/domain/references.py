@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from trimtab_api.reasons import VersionReason
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 
 Target = tuple[str, str, str]
@@ -62,12 +63,24 @@ def _of_dataset(dataset: Manifest) -> list[tuple[str, Any]]:
 
 def _of_version(version: Manifest) -> list[tuple[str, Any]]:
     return [
+        *_opponents(version),
         (VERSION, get(version, "spec", "baseModel", "modelVersion", "name")),
         (MODEL, get(version, "spec", "model")),
         (ARTIFACT, _digest(get(version, "spec", "artifact", "uri"))),
         (ARTIFACT, _digest(get(version, "spec", "baseModel", "uri"))),
         (ARTIFACT, get(version, "status", "baseDigest")),
     ]
+
+
+def _opponents(version: Manifest) -> list[tuple[str, Any]]:
+    """What an evaluation mounts beside the version. It refers to that only until there is a verdict."""
+    conditions = get(version, "status", "conditions", default=[])
+    evaluated: Manifest = next((c for c in conditions if c.get("type") == "Evaluated"), {})
+    is_judged = evaluated.get("status") in {"True", "False"}
+    if is_judged or evaluated.get("reason") == VersionReason.NOT_EVALUATED:
+        return []
+    contenders = get(version, "status", "opponents", "contenders", default=[])
+    return [(ARTIFACT, _digest(c.get(part))) for c in contenders for part in ("uri", "baseUri")]
 
 
 def _of_service(service: Manifest) -> list[tuple[str, Any]]:

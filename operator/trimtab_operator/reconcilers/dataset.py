@@ -6,7 +6,7 @@ from typing import Final
 from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import DatasetReason
 from trimtab_api.v1alpha1 import Dataset
-from trimtab_operator.domain.dataset import children
+from trimtab_operator.domain.dataset import children, inputs
 from trimtab_operator.domain.dataset.plan import Plan, Seen, plan
 from trimtab_operator.domain.dataset.status import Scribe, attempt_of, events, has_verdict
 from trimtab_operator.domain.errors import (
@@ -21,6 +21,8 @@ from trimtab_operator.domain.observation import document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
 
+# Of a web of Datasets that wait for each other; a circle that is longer is waited for.
+LOOKED_AT_MOST: Final = 256
 _REASONS: Final[dict[type[ClusterError], str]] = {
     Forbidden: DatasetReason.NOT_ALLOWED,
     NameTaken: DatasetReason.NAME_TAKEN,
@@ -41,6 +43,7 @@ async def _gather(dataset: Dataset, world: World) -> Seen:
     cluster = world.cluster
     seen = Seen(
         jobs=tuple(cluster.children(dataset, "Job")),
+        tasks=tuple(cluster.children(dataset, "ConfigMap")),
         pods=tuple(cluster.children(dataset, "Pod")),
         others=_others(dataset, cluster),
     )
@@ -48,10 +51,16 @@ async def _gather(dataset: Dataset, world: World) -> Seen:
 
 
 def _others(dataset: Dataset, cluster: Cluster) -> dict[str, Dataset | None]:
-    leakage = dataset.spec.leakage
-    references = [a.dataset.name for a in leakage.against if a.dataset] if leakage else []
-    namespace = dataset.metadata.namespace
-    return {name: cluster.get(Dataset, (namespace, name)) for name in references}
+    """Those that it names, and those that these wait for in turn: a circle would never end."""
+    found: dict[str, Dataset | None] = {}
+    names = inputs.named_by(dataset)
+    while names:
+        name = names.pop()
+        if name in found or len(found) >= LOOKED_AT_MOST:
+            continue
+        found[name] = there = cluster.get(Dataset, (dataset.metadata.namespace, name))
+        names += inputs.waits_for(there) if there else []
+    return found
 
 
 async def _with_result(dataset: Dataset, seen: Seen, world: World) -> Seen:

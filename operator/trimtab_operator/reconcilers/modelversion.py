@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from trimtab_api.documents import EvaluationReport, EvaluationResult, SigningResult
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import Dataset, Decision, FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.modelversion import Contender
 from trimtab_oci.format import ANNOTATION_BASE, ANNOTATION_KIND, ANNOTATION_RANK
 from trimtab_operator.domain.errors import (
@@ -22,16 +22,17 @@ from trimtab_operator.domain.errors import (
 )
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.manifests import Manifest, get, name_of
-from trimtab_operator.domain.modelversion import evaluation, opponents, retention, signing, usage
-from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
-from trimtab_operator.domain.modelversion.plan import (
-    Given,
-    Observed,
-    Plan,
-    blocked,
-    needs_registry,
-    plan,
+from trimtab_operator.domain.modelversion import (
+    evaluation,
+    lineage,
+    opponents,
+    retention,
+    signing,
+    usage,
 )
+from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
+from trimtab_operator.domain.modelversion.judging import Given, Observed, needs_registry
+from trimtab_operator.domain.modelversion.plan import Plan, blocked, plan
 from trimtab_operator.domain.modelversion.verdict import remembered
 from trimtab_operator.domain.modelversion.verification import ArtifactFacts, Claim
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
@@ -59,10 +60,16 @@ def _seen(version: ModelVersion, world: World) -> Observed:
     base = version.spec.base_model
     named = base.model_version.name if base and base.model_version else None
     made = tuple(cluster.children(version, "Job"))
+    origin = version.spec.lineage
+    data = origin.dataset.name if origin.dataset else None
     pods = tuple(cluster.children(version, "Pod"))
     return Observed(
         version=version,
         base=cluster.get(ModelVersion, (namespace, named)) if named else None,
+        parent=cluster.get(ModelVersion, (namespace, origin.parent)) if origin.parent else None,
+        sources=lineage.sources_of(
+            version, cluster.get(Dataset, (namespace, data)) if data else None, jobs
+        ),
         jobs=tuple(j for j in made if not (signing.is_about(j) or retention.is_deletion(j))),
         signature=signing.Seen(tuple(j for j in made if signing.is_about(j)), pods),
         deletions=tuple(j for j in made if retention.is_deletion(j)),

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from trimtab_api.v1alpha1.evaluation import Comparison, Metric
+from trimtab_api.v1alpha1.evaluated import Comparison
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_pipelines.evaluation.intervals import paired
 from trimtab_pipelines.evaluation.measures import Measure, gain, measures_of
 from trimtab_pipelines.evaluation.said import Example, Observations

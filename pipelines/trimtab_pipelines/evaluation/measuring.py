@@ -9,7 +9,8 @@ from trimtab_api.documents import EvaluationReport, EvaluationRun
 from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, Resampling
 from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.reasons import FailureReason, is_user_error
-from trimtab_api.v1alpha1.evaluation import Comparison, Metric, SuiteName
+from trimtab_api.v1alpha1.evaluated import Comparison
+from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
 from trimtab_oci import RegistryError
 from trimtab_pipelines.evaluation import intervals
 from trimtab_pipelines.evaluation.comparing import compared, needs_answers

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from trimtab_api.documents.evaluation import ReportedExample
-from trimtab_api.v1alpha1.evaluation import Metric, MetricValue
+from trimtab_api.v1alpha1.evaluated import MetricValue
+from trimtab_api.v1alpha1.evaluation import Metric
 from trimtab_pipelines.evaluation.intervals import Estimate, estimate
 from trimtab_pipelines.evaluation.measures import Measure, measures_of
 from trimtab_pipelines.evaluation.said import Said
@@ -38,9 +39,10 @@ def suite_values(measures: Mapping[Metric, Measure]) -> list[MetricValue]:
 
 
 def samples_of(records: Sequence[Record], own: Said, base: Said | None) -> list[ReportedExample]:
-    """The first few questions with both answers."""
+    """A few questions from all over the records, with both answers."""
     if not own.answers:
         return []
+    every = max(1, len(records) // _SAMPLES)
     return [
         ReportedExample(
             prompt=question_of(record),
@@ -48,7 +50,7 @@ def samples_of(records: Sequence[Record], own: Said, base: Said | None) -> list[
             answer=own.answers[index].text,
             base_answer=base.answers[index].text if base is not None else None,
         )
-        for index, record in enumerate(records[:_SAMPLES])
+        for index, record in list(enumerate(records))[::every][:_SAMPLES]
     ]
 
 

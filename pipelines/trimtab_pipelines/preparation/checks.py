@@ -11,11 +11,15 @@ from trimtab_pipelines.runtime import RunError
 # Fewer cannot be divided into what is learnt from and what is measured on.
 _FEWEST_RECORDS = 2
 _FIELDS = {
+    "Discarded": "what people have thrown away",
     "Characters": "clean.characters",
     "Languages": "clean.languages",
     "WordLists": "clean.wordLists",
     "Secrets": "clean.secrets",
     "Pii": "clean.pii",
+    "OffFormat": "synthetic.teacher",
+    "Ungrounded": "synthetic.groundedAtLeast",
+    "RepeatedQuestions": "synthetic.pairsPerText",
     "ExactDuplicates": "the sources",
     "NearDuplicates": "clean.deduplicate",
     "HeldOutNeighbours": "split",
@@ -78,6 +82,10 @@ def remarks(
 
 
 _REPEATED = {
+    "Discarded": "thrown away by people",
+    "OffFormat": "texts of which the teacher made nothing that can be read",
+    "Ungrounded": "pairs whose answers do not stand on their text",
+    "RepeatedQuestions": "repeated questions",
     "ExactDuplicates": "exact duplicates",
     "NearDuplicates": "near duplicates",
     "HeldOutNeighbours": "alike records of the held-out splits",

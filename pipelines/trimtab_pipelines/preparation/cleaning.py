@@ -6,7 +6,7 @@ Each either hands the record on, changed or not, or drops it and tells the tally
 from collections.abc import Callable
 from typing import Protocol
 
-from trimtab_api.v1alpha1.data import (
+from trimtab_api.v1alpha1.cleaning import (
     CharacterLimits,
     Cleaning,
     FindingAction,
@@ -132,6 +132,15 @@ def steps_of(cleaning: Cleaning) -> list[CleaningStep]:
         finder = PersonalData(cleaning.pii.entities).found_in
         steps.append(Findings("Pii", finder, cleaning.pii.action, None))
     return steps
+
+
+def through(steps: list[CleaningStep], record: Record | None, tally: Tally) -> Record | None:
+    """The record after all steps; nothing once one of them has dropped it."""
+    for step in steps:
+        if record is None:
+            return None
+        record = step(record, tally)
+    return record
 
 
 def redactor_of(steps: list[CleaningStep]) -> Callable[[str], str]:

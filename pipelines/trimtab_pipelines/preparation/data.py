@@ -8,26 +8,30 @@ succeeded.
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab_api.documents.preparation import DataOrigin, PreparedArtifact
-from trimtab_api.v1alpha1.data import DEFAULT_THRESHOLD, PreparedRecords
+from trimtab_api.v1alpha1.cleaning import DEFAULT_THRESHOLD
+from trimtab_api.v1alpha1.data import PreparedRecords
 from trimtab_api.v1alpha1.dataset import LeakageAction
+from trimtab_pipelines.labelled import TOOLS
 from trimtab_pipelines.preparation import checks, publishing
 from trimtab_pipelines.preparation.alike import NONE, Alike, find_alike
-from trimtab_pipelines.preparation.cleaning import CleaningStep, redactor_of, steps_of
+from trimtab_pipelines.preparation.cleaning import CleaningStep, redactor_of, steps_of, through
 from trimtab_pipelines.preparation.dividing import divide
 from trimtab_pipelines.preparation.others import held_out_records
 from trimtab_pipelines.preparation.reading import rows_of
-from trimtab_pipelines.preparation.records import record_of
+from trimtab_pipelines.preparation.records import canonical, record_of
 from trimtab_pipelines.preparation.splitting import split_of
 from trimtab_pipelines.preparation.spool import GROUPS, Group, Spool
-from trimtab_pipelines.preparation.tally import Tally
+from trimtab_pipelines.preparation.tally import Tally, steps_named
 from trimtab_pipelines.prepared import Record
 from trimtab_pipelines.report.figures import Figures
 from trimtab_pipelines.report.page import page
+from trimtab_pipelines.synthesis.stage import Synthesized
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +44,34 @@ class Prepared:
     report: str
     records: PreparedRecords
     warnings: list[str]
+    recording: str | None = None
 
 
 def prepare_data(origin: DataOrigin, workspace: Path) -> Prepared:
     """Read, clean, compare, divide, look and push."""
+    warnings: list[str] = []
+    steps = steps_of(origin.dataset.clean)
+    tally = Tally(redactor_of(steps), _steps_that_count(origin))
+    if origin.synthesis is None:
+        found = _records(origin, steps, tally, workspace, warnings.append)
+        return _prepared(origin, workspace, found, tally, warnings, None)
+    with closing(Synthesized(origin, origin.synthesis, workspace, steps, tally)) as synthesized:
+        found = synthesized.records(warnings.append)
+        return _prepared(origin, workspace, found, tally, warnings, synthesized)
+
+
+def _prepared(
+    origin: DataOrigin,
+    workspace: Path,
+    found: Iterable[Record | None],
+    tally: Tally,
+    warnings: list[str],
+    synthesized: Synthesized | None,
+) -> Prepared:
     dataset = origin.dataset
     directory = workspace / "prepared"
-    warnings: list[str] = []
-    steps = steps_of(dataset.clean)
-    tally = Tally(redactor_of(steps))
     with Spool(workspace / "spool") as spool:
-        read = _collect(origin, spool, steps, tally, workspace, warnings.append)
+        read = _collect(found, origin, spool, workspace, warnings.append)
         spool.complete()
         log.info("%d of %d records are compared", len(spool), read)
         alike = find_alike(spool, dataset.clean.deduplicate.similarity or DEFAULT_THRESHOLD)
@@ -63,39 +84,59 @@ def prepare_data(origin: DataOrigin, workspace: Path) -> Prepared:
             train=kept["train"],
             validation=kept["validation"],
             test=kept["test"],
+            synthetic=figures.synthetic or None,
             dropped=tally.counts(),
         )
         checks.check(records)
         warnings += checks.remarks(records, dataset, tally, figures.labels)
+        if synthesized:
+            warnings.append(synthesized.remark(figures.synthetic))
         document = figures.document(dataset, records, warnings)
     for warning in warnings:
         log.warning("%s", warning)
     artifact = asyncio.run(publishing.push_directory(directory, origin.output, kind="Dataset"))
     document["data"] = artifact.digest
     report = publishing.push_report(artifact, origin.output, document, page(document))
-    return Prepared(artifact, report, records, warnings)
+    recording = synthesized.publish() if synthesized else None
+    return Prepared(artifact, report, records, warnings, recording)
 
 
-def _collect(
+def _steps_that_count(origin: DataOrigin) -> tuple[str, ...]:
+    return steps_named(
+        is_labelled=any(source.format in TOOLS for source in origin.dataset.sources),
+        is_synthetic=origin.synthesis is not None,
+    )
+
+
+def _records(
     origin: DataOrigin,
-    spool: Spool,
     steps: list[CleaningStep],
     tally: Tally,
     workspace: Path,
     warn: Callable[[str], None],
-) -> int:
-    """Put cleaned records into the spool, then those of other data; how many rows were read."""
-    dataset = origin.dataset
-    read = 0
+) -> Iterator[Record | None]:
+    """What the rows hold, cleaned; None for each that is dropped."""
     for row in rows_of(origin, workspace, warn):
+        if row.is_discarded:
+            tally.dropped("Discarded", {"text": canonical(row.values)}, "thrown away by people")
+            yield None
+            continue
+        yield through(steps, record_of(row, origin.dataset), tally)
+
+
+def _collect(
+    found: Iterable[Record | None],
+    origin: DataOrigin,
+    spool: Spool,
+    workspace: Path,
+    warn: Callable[[str], None],
+) -> int:
+    """Put records into the spool, then those of other data; how many were read."""
+    read = 0
+    for record in found:
         read += 1
-        record: Record | None = record_of(row, dataset.task, dataset.columns)
-        for step in steps:
-            if record is None:
-                break
-            record = step(record, tally)
         if record is not None:
-            spool.add(record, GROUPS[split_of(record, dataset.split)])
+            spool.add(record, GROUPS[split_of(record, origin.dataset.split)])
     if origin.leakage is not None:
         for other in origin.leakage.against:
             with tempfile.TemporaryDirectory(dir=workspace) as folder:

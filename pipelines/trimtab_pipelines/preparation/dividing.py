@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from trimtab_api.v1alpha1.data import DataDescription, DeduplicationMethod
+from trimtab_api.v1alpha1.cleaning import DeduplicationMethod
+from trimtab_api.v1alpha1.data import DataDescription
 from trimtab_pipelines.preparation.alike import NONE, Alike
 from trimtab_pipelines.preparation.records import canonical, texts_of
 from trimtab_pipelines.preparation.spool import Group, Spool
@@ -31,7 +32,15 @@ def divide(
     is_labelled = dataset.columns.label is not None
     with ExitStack() as stack:
         files = [
-            stack.enter_context(SplitFile(directory, name, dataset.task, is_labelled=is_labelled))
+            stack.enter_context(
+                SplitFile(
+                    directory,
+                    name,
+                    dataset.task,
+                    is_labelled=is_labelled,
+                    is_synthetic=spool.is_synthetic,
+                )
+            )
             for name in SPLITS
         ]
         for number, record in _kept(spool, alike, dataset, tally):

@@ -17,17 +17,24 @@ REPORT_TYPE = "application/vnd.trimtab.dataset-report.v1"
 _PATIENCE_SECONDS = 120
 
 
-async def push_directory(directory: Path, output: Output, kind: str) -> PreparedArtifact:
+async def push_directory(
+    directory: Path,
+    output: Output,
+    kind: str,
+    *,
+    tag: str | None = None,
+    patience_seconds: float = _PATIENCE_SECONDS,
+) -> PreparedArtifact:
     """Push what is there and say under which digest it is found."""
 
     async def push() -> tuple[Reference, int]:
         async with open_registry(plain_http=output.plain_http) as registry:
             reference = await registry.push_directory(
-                directory, output.repository, kind=kind, annotations={}, tag=None
+                directory, output.repository, kind=kind, annotations={}, tag=tag
             )
             return reference, (await registry.manifest(reference)).size_bytes
 
-    reference, size = await again_while_unreachable(push, _PATIENCE_SECONDS)
+    reference, size = await again_while_unreachable(push, patience_seconds)
     return PreparedArtifact(uri=str(reference), digest=str(reference.digest), size_bytes=size)
 
 

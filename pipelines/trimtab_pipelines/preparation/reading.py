@@ -48,7 +48,7 @@ def _rows_of_source(
 ) -> Iterator[Row]:
     dataset = origin.dataset
     reading = Reading(
-        columns=columns_of(dataset.task, dataset.columns),
+        columns=columns_of(dataset),
         documents=dataset.documents or Documents(),
     )
     is_empty = True

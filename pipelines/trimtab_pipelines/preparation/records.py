@@ -8,10 +8,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.data import Columns, DatasetTask, SplitBy
+from trimtab_api.v1alpha1.data import DataDescription, DatasetTask, SplitBy
 from trimtab_pipelines.formats import Row, malformed
 from trimtab_pipelines.preparation.normalising import normalised
-from trimtab_pipelines.prepared import LABEL, Record
+from trimtab_pipelines.preparation.templates import columns_in, filled
+from trimtab_pipelines.prepared import LABEL, SYNTHETIC, Record
 from trimtab_pipelines.prompts import answer_of, messages_of
 from trimtab_pipelines.runtime import RunError
 
@@ -19,23 +20,39 @@ _LISTED_COLUMNS = 20
 _PARTS = ("prompt", "completion", "chosen", "rejected", "text")
 
 
-def record_of(row: Row, task: DatasetTask, columns: Columns) -> Record:
+def record_of(row: Row, dataset: DataDescription) -> Record:
     """The record in a row, its texts normalised."""
-    record = _SHAPES[task](row, columns)
-    if columns.label is not None:
-        record[LABEL] = _text(row, columns.label, "label")
+    record = _SHAPES[dataset.task](row, dataset)
+    if dataset.columns.label is not None:
+        record[LABEL] = _text(row, dataset.columns.label, "label")
+    # Prepared data keeps its mark wherever it is read again; CSV has only text for it.
+    if row.values.get(SYNTHETIC) in (True, "true"):
+        record[SYNTHETIC] = True
     return record
 
 
-def columns_of(task: DatasetTask, columns: Columns) -> tuple[str, ...]:
-    """The columns of a source that are looked at."""
-    named = {
-        DatasetTask.INSTRUCTION: (columns.prompt, columns.completion),
-        DatasetTask.CHAT: (columns.messages,),
-        DatasetTask.PREFERENCE: (columns.prompt, columns.chosen, columns.rejected),
-        DatasetTask.TEXT: (columns.text,),
-    }[task]
-    return named if columns.label is None else (*named, columns.label)
+def columns_of(dataset: DataDescription) -> tuple[str, ...]:
+    """The columns of a source that are looked at; the first one takes documents."""
+    columns = dataset.columns
+    parts = {
+        DatasetTask.INSTRUCTION: ("prompt", "completion"),
+        DatasetTask.CHAT: ("messages",),
+        DatasetTask.PREFERENCE: ("prompt", "chosen", "rejected"),
+        DatasetTask.TEXT: ("text",),
+    }[dataset.task]
+    named = [name for part in parts for name in _columns_of_part(dataset, part)]
+    if columns.label is not None:
+        named.append(columns.label)
+    return tuple(dict.fromkeys(named))
+
+
+def _columns_of_part(dataset: DataDescription, part: str) -> tuple[str, ...]:
+    template = _template(dataset, part)
+    return columns_in(template) if template else (getattr(dataset.columns, part),)
+
+
+def _template(dataset: DataDescription, part: str) -> str | None:
+    return getattr(dataset.templates, part, None)
 
 
 def texts_of(record: Record) -> list[str]:
@@ -61,7 +78,7 @@ def canonical(record: object) -> str:
 def split_value(record: Record, by: SplitBy) -> str:
     """What is hashed to choose the record's split; plain text has only itself."""
     if by is SplitBy.RECORD or "text" in record:
-        return canonical({key: value for key, value in record.items() if key != LABEL})
+        return canonical({k: v for k, v in record.items() if k not in {LABEL, SYNTHETIC}})
     if "chosen" in record:
         return str(record["chosen" if by is SplitBy.COMPLETION else "prompt"])
     if by is SplitBy.COMPLETION:
@@ -69,34 +86,50 @@ def split_value(record: Record, by: SplitBy) -> str:
     return canonical(messages_of(record)[:-1])
 
 
-def _instruction(row: Row, columns: Columns) -> Record:
-    return {
-        "prompt": _text(row, columns.prompt, "prompt"),
-        "completion": _text(row, columns.completion, "completion"),
-    }
+def _instruction(row: Row, dataset: DataDescription) -> Record:
+    return {part: _part(row, dataset, part) for part in ("prompt", "completion")}
 
 
-def _preference(row: Row, columns: Columns) -> Record:
-    chosen = _text(row, columns.chosen, "chosen")
-    rejected = _text(row, columns.rejected, "rejected")
-    if chosen == rejected:
+def _preference(row: Row, dataset: DataDescription) -> Record:
+    record = {part: _part(row, dataset, part) for part in ("prompt", "chosen", "rejected")}
+    if record["chosen"] == record["rejected"]:
+        columns = dataset.columns
         malformed(
             row.where,
             f'"{columns.chosen}" and "{columns.rejected}" are equal, which prefers nothing; '
             "remove the record",
         )
-    return {
-        "prompt": _text(row, columns.prompt, "prompt"),
-        "chosen": chosen,
-        "rejected": rejected,
-    }
+    return record
 
 
-def _plain(row: Row, columns: Columns) -> Record:
-    return {"text": _text(row, columns.text, "text")}
+def _plain(row: Row, dataset: DataDescription) -> Record:
+    return {"text": _part(row, dataset, "text")}
 
 
-def _chat(row: Row, columns: Columns) -> Record:
+def _part(row: Row, dataset: DataDescription, part: str) -> str:
+    """A column, or several of them put together."""
+    if row.is_document:
+        return _checked(next(iter(row.values.values())), row.where, part)
+    template = _template(dataset, part)
+    if template is None:
+        return _text(row, getattr(dataset.columns, part), part)
+    return _checked(
+        filled(template, lambda name: _value(row, name, part)), row.where, f"templates.{part}"
+    )
+
+
+def _value(row: Row, column: str, part: str) -> str:
+    """The value of one column of a template. It may be empty: what the template makes of all may not."""
+    value = _column(row, column, part, of="templates")
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        malformed(row.where, f'"{column}" is not a text; name another column in templates.{part}')
+    return str(value)
+
+
+def _chat(row: Row, dataset: DataDescription) -> Record:
+    columns = dataset.columns
     value = _column(row, columns.messages, "messages")
     if isinstance(value, str):  # the only way that CSV has
         try:
@@ -137,14 +170,14 @@ def _check_turns(roles: Iterable[str], where: str) -> None:
         )
 
 
-def _column(row: Row, column: str, part: str) -> object:
+def _column(row: Row, column: str, part: str, of: str = "columns") -> object:
     if column not in row.values:
         there = ", ".join(str(name) for name in list(row.values)[:_LISTED_COLUMNS])
         more = ", …" if len(row.values) > _LISTED_COLUMNS else ""
         raise RunError(
             FailureReason.COLUMN_MISSING,
             f'{row.where}: there is no column "{column}"; there are: {there or "none"}{more}; set '
-            f"the dataset's columns.{part} to the right one",
+            f"the dataset's {of}.{part} to the right one",
         )
     return row.values[column]
 
@@ -171,7 +204,7 @@ def _checked(value: object, where: str, column: str) -> str:
     return value
 
 
-_SHAPES: dict[DatasetTask, Callable[[Row, Columns], Record]] = {
+_SHAPES: dict[DatasetTask, Callable[[Row, DataDescription], Record]] = {
     DatasetTask.INSTRUCTION: _instruction,
     DatasetTask.CHAT: _chat,
     DatasetTask.PREFERENCE: _preference,

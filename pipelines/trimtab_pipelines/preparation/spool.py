@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab_pipelines.preparation.records import canonical
-from trimtab_pipelines.prepared import SPLITS, Record
+from trimtab_pipelines.prepared import SPLITS, SYNTHETIC, Record
 
 _BUFFER_BYTES = 1 << 20
 
@@ -44,6 +44,7 @@ class Spool:
         }
         self._position = 0
         self._count = 0
+        self.is_synthetic = False
         self._lines: Any = None
 
     def __len__(self) -> int:
@@ -64,6 +65,7 @@ class Spool:
             self._lines.close()
 
     def add(self, record: Record, group: Group) -> None:
+        self.is_synthetic |= SYNTHETIC in record and group is not Group.OTHER
         line = canonical(record).encode() + b"\n"
         self._files["records"].write(line)
         self._files["starts"].write(self._position.to_bytes(8, "little"))

@@ -1,6 +1,6 @@
 """What each step left out or found: counts of all, and examples of the first few."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from trimtab_api.v1alpha1.data import DroppedRecords
@@ -10,18 +10,17 @@ from trimtab_pipelines.prepared import Record
 EXAMPLES = 10
 _SHOWN_CHARACTERS = 400
 
-# In the order in which they are applied.
-STEPS = (
-    "Characters",
-    "Languages",
-    "WordLists",
-    "Secrets",
-    "Pii",
-    "ExactDuplicates",
-    "NearDuplicates",
-    "HeldOutNeighbours",
-    "Leakage",
-)
+# In the order in which they are applied; those of some preparations alone count only there.
+_DISCARDED = ("Discarded",)
+_OF_RECORDS = ("Characters", "Languages", "WordLists", "Secrets", "Pii")
+_OF_TEACHERS = ("OffFormat", "Ungrounded", "RepeatedQuestions")
+_OF_ALL = ("ExactDuplicates", "NearDuplicates", "HeldOutNeighbours", "Leakage")
+
+
+def steps_named(*, is_labelled: bool = False, is_synthetic: bool = False) -> tuple[str, ...]:
+    """The steps that count, for sources that people have looked at and for records of a teacher."""
+    discarded = _DISCARDED if is_labelled else ()
+    return (*discarded, *_OF_RECORDS, *(_OF_TEACHERS if is_synthetic else ()), *_OF_ALL)
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class Step:
 class Tally:
     """The counts of a preparation. `redact` makes a text fit to be shown."""
 
-    def __init__(self, redact: Callable[[str], str]) -> None:
+    def __init__(self, redact: Callable[[str], str], steps: Sequence[str] | None = None) -> None:
         self.redact = redact
-        self.steps = {name: Step() for name in STEPS}
+        self.steps = {name: Step() for name in steps or steps_named()}
 
     def dropped(self, step: str, record: Record, why: str, like: Record | None = None) -> None:
         self.steps[step].dropped += 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.data import WordList, WordListAction
+from trimtab_api.v1alpha1.cleaning import WordList, WordListAction
 from trimtab_pipelines import paths
 from trimtab_pipelines.preparation.words import words
 from trimtab_pipelines.runtime import RunError

@@ -19,7 +19,7 @@ from trimtab_pipelines.preparation.languages import language_of
 from trimtab_pipelines.preparation.spool import Group, Spool
 from trimtab_pipelines.preparation.tally import Tally
 from trimtab_pipelines.preparation.words import token_count
-from trimtab_pipelines.prepared import LABEL, SPLITS, Record
+from trimtab_pipelines.prepared import LABEL, SPLITS, SYNTHETIC, Record
 from trimtab_pipelines.report.topics import topics_of
 
 SAMPLE = 5000
@@ -50,12 +50,14 @@ class Figures:
         self._longest: list[tuple[int, int]] = []
         self._shortest: list[tuple[int, int]] = []
         self.labels: dict[str, Counter[str]] = {}
+        self.synthetic = 0
 
     def observe(self, number: int, split: str, record: Record) -> None:
         text = text_of(record)
         self._characters += len(text)
         _keep(self._longest, (len(text), -number))
         _keep(self._shortest, (-len(text), -number))
+        self.synthetic += SYNTHETIC in record
         if LABEL in record:
             counts = self.labels.setdefault(split, Counter())
             label = record[LABEL]

@@ -10,11 +10,15 @@ from trimtab_pipelines.report.style import STYLE
 Document = Mapping[str, Any]
 
 _STEPS = {
+    "Discarded": "Thrown away by people",
     "Characters": "Too short or too long",
     "Languages": "Other languages",
     "WordLists": "Words of a list",
     "Secrets": "Keys and passwords",
     "Pii": "Personal data",
+    "OffFormat": "Nothing to read from the teacher",
+    "Ungrounded": "Answers without ground in the text",
+    "RepeatedQuestions": "Repeated questions",
     "ExactDuplicates": "Exact duplicates",
     "NearDuplicates": "Near duplicates",
     "HeldOutNeighbours": "Alike held-out records",
@@ -51,6 +55,7 @@ def _heading(document: Document) -> str:
         ("train", records["train"]),
         ("validation", records["validation"]),
         ("test", records["test"]),
+        *([("synthetic", records["synthetic"])] if records.get("synthetic") else []),
     ]
     shown = "".join(
         f"<div><b>{number(value)}</b><span>{name}</span></div>" for name, value in tiles

@@ -4,9 +4,22 @@ It is attached to the artifact and no part of it. It holds no date and no durati
 second run of the same spec attaches the very same card.
 """
 
+from typing import Final
+
 from trimtab_api.documents import TrainingRun
+from trimtab_api.v1alpha1.lineage import (
+    LineageEdge,
+    LineageGraph,
+    LineageKind,
+    LineageNode,
+    LineageRelation,
+)
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
+from trimtab_pipelines.lineage.drawing import svg
 from trimtab_pipelines.training.output import Summary
+
+CARD_NAME: Final = "README.md"
+PICTURE_NAME: Final = "lineage.svg"
 
 
 def model_card(run: TrainingRun, summary: Summary) -> str:
@@ -28,12 +41,43 @@ def model_card(run: TrainingRun, summary: Summary) -> str:
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in _facts(run, summary)),
         "",
+        f"![Where it comes from]({PICTURE_NAME})",
+        "",
         "## Use",
         "",
         "Answers are generated text: check them before you rely on them.",
         "",
     ]
     return "\n".join(lines)
+
+
+def picture(run: TrainingRun, summary: Summary, digest: str) -> str:
+    """Data and base, the training, and what came out. Neither job nor service: they may be others tomorrow."""
+    method = next(iter(run.method.model_dump(exclude_none=True)))
+    made = LineageNode(id="made", kind=LineageKind.VERSION, name=run.model, digest=digest)
+    training = LineageNode(
+        id="training", kind=LineageKind.JOB, name=f"{run.objective.value}, {method}"
+    )
+    data = LineageNode(
+        id="data", kind=LineageKind.DATA, name="training data", digest=run.data.digest
+    )
+    nodes = [made, training, data]
+    edges = [
+        LineageEdge(source="training", target="made", relation=LineageRelation.MADE),
+        LineageEdge(source="data", target="training", relation=LineageRelation.TRAINED),
+    ]
+    if run.base is not None:
+        nodes.append(
+            LineageNode(id="base", kind=LineageKind.MODEL, name="base", digest=run.base.digest)
+        )
+        edges.append(
+            LineageEdge(source="base", target="training", relation=LineageRelation.STARTED)
+        )
+        if summary.kind is ArtifactKind.ADAPTER:
+            edges.append(
+                LineageEdge(source="base", target="made", relation=LineageRelation.BASE_OF)
+            )
+    return svg(LineageGraph(nodes=nodes, edges=edges), f"Lineage of {run.model}")
 
 
 def _made_by(run: TrainingRun, summary: Summary) -> str:

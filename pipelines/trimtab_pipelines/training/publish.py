@@ -13,7 +13,7 @@ from trimtab_api.documents.training import TrainedArtifact
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import ANNOTATION_BASE, ANNOTATION_RANK, Reference
 from trimtab_pipelines.registry import again_while_unreachable, open_registry
-from trimtab_pipelines.training.card import model_card
+from trimtab_pipelines.training.card import CARD_NAME, PICTURE_NAME, model_card, picture
 from trimtab_pipelines.training.output import Summary, artifact_directory
 
 CARD_TYPE = "application/vnd.trimtab.model-card.v1"
@@ -58,12 +58,15 @@ async def _push(run: TrainingRun, summary: Summary, output: Path) -> tuple[Refer
             kind=summary.kind,
             annotations=annotations(run, summary),
         )
-        await registry.push_document(
+        drawn = picture(run, summary, str(reference.digest))
+        await registry.push_documents(
             run.output.repository,
-            model_card(run, summary).encode(),
+            {
+                CARD_NAME: ("text/markdown", model_card(run, summary).encode()),
+                PICTURE_NAME: ("image/svg+xml", drawn.encode()),
+            },
             artifact_type=CARD_TYPE,
             subject=reference,
-            media_type="text/markdown",
         )
         return reference, (await registry.manifest(reference)).size_bytes
 

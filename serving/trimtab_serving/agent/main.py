@@ -42,7 +42,9 @@ class Agent:
         self.engine = EngineClient(settings.engine_url)
         self.artifacts = Artifacts(settings.registry_credentials)
         self.store = AdapterStore(settings.adapter_directory, self.artifacts)
-        self.signatures = Signatures(settings.trust, self.store, self.artifacts)
+        self.signatures = Signatures(
+            settings.trust, self.store, self.artifacts, settings.trusted_subjects
+        )
         loader = Loader(
             self.engine,
             self.store,

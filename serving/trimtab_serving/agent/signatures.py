@@ -8,7 +8,7 @@ another attempt follows, so that a signer who was added meanwhile counts.
 import asyncio
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,10 +20,20 @@ from trimtab_serving.agent.store import AdapterStore, Record
 
 
 class Signatures:
-    """The policy of one engine: `trust` is the folder of the trusted signers, or None for no policy."""
+    """The policy of one engine: `trust` is the folder of the trusted signers, or None for no policy.
 
-    def __init__(self, trust: Path | None, store: AdapterStore, artifacts: Artifacts) -> None:
+    With `subjects` only these certificates count.
+    """
+
+    def __init__(
+        self,
+        trust: Path | None,
+        store: AdapterStore,
+        artifacts: Artifacts,
+        subjects: Sequence[str] = (),
+    ) -> None:
         self._trust = trust
+        self._subjects = tuple(subjects)
         self._store = store
         self._artifacts = artifacts
 
@@ -47,21 +57,23 @@ class Signatures:
         if bundle is None:
             bundle = await self._artifacts.bundle(uri, plain_http=plain_http)
             await asyncio.to_thread(self._store.keep_signature, version.digest, uri, bundle)
-        fault = await asyncio.to_thread(_fault, bundle, record.files, record.report, self._trust)
+        fault = await asyncio.to_thread(
+            _fault, bundle, record.files, record.report, self._trust, self._subjects
+        )
         if fault is not None:
             reason, message = fault
             raise LoadFailure(reason, f"the signature of {version.version}: {message}")
 
 
 def _fault(
-    bundle: bytes, files: Mapping[str, str], report: str, trust: Path
+    bundle: bytes, files: Mapping[str, str], report: str, trust: Path, subjects: Sequence[str]
 ) -> tuple[FailureReason, str] | None:
     # In the thread that may wait for it: other agents never import it.
     from trimtab_oci import signatures  # noqa: PLC0415
 
     now = datetime.fromtimestamp(time.time(), UTC)
     try:
-        signatures.verify(bundle, files, report, signatures.Trust.load(trust), now)
+        signatures.verify(bundle, files, report, signatures.Trust.load(trust, subjects), now)
     except signatures.SignatureFault as fault:
         return fault.reason, fault.message
     return None

@@ -5,10 +5,11 @@ from typing import Final
 
 from trimtab_api import names
 from trimtab_api.documents import Output, Owner, PrepareRun
-from trimtab_api.documents.preparation import DataOrigin, LeakageCheck
+from trimtab_api.documents.preparation import DataOrigin, LeakageCheck, Synthesis
 from trimtab_api.v1alpha1 import Dataset
 from trimtab_api.v1alpha1.dataset import HeldOutData
-from trimtab_operator.domain import pods, preparation
+from trimtab_api.v1alpha1.synthetic import Synthetic
+from trimtab_operator.domain import endpoints, pods, preparation
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import child_name, data_repository, result_tag
 from trimtab_operator.settings import Settings
@@ -46,6 +47,7 @@ def preparing(
         *pods.registry_credentials(settings),
         preparation.scratch_claim(spec.storage.size, spec.storage.class_name),
         *preparation.inputs(spec),
+        *(_teacher(spec.synthetic) if spec.synthetic else []),
     ]
     container = pods.container(
         names.PREPARE,
@@ -70,6 +72,23 @@ def preparing(
     ]
 
 
+def _teacher(synthetic: Synthetic) -> list[pods.Mount]:
+    return endpoints.credentials("teacher", synthetic.teacher, names.TEACHER_CREDENTIALS_PATH)
+
+
+def _synthesis(dataset: Dataset) -> Synthesis | None:
+    """The teacher's part; what it has said to earlier preparations is not asked again."""
+    synthetic = dataset.spec.synthetic
+    if synthetic is None:
+        return None
+    return Synthesis(
+        synthetic=synthetic,
+        url=endpoints.url(synthetic.teacher, dataset.metadata.namespace),
+        kept_tag=result_tag(dataset.metadata.uid, "answers", 0),
+        recordings=[r for r in (dataset.status.recording, synthetic.recording) if r],
+    )
+
+
 def _task(dataset: Dataset, held_out: Sequence[HeldOutData], settings: Settings) -> PrepareRun:
     meta, spec = dataset.metadata, dataset.spec
     leakage = None
@@ -82,7 +101,9 @@ def _task(dataset: Dataset, held_out: Sequence[HeldOutData], settings: Settings)
     )
     return PrepareRun(
         owner=Owner(kind=KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid),
-        data=DataOrigin(dataset=spec, leakage=leakage, output=output),
+        data=DataOrigin(
+            dataset=spec, leakage=leakage, synthesis=_synthesis(dataset), output=output
+        ),
     )
 
 

@@ -47,9 +47,10 @@ _SOON: Final = timedelta(seconds=2)
 
 @dataclass(frozen=True)
 class Seen:
-    """The world around one Dataset; `others` are those that it names, by name."""
+    """The world around one Dataset; `others` are those that it waits for by way of others, by name."""
 
     jobs: tuple[Manifest, ...] = ()
+    tasks: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()
     others: Mapping[str, Dataset | None] = field(default_factory=dict)
     result: PrepareResult | None = None
@@ -114,9 +115,10 @@ def _again(
 
 
 def _of_earlier_preparations(dataset: Dataset, seen: Seen) -> list[Manifest]:
-    """Jobs that nobody waits for any more; looked for each time, since a deletion may have failed."""
+    """Jobs that nobody waits for any more, and their tasks; looked for each time, since a deletion may have failed."""
     current = children.job_name(dataset, told.attempt_of(dataset))
-    return [j for j in seen.jobs if name_of(j) != current and not is_deleting(j)]
+    there = (*seen.jobs, *seen.tasks)
+    return [each for each in there if name_of(each) != current and not is_deleting(each)]
 
 
 def _preparing(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) -> Plan:
@@ -146,7 +148,10 @@ def _starting(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) -
     scribe = Scribe(dataset, now)
     found = tuple(dataset.status.held_out) or inputs.held_out(dataset, seen.others)
     if isinstance(found, Finding):
-        return Plan(scribe.waiting(dataset.status, found.reason, found.message))
+        if found.is_unknown:
+            return Plan(scribe.waiting(dataset.status, found.reason, found.message))
+        fault = Failure(reason=found.reason, message=found.message[:2048])
+        return Plan(scribe.failed(dataset.status, fault))
     # What is said of it changes only once the Job is there: a quota may stand in the way for long.
     decision = dataset.status.model_copy(update={"held_out": list(found)})
     create = children.preparing(dataset, found, settings)

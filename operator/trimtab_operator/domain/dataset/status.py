@@ -27,6 +27,7 @@ READY: Final = "Ready"
 WARNINGS: Final = frozenset(
     {
         *POD_TROUBLES,
+        DatasetReason.CIRCULAR,
         DatasetReason.RESULT_MISSING,
         DatasetReason.REFUSED,
         DatasetReason.NOT_ALLOWED,
@@ -82,6 +83,7 @@ class Scribe:
             "digest": result.data.digest,
             "artifact": result.data.uri,
             "report": result.report,
+            "recording": result.recording,
             "task": self._dataset.spec.task,
             "records": records,
             "prepared_generation": self._dataset.metadata.generation,
@@ -126,9 +128,14 @@ def readiness(dataset: Dataset) -> Condition | None:
 
 
 def has_verdict(dataset: Dataset) -> bool:
-    """Whether the present generation is prepared or was given up."""
+    """Whether the present generation is prepared or was given up.
+
+    A circle is none: another Dataset can break it, and this one need not change for that.
+    """
     ready = readiness(dataset)
-    return ready is not None and ready.status is not ConditionStatus.UNKNOWN
+    if ready is None or ready.reason == DatasetReason.CIRCULAR:
+        return False
+    return ready.status is not ConditionStatus.UNKNOWN
 
 
 def attempt_of(dataset: Dataset) -> int:

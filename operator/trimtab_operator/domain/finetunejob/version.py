@@ -104,6 +104,7 @@ def _evaluation(job: FineTuneJob) -> VersionEvaluation:
         dataset=EvaluationDataset(uri=uri) if uri and has_test else None,
         gates=job.spec.evaluation.gates,
         max_examples=job.spec.evaluation.max_examples,
+        active_deadline_seconds=job.spec.evaluation.active_deadline_seconds,
         suites=job.spec.evaluation.suites,
         resources=_evaluation_resources(job),
         pod=job.spec.pod,

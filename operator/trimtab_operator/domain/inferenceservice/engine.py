@@ -258,7 +258,7 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
             ("TRIMTAB_ADAPTER_DIRECTORY", ADAPTER_DIRECTORY),
             ("TRIMTAB_REGISTRY_CREDENTIALS", names.REGISTRY_CREDENTIALS_PATH),
             ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
-            *([("TRIMTAB_TRUST", names.TRUST_PATH)] if service.spec.signatures else []),
+            *_trust(service),
         ),
         ports=(("agent", names.PORT_AGENT),),
         wants={"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
@@ -267,6 +267,16 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
     container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
     container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
     return container
+
+
+def _trust(service: InferenceService) -> list[tuple[str, str]]:
+    """Whom the agent is to believe."""
+    policy = service.spec.signatures
+    if policy is None:
+        return []
+    subjects = json.dumps(policy.certificate_subjects)
+    named = [("TRIMTAB_TRUSTED_SUBJECTS", subjects)] if policy.certificate_subjects else []
+    return [("TRIMTAB_TRUST", names.TRUST_PATH), *named]
 
 
 def pod_name() -> Manifest:

@@ -104,7 +104,7 @@ class Conclusion:
 def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The children that the service should have now."""
     service = observed.service
-    consent = Consent(observed.policy.requires_approval)
+    consent = Consent.of(observed.policy)
     found = resolve(service, observed.base, observed.preparation, settings, now, consent)
     leftovers = network.leftovers(observed.exposures, settings)
     if found.base is None:

@@ -101,7 +101,7 @@ def route(
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
     served_before = _served_before(previous, base)
-    consent = Consent(policy.requires_approval, _in_use(service, base, served_before))
+    consent = Consent.of(policy, _in_use(service, base, served_before))
     known = Known(
         versions=versions,
         engines=tuple(sorted(engines, key=lambda e: e.name)),
@@ -130,7 +130,7 @@ def route(
 def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) -> Routing:
     """The engines hold the base, whatever was decided about it; what was decided is said."""
     base, *models = routing.models
-    consent = Consent(policy.requires_approval, frozenset([version.metadata.name]))
+    consent = Consent.of(policy, frozenset([version.metadata.name]))
     told = replace(base, finding=consent.against(version), note=remark(version))
     return replace(routing, models=(told, *models))
 

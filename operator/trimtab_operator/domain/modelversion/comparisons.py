@@ -14,13 +14,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-from trimtab_api.v1alpha1.evaluation import (
-    Comparison,
-    Gate,
-    GateResult,
-    Metric,
-    Verdict,
-)
+from trimtab_api.v1alpha1.evaluated import Comparison, GateResult, Verdict
+from trimtab_api.v1alpha1.evaluation import Gate, Metric
 from trimtab_api.v1alpha1.modelversion import Opponents
 from trimtab_operator.domain.modelversion import opponents as chosen
 

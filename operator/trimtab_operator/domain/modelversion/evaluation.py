@@ -7,11 +7,11 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.documents import EvaluationRun, Output, Owner
 from trimtab_api.documents.common import Mounted, Stored
-from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, SuiteRun
+from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, JudgeRun, SuiteRun
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.evaluation import Suite, SuiteName
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
-from trimtab_operator.domain import pods
+from trimtab_operator.domain import endpoints, pods
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.manifests import Manifest, get
 from trimtab_operator.domain.modelversion import opponents
@@ -33,6 +33,8 @@ KIND: Final = "ModelVersion"
 VOLUME_SIZE: Final = "4Gi"
 BACKOFF_LIMIT: Final = 3
 LOGS_KEPT: Final = timedelta(hours=1)
+# A model that never stops, or a GPU that hangs, must not hold its node for ever.
+LONGEST: Final = timedelta(days=1)
 EXAMPLES: Final = 200
 EXAMPLES_COMPARED: Final = 1000
 
@@ -76,7 +78,7 @@ def run_document(
         gpus=version.spec.evaluation.resources.gpus,
         contenders=_contenders(against, base) if against else [],
         comparisons=_comparisons(version, against) if against else [],
-        suites=[_suite(suite, base, against) for suite in version.spec.evaluation.suites],
+        suites=[_suite(version, suite, base, against) for suite in version.spec.evaluation.suites],
         parent=parent.name if (parent := _parent(against)) else None,
         output=Output(
             repository=repository(version, settings),
@@ -84,6 +86,12 @@ def run_document(
             plain_http=settings.registry.plain_http,
         ),
     )
+
+
+def longest_seconds(version: ModelVersion) -> int:
+    """How long the evaluation may run."""
+    wanted = version.spec.evaluation.active_deadline_seconds
+    return wanted or int(LONGEST.total_seconds())
 
 
 def _most_examples(version: ModelVersion) -> int:
@@ -123,8 +131,13 @@ def _parent(against: Opponents | None) -> Contender | None:
     return next((each for each in named if not each.problem), None)
 
 
-def _suite(suite: Suite, base: ResolvedBase | None, against: Opponents | None) -> SuiteRun:
+def _suite(
+    version: ModelVersion, suite: Suite, base: ResolvedBase | None, against: Opponents | None
+) -> SuiteRun:
     """What a base was evaluated on is what must not be forgotten, unless the user names a text."""
+    if suite.judge is not None:
+        url = endpoints.url(suite.judge.endpoint, version.metadata.namespace)
+        return SuiteRun(name=suite.name, judge=JudgeRun(judge=suite.judge, url=url))
     uri = suite.uri
     if uri is None and suite.name is SuiteName.FORGETTING:
         parent = _parent(against)
@@ -222,6 +235,7 @@ def children(
             read_only=False,
         ),
         *pods.registry_credentials(settings),
+        *_judge_credentials(version),
     ]
     models = [document.base, document.mounted]
     models += [m for c in document.contenders for m in (c.base, c.mounted)]
@@ -244,10 +258,18 @@ def children(
         name,
         pods.pod_spec([container], mounts, settings, overrides=version.spec.evaluation.pod),
         backoff_limit=BACKOFF_LIMIT,
+        active_deadline_seconds=longest_seconds(version),
         labels=_passed_on(version),
     )
     text = document.model_dump_json(exclude_none=True)
     return [pods.run_config_map(KIND, version, names.EVALUATE, name, text), job]
+
+
+def _judge_credentials(version: ModelVersion) -> list[pods.Mount]:
+    """There is at most one judge: suites are told apart by their names."""
+    judges = [suite.judge for suite in version.spec.evaluation.suites if suite.judge]
+    path = names.JUDGE_CREDENTIALS_PATH
+    return [m for j in judges for m in endpoints.credentials("judge", j.endpoint, path)]
 
 
 def _asked_again(version: ModelVersion) -> str:

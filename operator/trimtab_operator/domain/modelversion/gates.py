@@ -6,16 +6,8 @@ Each rule names the fault that it finds. A figure that was not measured never pa
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from trimtab_api.v1alpha1.evaluation import (
-    OF_LABELS,
-    SUITE_METRICS,
-    EvaluationStatus,
-    Gate,
-    GateResult,
-    Metric,
-    MetricValue,
-    Verdict,
-)
+from trimtab_api.v1alpha1.evaluated import EvaluationStatus, GateResult, MetricValue, Verdict
+from trimtab_api.v1alpha1.evaluation import OF_LABELS, SUITE_METRICS, Gate, Metric
 from trimtab_api.v1alpha1.modelversion import Opponents
 from trimtab_operator.domain.modelversion import comparisons
 
@@ -101,6 +93,11 @@ def _judge_one(
 def _needs(metric: Metric) -> str:
     if metric is Metric.FORGETTING:
         return "it needs a base: an adapter's, or the parent of a full version"
+    if metric is Metric.JUDGE_WIN_RATE:
+        return (
+            "the judge needs held-out questions with answers (spec.evaluation.dataset), and, with "
+            "against: Base, an adapter"
+        )
     if metric in SUITE_METRICS:
         return "it needs cases of that kind in its suite that fit into the context"
     if metric in OF_LABELS:

@@ -10,16 +10,11 @@ from dataclasses import dataclass, field
 
 from trimtab_api import names
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
-from trimtab_api.v1alpha1.evaluation import (
-    LESS_IS_BETTER,
-    BestVersion,
-    Comparison,
-    Gate,
-    Metric,
-    SuiteName,
-)
+from trimtab_api.v1alpha1.evaluated import BestVersion, Comparison
+from trimtab_api.v1alpha1.evaluation import LESS_IS_BETTER, Gate, Metric, SuiteName
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain.conditions import is_true
+from trimtab_operator.domain.modelversion import retention
 from trimtab_operator.domain.modelversion.base import ResolvedBase, resolved
 
 
@@ -165,7 +160,7 @@ def _figure(version: ModelVersion, metric: Metric) -> float | None:
 
 def _is_able(version: ModelVersion) -> bool:
     """Verified, not on its way out, and its base is known."""
-    if version.metadata.deletion_timestamp:
+    if version.metadata.deletion_timestamp or retention.has_begun(version):
         return False
     is_verified = is_true(version.status.conditions, "ArtifactVerified")
     return is_verified and (_is_full(version) or isinstance(_base(version), ResolvedBase))

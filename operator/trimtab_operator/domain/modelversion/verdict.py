@@ -11,8 +11,8 @@ from trimtab_api.documents import EvaluationReport, EvaluationResult
 from trimtab_api.reasons import FailureReason, VersionReason
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_api.v1alpha1.common import Condition, ConditionStatus
-from trimtab_api.v1alpha1.evaluation import BestVersion, EvaluationStatus
-from trimtab_api.v1alpha1.evaluation import Verdict as GateVerdict
+from trimtab_api.v1alpha1.evaluated import BestVersion, EvaluationStatus
+from trimtab_api.v1alpha1.evaluated import Verdict as GateVerdict
 from trimtab_api.v1alpha1.finetunejob import Failure
 from trimtab_operator.domain.conditions import find, is_false, is_true
 from trimtab_operator.domain.finding import Answer, Finding, gravest
@@ -183,6 +183,7 @@ def _status(
         examples=found.examples,
         metrics=list(found.metrics),
         comparisons=list(found.comparisons) if version.status.opponents else [],
+        judge=found.judge,
         best=_best(version, found),
     )
     return judged(version, status) or status

@@ -1,0 +1,1 @@
+"""The lineage of a version as a picture."""

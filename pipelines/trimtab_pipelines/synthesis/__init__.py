@@ -1,0 +1,1 @@
+"""Question-answer pairs that a teacher model writes from texts."""
