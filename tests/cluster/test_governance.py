@@ -358,7 +358,7 @@ def test_in_a_namespace_that_asks_only_signed_versions_are_named(
     wants_signatures: Governed,
 ) -> None:
     here = wants_signatures
-    said = eventually(lambda: "is not signed" in here.refusal(ALICE, a_service()))
+    assert eventually(lambda: "is not signed" in here.refusal(ALICE, a_service()))
     said = here.refusal(ALICE, a_service())
     assert f"spec names ModelVersion {BOT}, which is not signed" in said
     assert "this namespace asks for signatures (label trimtab.dev/require-signature)" in said
