@@ -68,6 +68,10 @@ def of_job(family: Family, world: World) -> Strip:
     """What of a job's objects depends on what it was before."""
 
     def strip(each: Manifest) -> Manifest:
+        if each["kind"] == "Job" and each.get("status", {}).get("conditions"):
+            # A deadline means nothing to what is over: it is that of the spec by then.
+            spec = {k: v for k, v in each["spec"].items() if k != "activeDeadlineSeconds"}
+            return {**each, "spec": spec}
         if each["kind"] != "FineTuneJob":
             return each
         status = dict(each.get("status", {}))
