@@ -29,6 +29,7 @@ from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.dataset import children
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden, Refused
 from trimtab_operator.domain.events import Event
+from trimtab_operator.domain.observation import CATCHES_UP_WITHIN
 from trimtab_operator.domain.outcome import Done, Retry
 
 
@@ -197,6 +198,7 @@ async def test_a_result_whose_pod_is_gone_is_read_from_the_registry() -> None:
     fake = world()
     await visit(fake)
     batchjobs.verdict(fake.cluster, "prepare", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     fake.registry.error = ArtifactUnreachable("the registry does not answer")
     assert isinstance(await visit(fake), Retry)
     assert said(fake) == ("Unknown", "RegistryUnreachable")
@@ -211,6 +213,7 @@ async def test_a_job_that_left_no_result_anywhere_is_said_so() -> None:
     fake = world()
     await visit(fake)
     batchjobs.verdict(fake.cluster, "prepare", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     await visit(fake)
     assert said(fake) == ("False", "ResultMissing")
 

@@ -287,6 +287,15 @@ async def test_a_version_never_said_which_image_trained_it_because_the_jobs_end_
     assert resolved.image_digest == "sha256:" + "a" * 64
 
 
+async def test_a_job_whose_pod_had_not_been_seen_yet_was_thought_to_have_left_nothing() -> None:
+    fake = await prepared(world())
+    batchjobs.verdict(fake.cluster, names.TRAIN, "Complete", "CompletionsReached", "")
+    assert await visit(fake) == Done(CATCHES_UP_WITHIN)
+    batchjobs.succeeds(fake.cluster, names.TRAIN, TRAINED)
+    await visit(fake)
+    assert said(fake, "Complete").status == "True"
+
+
 async def test_a_job_said_for_good_that_it_had_failed_and_not_why() -> None:
     fake = await prepared(world())
     batchjobs.runs(fake.cluster, names.TRAIN)

@@ -170,10 +170,13 @@ def catches_up_in(
 
     A Job is over only once its pods are, but each kind has a watch of its own. By an older view of
     a pod nobody would know why it has failed, or which image it ran, and what is then written down
-    stays. Somebody may have lost a pod for good, so that this ends.
+    stays. A pod may be lost for good, or have been deleted, so that this ends.
     """
     ended = moment_of(job.ended_at) if job else None
-    if ended is None or not has_live_pod([p for p in pods if not is_deleting(p)]):
+    if job is None or ended is None:
+        return None
+    is_missing = job.is_complete and not pods  # at a deadline the Job itself takes its pods away
+    if not (is_missing or has_live_pod([p for p in pods if not is_deleting(p)])):
         return None
     left = min(ended + CATCHES_UP_WITHIN - now, CATCHES_UP_WITHIN)
     return left if left > timedelta() else None
