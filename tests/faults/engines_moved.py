@@ -7,7 +7,6 @@ ready only once the routing table names it, so that without an operator the move
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -37,8 +36,6 @@ NEXT = {"metadata": {"annotations": {names.ANNOTATION_ENGINE_RELEASE: "next"}}}
 # Much longer than it takes: on a machine that is busy with other things nothing is late by itself.
 PATIENCE_SECONDS = 180.0
 LOOKED_EVERY_SECONDS = 0.05
-# Long enough for a lease to be given back and had, shorter than one takes to lapse.
-HALTED_SECONDS = 6.0
 
 
 @pytest.fixture(scope="module")
@@ -253,13 +250,13 @@ def test_a_move_of_engines_outlives_its_leader_and_a_drain(
         )
         (leader,) = [replica for replica in operators if led(replica)]
         leader.kill()
-        around.kubelet.held.discard(service)  # it could join now, but nobody names it
         first, second = sorted(before)
         eventually(lambda: evicted(server, first), PATIENCE_SECONDS)  # once the budget is counted
         assert not evicted(server, second), "the last one that answers has to stay"
-        time.sleep(HALTED_SECONDS)
-        assert second in {e.name for e in engines(server) if e.is_ready}
-        assert not named(server) & {e.address for e in engines(server) if e.name in new}
+        around.kubelet.held.discard(service)  # the new one could join now, but nobody names it
+        joining = {e.address for e in engines(server) if e.name in new}
+        eventually(lambda: joining & named(server), PATIENCE_SECONDS, "nobody named it")
+        assert sum(map(led, operators)) == 2, "it went on without a leader"
         eventually(
             lambda: (
                 {e.address for e in engines(server) if e.is_ready} == named(server)
@@ -271,7 +268,6 @@ def test_a_move_of_engines_outlives_its_leader_and_a_drain(
         eventually(lambda: _has_moved(server), PATIENCE_SECONDS, "the move did not end")
     assert not watcher.faults, "\n".join(watcher.faults[:10])
     assert watcher.looks > 10
-    assert sum(map(led, operators)) == 2, "another one was to take over"
     for replica in operators:
         assert not oracles.complaints(replica.log)
         assert not replica.crashes

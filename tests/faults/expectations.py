@@ -173,7 +173,8 @@ def _engine(family: Family) -> list[str]:
         *resource_faults(vllm, engine.get("cpu"), engine.get("memory"), gpus),
         *pod_faults(pod, spec["pod"]),
         *unlike("whom agents trust", _trusted(pod), spec.get("signatures", {}).get("trust")),
-        *unlike("status.replicas", _status(family, "replicas"), _counted(deployment)),
+        # None is what there was before anything was written.
+        *unlike("status.replicas", _status(family, "replicas") or 0, _counted(deployment)),
     ]
 
 

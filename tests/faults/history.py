@@ -27,7 +27,7 @@ Strip = Callable[[Manifest], Manifest | None]  # None where nothing of an object
 def comparable(family: Family, world: World, namespace: str, registry: str) -> State:
     """The family without its name and without its history."""
     name = family.owner["metadata"]["name"]
-    text = json.dumps([family.owner, *_of_now(family)]).replace(name, "TOKEN")
+    text = json.dumps([family.owner, *family.children]).replace(name, "TOKEN")
     if family.owner["kind"] in {"FineTuneJob", "Dataset"}:
         # Another job's artifacts are other artifacts: their digests follow from its name.
         text = _DIGEST.sub("-DIGEST", text)
@@ -68,6 +68,10 @@ def of_job(family: Family, world: World) -> Strip:
     """What of a job's objects depends on what it was before."""
 
     def strip(each: Manifest) -> Manifest:
+        if each["kind"] == "Job" and each.get("status", {}).get("conditions"):
+            # A deadline means nothing to what is over: it is that of the spec by then.
+            spec = {k: v for k, v in each["spec"].items() if k != "activeDeadlineSeconds"}
+            return {**each, "spec": spec}
         if each["kind"] != "FineTuneJob":
             return each
         status = dict(each.get("status", {}))
@@ -105,14 +109,6 @@ _HISTORIES: Final = {
     "InferenceService": of_service,
     "ModelVersion": of_version,
 }
-
-
-def _of_now(family: Family) -> list[Manifest]:
-    """The children; what an earlier generation of a Dataset was told stays until the Dataset goes."""
-    if family.owner["kind"] != "Dataset":
-        return list(family.children)
-    jobs = {c["metadata"]["name"] for c in family.children if c["kind"] == "Job"}
-    return [c for c in family.children if c["kind"] != "ConfigMap" or c["metadata"]["name"] in jobs]
 
 
 def _without_earlier_data(status: Manifest) -> Manifest:

@@ -53,13 +53,15 @@ def holds(bench: ChangeBench, tmp_path: Path) -> Check:
 
     def check(courses: Sequence[Course]) -> Report:
         report = bench.run(courses, next(runs))
-        print(report)  # noqa: T201 - the figures of a run
+        told = [str(report)]
         if report.violations:
-            told = [f"TRIMTAB_SEED={SEED}", *(v.told for v in report.violations[:20])]
+            told += [f"TRIMTAB_SEED={SEED}", *(v.told for v in report.violations[:20])]
+        print("\n\n".join(told), flush=True)  # noqa: T201 - before the long search for the shortest
+        if report.violations:
             first = next((v.course for v in report.violations if v.course), None)
             if first is not None:
                 told.append(f"the shortest: {shrunk(first, fails).to_json()}")
-            pytest.fail("\n\n".join([str(report), *told]))
+            pytest.fail("\n\n".join(told))
         return report
 
     return check

@@ -72,6 +72,7 @@ def holds(bench: Bench, tmp_path: Path, calm: Outcome) -> Check:
         outcome = bench.run(plan, next(runs), calm)
         if outcome.faults:
             told = "\n".join(outcome.faults[:20])
+            print(f"{told}\nthe plan: {plan.to_json()}", flush=True)  # noqa: T201 - the search is long
             shortest = shrunk(plan, lambda p: bool(bench.run(p, next(runs), calm).faults))
             pytest.fail(f"{told}\nthe plan: {plan.to_json()}\nthe shortest: {shortest.to_json()}")
         return outcome

@@ -29,6 +29,7 @@ from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.dataset import children
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden, Refused
 from trimtab_operator.domain.events import Event
+from trimtab_operator.domain.observation import CATCHES_UP_WITHIN
 from trimtab_operator.domain.outcome import Done, Retry
 
 
@@ -222,6 +223,7 @@ async def test_a_result_whose_pod_is_gone_is_read_from_the_registry() -> None:
     fake = world()
     await visit(fake)
     batchjobs.verdict(fake.cluster, "prepare", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     fake.registry.error = ArtifactUnreachable("the registry does not answer")
     assert isinstance(await visit(fake), Retry)
     assert said(fake) == ("Unknown", "RegistryUnreachable")
@@ -236,8 +238,21 @@ async def test_a_job_that_left_no_result_anywhere_is_said_so() -> None:
     fake = world()
     await visit(fake)
     batchjobs.verdict(fake.cluster, "prepare", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     await visit(fake)
     assert said(fake) == ("False", "ResultMissing")
+
+
+async def test_what_a_job_left_is_not_missed_before_the_end_of_its_pod_is_seen() -> None:
+    fake = world()
+    await visit(fake)
+    batchjobs.runs(fake.cluster, "prepare")
+    batchjobs.verdict(fake.cluster, "prepare", "Complete", "CompletionsReached", "")
+    await visit(fake)
+    assert said(fake) == ("Unknown", "Preparing")
+    batchjobs.succeeds(fake.cluster, "prepare", result())
+    await visit(fake)
+    assert said(fake) == ("True", "Ready")
 
 
 async def test_a_quota_is_said_and_tried_again_without_flapping() -> None:

@@ -31,6 +31,7 @@ from trimtab_operator.adapters.store import Store
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable, Conflict, NameTaken
 from trimtab_operator.domain.manifests import Manifest
+from trimtab_operator.domain.observation import CATCHES_UP_WITHIN
 from trimtab_operator.domain.outcome import Done, Outcome
 from trimtab_operator.domain.sameness import includes
 from trimtab_operator.reconcilers.inferenceservice import reconcile
@@ -268,6 +269,51 @@ async def test_a_finished_job_that_had_lost_its_status_failed_for_ever() -> None
         await visit(fake)
     assert said(fake, "Complete").status == "True"
     assert job(fake).status.model_version == version
+
+
+async def test_a_version_never_said_which_image_trained_it_because_the_jobs_end_was_seen_first() -> (
+    None
+):
+    fake = await prepared(world())
+    batchjobs.runs(fake.cluster, names.TRAIN)
+    batchjobs.verdict(fake.cluster, names.TRAIN, "Complete", "CompletionsReached", "")
+    assert await visit(fake) == Done(CATCHES_UP_WITHIN)
+    assert job(fake).status.model_version is None
+    batchjobs.succeeds(fake.cluster, names.TRAIN, TRAINED, image="sha256:" + "a" * 64)
+    await visit(fake)
+    assert said(fake, "Complete").status == "True"
+    resolved = job(fake).status.resolved
+    assert resolved is not None
+    assert resolved.image_digest == "sha256:" + "a" * 64
+
+
+async def test_a_job_whose_pod_had_not_been_seen_yet_was_thought_to_have_left_nothing() -> None:
+    fake = await prepared(world())
+    batchjobs.verdict(fake.cluster, names.TRAIN, "Complete", "CompletionsReached", "")
+    assert await visit(fake) == Done(CATCHES_UP_WITHIN)
+    batchjobs.succeeds(fake.cluster, names.TRAIN, TRAINED)
+    await visit(fake)
+    assert said(fake, "Complete").status == "True"
+
+
+async def test_a_job_said_for_good_that_it_had_failed_and_not_why() -> None:
+    fake = await prepared(world())
+    batchjobs.runs(fake.cluster, names.TRAIN)
+    batchjobs.verdict(fake.cluster, names.TRAIN, "Failed", "BackoffLimitExceeded", "the limit")
+    await visit(fake)
+    batchjobs.fails(fake.cluster, names.TRAIN, terminated={"reason": "OOMKilled"})
+    await visit(fake)
+    assert (said(fake, "Failed").status, said(fake, "Failed").reason) == ("True", "OutOfMemory")
+
+
+async def test_a_pod_whose_end_nobody_ever_hears_of_holds_up_no_verdict() -> None:
+    fake = await prepared(world())
+    batchjobs.runs(fake.cluster, names.TRAIN)
+    batchjobs.verdict(fake.cluster, names.TRAIN, "Failed", "BackoffLimitExceeded", "the limit")
+    await visit(fake)
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
+    await visit(fake)
+    assert said(fake, "Failed").status == "True"
 
 
 @pytest.mark.parametrize("name", ["selector", "podSelector", "labelSelector"])

@@ -26,6 +26,7 @@ from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.errors import ArtifactUnreachable, Forbidden
 from trimtab_operator.domain.finetunejob import children
 from trimtab_operator.domain.finetunejob.plan import NOTED_INTERVAL
+from trimtab_operator.domain.observation import CATCHES_UP_WITHIN
 from trimtab_operator.domain.outcome import Done, Retry
 
 
@@ -243,6 +244,7 @@ async def test_the_result_is_read_from_the_registry_where_the_pod_is_gone() -> N
     uri = children.result_uri(job(fake), "train", fake.settings)
     fake.registry.documents[uri] = TRAINED.model_dump_json(by_alias=True).encode()
     batchjobs.verdict(fake.cluster, "train", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     await visit(fake)
     assert job(fake).status.model_version == "support-bot-eeeeeeee"
 
@@ -251,6 +253,7 @@ async def test_a_registry_that_is_away_is_waited_for() -> None:
     fake = await prepared(world())
     fake.registry.error = ArtifactUnreachable("connection refused")
     batchjobs.verdict(fake.cluster, "train", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     outcome = await visit(fake)
     assert isinstance(outcome, Retry)
     assert said(fake, "Started").reason == "RegistryUnreachable"
@@ -264,6 +267,7 @@ async def test_a_registry_that_is_away_is_waited_for() -> None:
 async def test_a_job_that_leaves_no_result_has_failed() -> None:
     fake = await prepared(world())
     batchjobs.verdict(fake.cluster, "train", "Complete", "CompletionsReached", "")
+    fake.clock.advance(seconds=CATCHES_UP_WITHIN.total_seconds())
     await visit(fake)
     assert said(fake, "Failed").reason == "ResultMissing"
 

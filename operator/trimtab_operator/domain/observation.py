@@ -47,6 +47,7 @@ POD_TROUBLES: Final = frozenset(
 )
 
 SCHEDULED_WITHIN: Final = timedelta(seconds=5)
+CATCHES_UP_WITHIN: Final = timedelta(seconds=30)
 _PULL_REASONS: Final = frozenset(
     {
         "ErrImagePull",
@@ -160,6 +161,25 @@ def running_address(pods: Sequence[Manifest], container: str) -> str | None:
 def has_live_pod(pods: Sequence[Manifest]) -> bool:
     """Whether a pod may still be writing to the volume."""
     return any(get(p, "status", "phase") not in {"Succeeded", "Failed"} for p in pods)
+
+
+def catches_up_in(
+    job: JobState | None, pods: Sequence[Manifest], now: datetime
+) -> timedelta | None:
+    """How long what a Job's end means may wait for its pods, of which we know less than its controller.
+
+    A Job is over only once its pods are, but each kind has a watch of its own. By an older view of
+    a pod nobody would know why it has failed, or which image it ran, and what is then written down
+    stays. A pod may be lost for good, or have been deleted, so that this ends.
+    """
+    ended = moment_of(job.ended_at) if job else None
+    if job is None or ended is None:
+        return None
+    is_missing = job.is_complete and not pods  # at a deadline the Job itself takes its pods away
+    if not (is_missing or has_live_pod([p for p in pods if not is_deleting(p)])):
+        return None
+    left = min(ended + CATCHES_UP_WITHIN - now, CATCHES_UP_WITHIN)
+    return left if left > timedelta() else None
 
 
 def obstacle(pods: Sequence[Manifest], now: datetime) -> Obstacle | None:

@@ -28,6 +28,7 @@ from trimtab_operator.domain.images import Image, observed
 from trimtab_operator.domain.manifests import Manifest, is_deleting, name_of
 from trimtab_operator.domain.observation import (
     JobState,
+    catches_up_in,
     failure_of,
     obstacle,
     pod_failure,
@@ -124,6 +125,8 @@ def _preparing(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) 
     stage = seen.job(children.job_name(dataset, dataset.status.attempt))
     if stage is None:
         return _starting(dataset, seen, settings, now)
+    if behind := catches_up_in(stage, pods_of(stage.name, seen.pods), now):
+        return Plan(dataset.status, outcome=Done(behind))
     if seen.result is not None and seen.result.data is not None:
         return _prepared(dataset, stage, seen.result, seen, now)
     if stage.failure is not None:

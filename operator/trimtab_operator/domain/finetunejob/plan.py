@@ -29,6 +29,7 @@ from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_o
 from trimtab_operator.domain.modelversion.usage import awaits
 from trimtab_operator.domain.observation import (
     JobState,
+    catches_up_in,
     failure_of,
     has_live_pod,
     obstacle,
@@ -109,6 +110,11 @@ def _next(job: FineTuneJob, seen: Seen, settings: Settings, now: datetime) -> Pl
         # A request from before the beginning asks for nothing that is not done anyway.
         status = status.model_copy(update={"retry": told.retry_request(job)})
     begun = job.model_copy(update={"status": status})
+    name = children.job_name(
+        begun, names.PREPARE if status.resolved is None else names.TRAIN, status.attempt
+    )
+    if behind := catches_up_in(seen.job(name), pods_of(name, seen.pods), now):
+        return Plan(status, outcome=Done(behind))
     step = _preparing if status.resolved is None else _training
     todo = step(begun, seen, settings, now)
     return replace(todo, delete=(*todo.delete, *_of_earlier_attempts(begun, seen)))
