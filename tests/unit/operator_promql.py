@@ -73,6 +73,9 @@ def test_nothing_is_a_surprise(query: str) -> None:
         found = confined(query, "team")
     except Unreadable:
         return
-    without_strings = re.sub(r"(?!\"team\")(\"[^\"\n]*\"|'[^'\n]*')", "", found)
+    ours = found.replace(
+        NS, "OURS"
+    )  # first, or the end of one string and the start of the next look like one
+    without_strings = re.sub(r"(\"[^\"\n]*\"|'[^'\n]*')", "", ours)
     for part in without_strings.split("{")[1:]:
-        assert part.startswith(NS)
+        assert part.startswith("OURS")
