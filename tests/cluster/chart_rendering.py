@@ -139,6 +139,8 @@ def test_the_operator_can_read_its_settings() -> None:
             "namespace": "trimtab-system",
             "lease": "trimtab-operator",
         },
+        "account": "system:serviceaccount:trimtab-system:trimtab-operator",
+        "prometheus": {"url": "http://prometheus.internal:9090"},
         "retention": {"deleteRetiredAfterSeconds": 0},
         "resyncSeconds": 600,
         "profiling": False,
@@ -316,7 +318,7 @@ def test_monitors_exist_where_their_kind_does() -> None:
 def test_policies_open_what_the_operator_needs() -> None:
     (policy,) = of_kind(rendered(), "NetworkPolicy")
     opened = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-    assert opened == {53, 5353, 443, 6443, 5000, 8000, 8080, 8081}
+    assert opened == {53, 5353, 443, 6443, 5000, 8000, 8080, 8081, 9090}
     assert of_kind(rendered("--set=networkPolicy.enabled=false"), "NetworkPolicy") == []
     assert settings("--set=networkPolicy.enabled=false").network.operator_namespace == ""
 
