@@ -16,6 +16,9 @@ import httpx
 Object = dict[str, Any]
 # What the rules in our CRDs say about a field that is fixed for an object's life.
 _FIXED = "cannot be changed"
+# What the API server says of a kind that its policies do not know yet.
+_TRY_LATER = "(ServiceUnavailable)"
+_KIND_KNOWN_SECONDS = 60.0
 
 
 class CommandFailed(Exception):
@@ -50,8 +53,21 @@ class Kube:
         return found
 
     def apply(self, manifest: str) -> None:
-        """Server-side apply of YAML."""
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=manifest)
+        """Server-side apply of YAML.
+
+        The API server's policies learn of a kind that is new some seconds after itself: tried again.
+        """
+        command = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+        end = time.monotonic() + _KIND_KNOWN_SECONDS
+        while True:
+            try:
+                self.kubectl(*command, text=manifest)
+            except CommandFailed as refusal:
+                if _TRY_LATER not in str(refusal) or time.monotonic() > end:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def replace(self, manifest: str) -> bool:
         """Apply; what may not be changed in place is deleted and made anew. Whether it had to be."""

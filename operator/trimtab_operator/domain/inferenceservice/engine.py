@@ -40,7 +40,9 @@ DTYPES: Final = {
 CPU_ENVIRONMENT: Final = {"TORCHDYNAMO_DISABLE": "1"}
 # The first process of a container does not hear a signal that it has no handler for, and vLLM imports
 # for most of a minute before it has one: an engine that was deleted while it started would stay for
-# the whole grace period. A shell goes first, which hears it and hands it on.
+# the whole grace period. A shell goes first, which hears it and hands it on. The signal ends its wait,
+# too, so it waits until the process has gone, and asks once more: what it was told in between may be
+# the code of the signal.
 FIRST_PROCESS: Final = """\
 asked= pid=
 trap 'asked=yes; [ -z "$pid" ] || kill -TERM "$pid"' TERM
@@ -48,6 +50,7 @@ trap 'asked=yes; [ -z "$pid" ] || kill -TERM "$pid"' TERM
 pid=$!
 [ -z "$asked" ] || kill -TERM "$pid"
 while wait "$pid"; code=$?; kill -0 "$pid" 2>/dev/null; do :; done
+if [ -n "$asked" ]; then wait "$pid"; last=$?; [ "$last" -eq 127 ] || code=$last; fi
 exit "$code"
 """
 # Half an hour for large weights from a cold disk; an engine that hangs for as long is started anew.
