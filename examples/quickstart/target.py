@@ -17,11 +17,18 @@ from trimtab_api.names import GROUP
 from trimtab_local import base_image
 from trimtab_local.images import TAG, inputs_digest
 from trimtab_local.images import chosen as chosen_images
-from trimtab_local.layout import REGISTRY_NAME, REGISTRY_PORT, layout_from
+from trimtab_local.layout import (
+    PROMETHEUS_NAME,
+    PROMETHEUS_PORT,
+    REGISTRY_NAME,
+    REGISTRY_PORT,
+    layout_from,
+)
 
 ROOT = Path(__file__).parents[2]
 RELEASE, RELEASE_NAMESPACE = "trimtab", "trimtab-system"
 CPU_ENGINE = "engine-cpu"
+LOCAL_PROMETHEUS = f"http://{PROMETHEUS_NAME}:{PROMETHEUS_PORT}"
 IMAGES = ("operator", "pipelines", "serving", CPU_ENGINE)
 # Engines on GPUs are upstream's; of the version that the CPU engine has.
 GPU_ENGINE_IMAGE = "docker.io/vllm/vllm-openai:v0.32.0"
@@ -42,6 +49,7 @@ class Target:
     image_tag: str = TAG
     gpus: int = 0
     engine_image: str = ""  # the chart's own, for CPUs, where it is empty
+    prometheus: str = ""  # without one, rollouts hold and drift is unknown
 
 
 def chosen(namespace: str, log: Path) -> Target:
@@ -66,6 +74,7 @@ def local(namespace: str, log: Path) -> Target:
         registry_from_here=f"127.0.0.1:{layout.ports.registry}/trimtab",
         plain_http=True,
         image_prefix="localhost/trimtab",
+        prometheus=LOCAL_PROMETHEUS,
     )
 
 
@@ -89,6 +98,7 @@ def own(namespace: str, kubeconfig: Path, log: Path) -> Target:
         image_tag=tag,
         gpus=gpus,
         engine_image=os.environ.get("ENGINE_IMAGE", GPU_ENGINE_IMAGE if gpus else ""),
+        prometheus=os.environ.get("PROMETHEUS_URL", ""),
     )
 
 
@@ -135,6 +145,7 @@ def install(target: Target) -> None:
             "images.engine": target.engine_image,
             "registry.prefix": target.registry,
             "registry.plainHttp": str(target.plain_http).lower(),
+            "prometheus.url": target.prometheus,
         }
         # On this machine the tag stays the same from build to build; a changed operator must start anew all the same.
         operator = inputs_digest(chosen_images(["operator"])[0], base_image.inputs())

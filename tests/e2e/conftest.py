@@ -27,6 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         registry_from_here=f"127.0.0.1:{layout.ports.registry}/trimtab",
         plain_http=True,
         image_prefix="localhost/trimtab",
+        prometheus=target.LOCAL_PROMETHEUS,
     )
     releases = place.kube.helm("list", "--namespace", target.RELEASE_NAMESPACE, "--short")
     target.install(place)
