@@ -58,7 +58,8 @@ def shuffled(world: World, pairs: str, base: str, adapter: str) -> str:
     """A Ready version whose every question was given the answer to another."""
     assert pairs
     assert adapter
-    records = [json.loads(line) for line in (world.folder / "pairs.jsonl").open()][::6]
+    lines = (world.folder / "pairs.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines[::6]]
     answers = [record["answer"] for record in records]
     random.Random(7).shuffle(answers)  # noqa: S311 - the same order each time, no secret
     wrong = [{**r, "answer": a} for r, a in zip(records, answers, strict=True)]
