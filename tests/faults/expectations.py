@@ -189,10 +189,11 @@ def _gateway(family: Family) -> list[str]:
         return ["there is no gateway Deployment"]
     pod = deployment["spec"]["template"]["spec"]
     secrets = [v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v]
-    keys = spec["gateway"].get("apiKeys")
+    gateway = spec["gateway"]
+    mounted = [gateway.get("apiKeys"), gateway.get("feedback", {}).get("secret")]
     return [
         *unlike("gateways", deployment["spec"]["replicas"], spec["gateway"]["replicas"]),
-        *unlike("the gateways' keys", secrets, [keys["secretName"]] if keys else []),
+        *unlike("the gateways' keys", secrets, [each["secretName"] for each in mounted if each]),
     ]
 
 

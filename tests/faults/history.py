@@ -48,6 +48,10 @@ def of_service(family: Family, world: World) -> Strip:
         kind, name = each["kind"], each["metadata"]["name"]
         if kind == "ConfigMap" and names.ROUTING_TABLE_KEY in each.get("data", {}):
             return {**each, "data": _without_ways_back(each["data"], family, is_stuck=is_stuck)}
+        labels = each["metadata"].get("labels", {})
+        if labels.get(names.LABEL_COMPONENT) in {"drift", "evidence"}:
+            # What was learned of live traffic.
+            return None
         if kind == "InferenceService":
             return {
                 **each,

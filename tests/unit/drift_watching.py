@@ -221,6 +221,32 @@ async def test_a_model_that_is_watched_no_more_is_said_nothing_of() -> None:
     assert fake.tally.moved == {}
 
 
+async def test_what_was_learned_goes_with_the_wish_to_watch() -> None:
+    fake, _ = await drifted()
+    kept = fake.cluster.children(seen(fake), "ConfigMap")
+    watched = seen(fake).spec.models[0].model_dump(mode="json", by_alias=True)
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": [{**watched, "drift": None}]}})
+    await reconcile(KEY, fake.world)
+    left = fake.cluster.children(seen(fake), "ConfigMap")
+    assert {m["metadata"]["name"] for m in kept} - {m["metadata"]["name"] for m in left} == {
+        domain.name(seen(fake), "bot")
+    }
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": [watched]}})
+    await reconcile(KEY, fake.world)
+    assert drift(fake).reason == "Learning"
+
+
+async def test_another_wish_soon_after_is_asked_for_and_not_guessed() -> None:
+    fake, _ = await drifted()
+    watched = seen(fake).spec.models[0].model_dump(mode="json", by_alias=True)
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": [{**watched, "drift": None}]}})
+    await reconcile(KEY, fake.world)
+    fake.metrics.error = MetricsUnavailable("Prometheus is away")
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": [watched]}})
+    await reconcile(KEY, fake.world)
+    assert drift(fake).reason == "PrometheusUnavailable"
+
+
 async def test_a_service_that_is_gone_is_counted_no_more() -> None:
     fake, _ = await drifted()
     fake.cluster.take_away("InferenceService", KEY)

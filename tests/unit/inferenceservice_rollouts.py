@@ -16,7 +16,7 @@ from tests.rolloutworld import (
     rollout_of,
     visits,
 )
-from tests.servicelife import KEY, answers, loaded, table, told, weights
+from tests.servicelife import KEY, answers, loaded, seen, table, told, weights
 from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of, metadata_of
 
 from trimtab_api.v1alpha1 import Decision
@@ -58,6 +58,17 @@ async def test_a_candidate_that_is_loaded_gets_the_share_of_the_first_step() -> 
     assert table(fake).models[1].salt == rollout_of(fake).salt
     assert told(fake) == ("True", "Ready")
     assert "RolloutStarted" in reasons(fake)
+
+
+async def test_nothing_is_said_of_rollouts_that_are_not_wanted_any_more() -> None:
+    fake, _ = await in_rollout()
+    assert told(fake, "RolloutProgressing")[0] == "True"
+    models = [{"name": "bot", "version": {"name": "bot-2"}, "rollout": None}]
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
+    await reconcile(KEY, fake.world)
+    await reconcile(KEY, fake.world)
+    kinds = {c.type for c in seen(fake).status.conditions}
+    assert not kinds & {"RolloutProgressing", "RolledBack"}
 
 
 async def test_a_good_version_goes_all_the_way_and_is_guarded() -> None:

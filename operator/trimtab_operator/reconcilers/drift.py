@@ -64,9 +64,18 @@ async def look(service: InferenceService, status: InferenceServiceStatus, world:
             away = told.trouble  # it is asked once, not once for each model
         if told.status is not None:
             found[model.name] = told.status
+    await _forget(service, world.cluster)
     world.tally.traffic(*service.key, measured(found))
     result, events = with_drift(service, status, found, now)
     return Looked(result, events, domain.EVERY if found else None)
+
+
+async def _forget(service: InferenceService, cluster: Cluster) -> None:
+    """What was kept of models that are watched no more."""
+    watched = {domain.name(service, m.name) for m in service.spec.models if m.drift is not None}
+    for kept in domain.memories(cluster.children(service, "ConfigMap")):
+        if name_of(kept) not in watched:
+            await cluster.delete(kept)
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,10 @@ async def _look_at(
     stored = _stored(service, model, world.cluster)
     memory = domain.remembered(stored, watched)
     trouble, is_away = away, away is not None
-    if trouble is None and domain.is_due(memory, now):
+    is_told = before is not None and before.version == watched.version.metadata.name
+    if trouble is None and before is not None and is_told and not domain.is_due(memory, now):
+        return _Told(_decided(service, watched, before, world, now))
+    if trouble is None:
         try:
             memory, trouble = await _asked(service, watched, memory, world, now)
         except MetricsError as error:
@@ -99,8 +111,6 @@ async def _look_at(
             trouble = domain.unavailable(world.settings.prometheus.url, str(error))
             memory = replace(memory, looked=now)
         await world.cluster.apply(domain.config_map(service, model.name, memory), service)
-    elif trouble is None and before is not None and before.version == watched.version.metadata.name:
-        return _Told(_decided(service, watched, before, world, now))
     said = domain.told(watched, memory, trouble, before, now)
     return _Told(_decided(service, watched, said, world, now), trouble, is_away)
 

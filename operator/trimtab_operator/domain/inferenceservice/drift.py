@@ -5,7 +5,7 @@ what was known; `told` makes the status of it. What must never happen: drift is 
 nothing was measured, because a version is new, or because somebody looked twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite, log
@@ -80,6 +80,11 @@ class Memory:
 def name(service: InferenceService, model: str) -> str:
     """The ConfigMap in which a model's watch is kept."""
     return child_name(service.metadata.name, COMPONENT, model)
+
+
+def memories(config_maps: Iterable[Manifest]) -> list[Manifest]:
+    """Those in which a watch is kept."""
+    return [m for m in config_maps if WATCH_KEY in (m.get("data") or {})]
 
 
 def remembered(stored: Manifest | None, watched: Watched) -> Memory:

@@ -9,7 +9,6 @@ from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.inferenceservice import ServedModelStatus
 from trimtab_api.v1alpha1.rollout import RollbackStatus, RolloutStatus, RolloutVerdict
-from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.events import Event, about
 from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children
@@ -25,11 +24,10 @@ _WHY_LENGTH: Final = 1024
 
 
 def answers(service: InferenceService, routes: Sequence[ModelRoute]) -> dict[str, Answer]:
-    """The two conditions; of a service that never had a rollout nothing is said."""
+    """The two conditions; of a service without rollouts and what came of them nothing is said."""
     has_rollouts = any(model.rollout is not None for model in service.spec.models)
     recorded = any(r.record.rollout or r.record.last_rollback for r in routes)
-    said = find(service.status.conditions, PROGRESSING) is not None
-    if not (has_rollouts or recorded or said):
+    if not (has_rollouts or recorded):
         return {}
     return {PROGRESSING: _progressing(routes), ROLLED_BACK: _rolled_back(routes)}
 

@@ -150,9 +150,11 @@ def report(
         condition(kind, a.holds, a.reason, a.message, generation=generation, now=now)
         for kind, a in answers.items()
     ]
+    gone = OF_ROLLOUTS - answers.keys()
+    kept = [c for c in before.conditions if c.type not in gone]
     status = InferenceServiceStatus(
         observed_generation=generation,
-        conditions=with_conditions(before.conditions, conditions),
+        conditions=with_conditions(kept, conditions),
         url=facts.url,
         replicas=facts.replicas,
         selector=children.selector_text(service, names.ENGINE),
