@@ -97,7 +97,16 @@ def service_faults(family: Family, world: World) -> list[str]:
         return found
     if not is_refused:
         found += _engine(family)
+    if family.of_component("ConfigMap", "drift") and not any(
+        map(is_watched, family.spec["models"])
+    ):
+        found.append("what was learned of traffic is kept though nothing is watched")
     return [*found, *_gateway(family), *_routing(family, world, is_stuck=bool(is_refused))]
+
+
+def is_watched(model: Manifest) -> bool:
+    """Whether drift is looked for."""
+    return model.get("drift") is not None
 
 
 def obstacles(spec: Manifest, world: World) -> Iterator[str]:

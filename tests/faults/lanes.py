@@ -7,6 +7,7 @@ and all that is expected of it holds, and a lane that does not get there has fou
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -355,4 +356,6 @@ def _within(spec: Manifest, name: str, seconds: int) -> bool:
 
 
 def _lasts(what: str) -> bool:
-    return what.startswith(tuple(f"{kind}/" for kind in LASTING))
+    # What was learned of a model's traffic goes with the wish to watch it.
+    is_learned = re.fullmatch(r"ConfigMap/.*-drift-[0-9a-f]{8}", what) is not None
+    return not is_learned and what.startswith(tuple(f"{kind}/" for kind in LASTING))
