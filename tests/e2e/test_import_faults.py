@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -49,8 +50,15 @@ def header_lies(folder: Path) -> None:
 
 
 def touched(folder: Path) -> None:
-    """Weights that nobody else has, sound but for what they say."""
-    flip_a_bit(folder / "adapter_model.safetensors", 1)
+    """Weights that nobody else has, sound but for what they say.
+
+    Nor an earlier run: a registry takes no blob again that it has, harmed as it may be by then.
+    """
+    path = folder / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    for place, chance in enumerate(os.urandom(8)):
+        content[-4 * (place + 1)] = chance  # the lowest bits of a float32
+    path.write_bytes(content)
 
 
 REFUSED = [
