@@ -119,6 +119,14 @@ async def test_another_look_writes_nothing() -> None:
     assert fake.cluster.writes == before
 
 
+async def test_a_version_that_was_seen_before_its_job_tells_the_same_in_the_end() -> None:
+    fake = await looked_at(made_by(parent="base-1"), the_base(), tickets(), SERVED)
+    assert (SHORT, "Trained", "ModelVersion/bot-1") in edges(seen(fake).status.lineage)
+    fake.cluster.add(a_training())
+    await settle(reconcile, KEY, fake)
+    assert edges(seen(fake).status.lineage) == WHOLE
+
+
 async def test_where_it_comes_from_stays_when_the_objects_are_gone_and_its_users_do_not() -> None:
     fake = await looked_at(made_by(parent="base-1"), the_base(), a_training(), tickets(), SERVED)
     for kind, name in (

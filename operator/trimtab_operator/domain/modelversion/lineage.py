@@ -5,7 +5,7 @@ its parent are gone. What rests on the version is as it is now.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -61,6 +61,14 @@ class _Drawn:
         if source != target:
             made = LineageEdge(source=source, target=target, relation=relation)
             self.edges[source, target] = made
+
+    def forget(self, target: str, relations: Collection[LineageRelation]) -> None:
+        """What was known of a node before its job was: the job stands between them now."""
+        self.edges = {
+            ends: e
+            for ends, e in self.edges.items()
+            if e.target != target or e.relation not in relations
+        }
 
     def add(self, graph: LineageGraph) -> None:
         """What is there already is newer."""
@@ -124,12 +132,7 @@ _RELATION_OF_USERS: Final = {
 
 def _made_from(drawn: _Drawn, version: ModelVersion, myself: str, around: Around) -> None:
     """Data and base go into the jobs that made the version; where none is known, into the version."""
-    jobs = [
-        drawn.node(LineageKind.JOB, p.fine_tune_job, note=f"by {p.author}" if p.author else None)
-        for p in around.producers
-    ]
-    for job in jobs:
-        drawn.edge(job, myself, LineageRelation.MADE)
+    jobs = _jobs(drawn, myself, around.producers)
     data, known = version.spec.lineage.dataset, version.spec.lineage
     if data is not None:
         prepared = drawn.node(LineageKind.DATA, data.name or "inline data", data.digest)
@@ -150,6 +153,18 @@ def _made_from(drawn: _Drawn, version: ModelVersion, myself: str, around: Around
         drawn.edge(parent, job, LineageRelation.STARTED)
     if not jobs and parent != base:
         drawn.edge(parent, myself, LineageRelation.STARTED)
+
+
+def _jobs(drawn: _Drawn, myself: str, producers: Sequence[Producer]) -> list[str]:
+    jobs = [
+        drawn.node(LineageKind.JOB, p.fine_tune_job, note=f"by {p.author}" if p.author else None)
+        for p in producers
+    ]
+    if jobs:
+        drawn.forget(myself, {LineageRelation.TRAINED, LineageRelation.STARTED})
+    for job in jobs:
+        drawn.edge(job, myself, LineageRelation.MADE)
+    return jobs
 
 
 def _base(drawn: _Drawn, version: ModelVersion, base: ModelVersion | None) -> str | None:
