@@ -36,6 +36,13 @@ UNUSED = {
     ("get", "", "persistentvolumeclaims"): "the same",
     ("get", "batch", "jobs"): "the same",
     ("get", "trimtab.dev", "modelversions"): "the same",
+    ("create", "trimtab.dev", "datasets"): "only when traffic has drifted",
+    ("create", "trimtab.dev", "finetunejobs"): "the same",
+    ("get", "trimtab.dev", "datasets"): "only when such a creation is faster than the watch",
+    ("get", "trimtab.dev", "finetunejobs"): "the same",
+    ("create", "trimtab.dev", "decisions"): "only when a version is rolled back by live traffic",
+    ("get", "trimtab.dev", "decisions"): "only when that creation is faster than the watch",
+    ("quarantine", "trimtab.dev", "modelversions"): "what a policy asks for, not a request",
 }
 Check = Callable[[Plan], Outcome]
 
