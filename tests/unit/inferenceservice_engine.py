@@ -9,7 +9,7 @@ from tests.fakes import settings
 from tests.servingbuilders import a_service, digest_of, uri_of
 
 from trimtab_api.v1alpha1 import InferenceService
-from trimtab_api.v1alpha1.inferenceservice import Engine
+from trimtab_api.v1alpha1.engine import Engine
 from trimtab_operator.domain.inferenceservice.engine import (
     FIRST_PROCESS,
     EnginePlan,

@@ -391,21 +391,28 @@ async def test_a_first_version_has_nothing_to_be_compared_with() -> None:
     assert [e.message for e in fake.cluster.events.values() if e.reason == "VersionActive"]
 
 
+async def looked_at(
+    fake: FakeWorld, traffic: Traffic, candidate: tuple[int, int], dies_after: int | None
+) -> None:
+    """One more scrape, in whose look the operator dies after so many writes; and the next ones."""
+    fake.clock.advance(seconds=5)
+    traffic.served("bot-1", 100, 5)
+    traffic.served("bot-2", *candidate)
+    traffic.scrape()
+    if dies_after is not None:
+        fake.cluster.dies_in(dies_after)
+        with suppress(Crash):
+            await reconcile(KEY, fake.world)
+        fake.cluster.revive()
+    await visits(fake, 4)
+
+
 @pytest.mark.parametrize("writes", range(1, 9))
 async def test_an_operator_that_dies_in_a_rollback_ends_where_the_other_does(writes: int) -> None:
     async def story(*, dies_after: int | None) -> Any:
         fake, traffic = await in_rollout()
         await flows(fake, traffic, 20, **ALIKE)
-        fake.clock.advance(seconds=5)
-        traffic.served("bot-1", 100, 5)
-        traffic.served("bot-2", 400, 300)
-        traffic.scrape()
-        if dies_after is not None:
-            fake.cluster.dies_in(dies_after)
-            with suppress(Crash):
-                await reconcile(KEY, fake.world)
-            fake.cluster.revive()
-        await visits(fake, 4)
+        await looked_at(fake, traffic, (400, 300), dies_after)
         assert bot(fake).last_rollback is not None
         return fake.cluster.state
 
@@ -417,16 +424,7 @@ async def test_an_operator_that_dies_at_a_step_ends_where_the_other_does(writes:
     async def story(*, dies_after: int | None) -> Any:
         fake, traffic = await in_rollout()
         await flows(fake, traffic, 25, **ALIKE)
-        fake.clock.advance(seconds=5)
-        traffic.served("bot-1", 100, 5)
-        traffic.served("bot-2", 100, 5)
-        traffic.scrape()
-        if dies_after is not None:
-            fake.cluster.dies_in(dies_after)
-            with suppress(Crash):
-                await reconcile(KEY, fake.world)
-            fake.cluster.revive()
-        await visits(fake, 4)
+        await looked_at(fake, traffic, (100, 5), dies_after)
         assert rollout_of(fake).step == 2
         return fake.cluster.state
 

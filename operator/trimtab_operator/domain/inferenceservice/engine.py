@@ -14,7 +14,8 @@ from typing import Final
 
 from trimtab_api import names
 from trimtab_api.v1alpha1 import InferenceService
-from trimtab_api.v1alpha1.inferenceservice import Dtype, Engine, FrozenRelease
+from trimtab_api.v1alpha1.engine import Dtype, Engine
+from trimtab_api.v1alpha1.inferenceservice import FrozenRelease
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.routing import Base
