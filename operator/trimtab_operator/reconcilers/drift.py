@@ -100,10 +100,10 @@ async def _look_at(
     stored = _stored(service, model, world.cluster)
     memory = domain.remembered(stored, watched)
     trouble, is_away = away, away is not None
-    is_told = before is not None and before.version == watched.version.metadata.name
-    if trouble is None and before is not None and is_told and not domain.is_due(memory, now):
-        return _Told(_decided(service, watched, before, world, now))
     if trouble is None:
+        is_told = before and before.version == watched.version.metadata.name
+        if before and is_told and not domain.is_due(memory, now):
+            return _Told(_decided(service, watched, before, world, now))
         try:
             memory, trouble = await _asked(service, watched, memory, world, now)
         except MetricsError as error:
