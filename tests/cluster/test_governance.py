@@ -68,7 +68,8 @@ class Governed:
     def refusal(self, by: str, manifest: Manifest, how: str = "create") -> str:
         """What somebody is told; empty where the API server takes it."""
         done = self._kubectl(how, "-f", "-", by=by, text=json.dumps(self._here(manifest)))
-        assert done.returncode == 0 or "Error from server" in done.stderr, done.stderr
+        is_the_servers = "Error from server" in done.stderr or " is invalid: " in done.stderr
+        assert done.returncode == 0 or is_the_servers, done.stderr
         return done.stderr if done.returncode else ""
 
     def refusal_of_change(self, by: str, what: str, changes: Manifest) -> str:
@@ -227,6 +228,14 @@ def test_nobody_makes_a_version_in_the_name_of_another(governed: Governed) -> No
     foreign = builders.with_metadata(builders.full_version(), annotations={AUTHOR: BOB})
     said = governed.refusal(ALICE, foreign)
     assert "must be the user name of whoever creates the object" in said
+
+
+def test_a_wrong_type_is_told_by_the_schema_and_not_by_the_policy(governed: Governed) -> None:
+    wrong = builders.pretraining_job()
+    wrong["spec"]["hyperparameters"] = {"batchSize": "eight"}
+    said = governed.refusal(ALICE, wrong, how="apply")
+    assert "spec.hyperparameters.batchSize" in said
+    assert "policy" not in said
 
 
 REFUSED = {
