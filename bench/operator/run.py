@@ -52,6 +52,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=1000, help="few; many are ten times these")
     parser.add_argument("--systems", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument(
+        "--many", nargs="+", choices=NAMES, default=list(NAMES), help="who also gets the many"
+    )
+    parser.add_argument(
         "--figures", nargs="*", choices=FIGURES, default=list(FIGURES), help="beside creation"
     )
     parser.add_argument("--rounds", type=int, default=3, help="of the creation of few")
@@ -93,7 +96,7 @@ async def _measure(arguments: argparse.Namespace) -> dict[str, Figures]:
             "creation": _median(rounds[name]),
             "rates": [one["objectsPerSecond"] for one in rounds[name]],
         }
-        if wanted & {"many", "restart"}:
+        if wanted & {"many", "restart"} and name in arguments.many:
             found[name] |= await many(name, size, wanted)
             _say(f"{name}, {10 * size.objects} objects", found[name]["manyCreation"])
     return {name: report.completed(figures) for name, figures in found.items()}

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from trimtab_operator.adapters.reflector import Lister
+from trimtab_operator.adapters.reflector import Lister, asked_to_wait
 from trimtab_operator.domain.errors import ClusterError
 from trimtab_operator.handlers.dispatch import Dispatcher
 
@@ -42,7 +42,7 @@ class Resync:
         """Until cancelled."""
         listers = self._unfollowed
         while True:
-            # Whatever the lists do not say by then they have a next time for.
+            # What could not be listed by then is asked for anew.
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await self._list(listers)
@@ -65,6 +65,6 @@ class Resync:
             except ClusterError as error:
                 told = {"list": lister.name, "error": str(error)}
                 log.warning("resync put off", extra=told)
-                await asyncio.sleep(self._again_after_seconds)
+                await asyncio.sleep(max(self._again_after_seconds, asked_to_wait(error)))
             else:
                 return
