@@ -1,5 +1,6 @@
 """As whom the operator comes in a pod, and what is not loaded for it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,8 @@ def a_pod(folder: Path, **environment: str) -> ServiceAccount:
 
 def test_in_a_pod_nothing_is_loaded_that_is_not_needed_there() -> None:
     command = [sys.executable, "-c", LOADED]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=paths).stdout
     assert set(found.split()) - PACKAGES == {"cython_runtime"}
 
 
