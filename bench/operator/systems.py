@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,12 @@ from bench.operator.controlplane import TOP, UNDER_TEST, ControlPlane
 from bench.operator.processes import Process, free_ports
 
 HERE = Path(__file__).resolve().parent
+# Trimtab's operator runs as in a pod: the service account lies where the kubelet mounts it, which
+# only this process sees.
+AS_IN_A_POD = """
+mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
+cp -r "$0" /var/run/secrets/kubernetes.io/serviceaccount && exec "$@"
+"""
 OURS, KOPF, GO = "trimtab", "kopf", "go"
 
 
@@ -78,14 +85,25 @@ def _ours(plane: ControlPlane, resync_seconds: int | None) -> Program:
     (port,) = free_ports(1)
     command = ["-m", "trimtab_operator", "--settings", str(settings), "--port", str(port)]
     parts = (TOP, TOP / "crds", TOP / "operator")
+    host, _, api_port = plane.url.removeprefix("https://").partition(":")
+    pod = ("unshare", "--mount", "sh", "-c", AS_IN_A_POD, str(_service_account(plane)))
     return Program(
-        (sys.executable, *command),
+        (*pod, sys.executable, *command),
         {
             "PYTHONPATH": os.pathsep.join(map(str, parts)),
-            "KUBECONFIG": str(plane.kubeconfig(UNDER_TEST)),
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": api_port,
         },
         f"http://127.0.0.1:{port}/readyz",
     )
+
+
+def _service_account(plane: ControlPlane) -> Path:
+    folder = plane.directory / "serviceaccount"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(plane.certificate, folder / "ca.crt")
+    (folder / "token").write_text(UNDER_TEST)
+    return folder
 
 
 def _kopf(plane: ControlPlane, _resync_seconds: int | None) -> Program:

@@ -180,9 +180,11 @@ class Operator:
             dispatcher = Dispatcher(self._store, parts.queues)
             parts.pods.on_change(dispatcher.wake)
             dispatcher.all_again(timedelta(0))
-            tasks.create_task(parts.cluster.recorder.run())
-            for queue in parts.queues.values():
+            queues = parts.queues.values()
+            for queue in queues:
                 tasks.create_task(queue.run())
+            events = parts.cluster.recorder.run(lambda: any(each.is_crowded for each in queues))
+            tasks.create_task(events)
             seconds = self._settings.resync_seconds
             leftovers = self._leftovers(parts.api)
             await Resync(listers, leftovers, dispatcher, seconds=seconds).run()

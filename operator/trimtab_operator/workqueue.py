@@ -158,6 +158,11 @@ class WorkQueue:
         )
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether keys wait although every worker is at work."""
+        return len(self._waiting) > 0 and len(self._working) >= self._workers
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is worked on."""
         return not len(self._waiting) and not self._working

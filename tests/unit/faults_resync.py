@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 from tests.servingkit import eventually
 
@@ -20,17 +21,21 @@ from trimtab_operator.workqueue import Key, WorkQueue
 
 
 class Lists(Api):
-    """An API server that has one object, and is away for the first lists."""
+    """An API server that has one object, is away for the first lists, and never has what is broken."""
 
-    def __init__(self, failing: int = 0) -> None:
+    def __init__(self, failing: int = 0, broken: str = "", after: timedelta | None = None) -> None:
         self.failing = failing
+        self.broken = broken
+        self.after = after
         self.asked: list[str] = []
 
     async def request(self, method: str, path: str, **_: object) -> Manifest:
         self.asked.append(path)
+        if path == self.broken:
+            raise ClusterUnreachable("one object cannot be read")
         if self.failing:
             self.failing -= 1
-            raise ClusterUnreachable("away")
+            raise ClusterUnreachable("away", after=self.after)
         item = {"metadata": {"namespace": "n", "name": "lost", "resourceVersion": "5"}}
         return {"metadata": {"resourceVersion": "9"}, "items": [item]}
 
@@ -91,3 +96,30 @@ async def test_a_list_that_failed_is_not_put_off_until_the_next_time() -> None:
     async with resyncing(api, store, 60):
         await eventually(lambda: store.find("Ingress", ("n", "lost")))
     assert api.asked == [LEFT] * 3
+
+
+async def test_a_kind_that_cannot_be_listed_holds_up_no_other() -> None:
+    visits: list[Key] = []
+
+    async def reconcile(key: Key) -> Outcome:
+        visits.append(key)
+        return Done()
+
+    api, store = Lists(broken=LEFT), Store()
+    queue = WorkQueue("FineTuneJob", reconcile, Telemetry())
+    store.put("FineTuneJob", {"metadata": {"namespace": "n", "name": "a", "resourceVersion": "3"}})
+    working = asyncio.create_task(queue.run())
+    async with resyncing(api, store, 0.1, queue):
+        await eventually(lambda: store.find("Job", ("n", "lost")))
+        await eventually(lambda: len(visits) > 2)
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+    assert api.asked.count(LEFT) > 3
+
+
+async def test_a_list_that_is_asked_to_wait_is_not_tried_again_before() -> None:
+    api = Lists(failing=1, after=timedelta(seconds=60))
+    async with resyncing(api, Store(), 60):
+        await asyncio.sleep(0.1)
+    assert api.asked == [LEFT]

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio import config
-from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 from tests.websites import make_authority
 from tests.wireserver import OK, Answering, Request, Server, says, serving
 
@@ -239,30 +237,6 @@ async def test_a_watch_that_fails_says_so_after_what_it_has_seen(
         assert (await anext(events))["object"] == 1
         with pytest.raises(error):
             await anext(events)
-
-
-async def test_a_token_that_is_replaced_in_its_file_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serving(says(OK)) as found:
-        token, authority = tmp_path / "token", tmp_path / "ca.crt"
-        token.write_text("first\n")
-        make_authority(tmp_path)
-        here = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
-        loader = InClusterConfigLoader(str(token), str(authority), environ=here)
-        loader._token_refresh_period = timedelta(0)
-
-        def loaded(client_configuration: Any) -> None:
-            loader.load_and_set(client_configuration)
-            loader.host = client_configuration.host = f"http://127.0.0.1:{found.port}"
-
-        monkeypatch.setattr(config, "load_incluster_config", loaded)
-        api = await Api.connect()
-        await api.request("GET", "/x")
-        token.write_text("second\n")
-        await api.request("GET", "/x")
-        await api.close()
-    assert [r.headers["Authorization"] for r in found.requests] == ["bearer first", "bearer second"]
 
 
 PLUGIN = """#!/bin/sh

@@ -1,7 +1,7 @@
 """Events beside the reconciles: warnings come first, the others in their own time, and none twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -41,8 +41,10 @@ def recording(api: Api) -> Recorder:
 
 
 @asynccontextmanager
-async def running(events: Recorder) -> AsyncIterator[None]:
-    task = asyncio.create_task(events.run())
+async def running(
+    events: Recorder, is_crowded: Callable[[], bool] = lambda: False
+) -> AsyncIterator[None]:
+    task = asyncio.create_task(events.run(is_crowded))
     try:
         yield
     finally:
@@ -82,6 +84,21 @@ async def test_a_crowd_is_written_no_faster_than_readers_read(
         await eventually(lambda: len(api.heard) >= 3)
         await asyncio.sleep(0.1)
     assert len(api.heard) == 3
+
+
+async def test_a_crowd_of_keys_gets_its_children_before_its_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recorder, "PER_SECOND_BESIDE_A_CROWD", 10.0)
+    api, crowd = Listening(), ["waiting"]
+    events = recording(api)
+    async with running(events, lambda: bool(crowd)):
+        for number in range(9):
+            await events.record(an_event(f"Reason{number}"))
+        await asyncio.sleep(0.25)
+        assert 1 <= len(api.heard) <= 3
+        crowd.clear()
+        await eventually(lambda: len(api.heard) == 9)
 
 
 async def test_what_could_not_be_said_is_said_when_it_is_true_again() -> None:

@@ -56,6 +56,26 @@ async def test_a_key_that_waits_is_not_put_in_twice() -> None:
     assert visits == [A, B]
 
 
+async def test_it_is_crowded_while_keys_wait_for_a_worker() -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def reconcile(_: Key) -> Outcome:
+        begun.set()
+        await goes_on.wait()
+        return Done()
+
+    async with running(reconcile, workers=1) as queue:
+        queue.add(A)
+        await begun.wait()
+        seen = [queue.is_crowded]
+        queue.add(B)
+        seen.append(queue.is_crowded)
+        goes_on.set()
+        await idle(queue)
+        seen.append(queue.is_crowded)
+    assert seen == [False, True, False]
+
+
 async def test_a_key_is_never_worked_on_twice_at_once_and_comes_back_when_it_changed() -> None:
     inside, most, visits = 0, 0, 0
 

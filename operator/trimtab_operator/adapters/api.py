@@ -1,6 +1,6 @@
 """One HTTP conversation with the API server; its refusals become our errors.
 
-Configuration and credentials are kubernetes.aio's, the connection is `wire`; bodies stay plain
+Where to and as whom is said by `credentials`, the connection is `wire`; bodies stay plain
 dictionaries, because turning each into typed objects and back costs more than the request.
 """
 
@@ -10,16 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlencode
 
 import orjson
-from kubernetes.aio import client, config
-from kubernetes.aio.client import rest
 
 from trimtab_api import names
+from trimtab_operator.adapters import credentials
+from trimtab_operator.adapters.credentials import Credentials
 from trimtab_operator.adapters.fence import Fence
-from trimtab_operator.adapters.wire import Answer, Broken, Place, Wire
+from trimtab_operator.adapters.wire import Answer, Broken, Wire
 from trimtab_operator.domain.errors import (
     ClusterError,
     ClusterUnreachable,
@@ -54,35 +53,20 @@ class Expired(ClusterError):
 class Api:
     """A connection to the API server."""
 
-    def __init__(
-        self, settings: client.Configuration, wire: Wire, fence: Fence | None = None
-    ) -> None:
-        self._settings = settings
+    def __init__(self, known: Credentials, wire: Wire, fence: Fence | None = None) -> None:
+        self._credentials = known
         self._wire = wire
         self._fence = fence
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> "Api":
         """Inside a pod by its service account, else by kubeconfig."""
-        settings = client.Configuration()
-        try:
-            if kubeconfig is None:
-                config.load_incluster_config(client_configuration=settings)
-            else:
-                await config.load_kube_config(kubeconfig, client_configuration=settings)
-        except config.ConfigException:
-            await config.load_kube_config(client_configuration=settings)
-        place = Place(
-            url=settings.host,
-            tls=rest.RESTClientObject(settings).ssl_context,
-            server_name=settings.tls_server_name,
-            proxy=settings.proxy or proxy_for(settings.host),
-        )
-        return cls(settings, Wire(place))
+        known = await credentials.found(kubeconfig)
+        return cls(known, Wire(known.place))
 
     def fenced(self, fence: Fence) -> "Api":
         """The same connection, over which writes go only while the fence is open."""
-        return Api(self._settings, self._wire, fence)
+        return Api(self._credentials, self._wire, fence)
 
     async def close(self) -> None:
         """End all conversations."""
@@ -150,9 +134,9 @@ class Api:
     async def _headers(self) -> dict[str, str]:
         """What every request carries; the token may be another one each time."""
         headers = {"Accept": JSON, "User-Agent": names.FIELD_MANAGER}
-        token = await self._settings.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token.strip()
+        authorization = await self._credentials.authorization()
+        if authorization:
+            headers["Authorization"] = authorization
         return headers
 
 
@@ -192,14 +176,6 @@ async def _lines(more: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
             begun.append(rest)
     if begun:
         yield b"".join(begun)
-
-
-def proxy_for(address: str) -> str | None:
-    """The proxy that the environment names for this address, if it names one."""
-    url = urlsplit(address)
-    if url.hostname is None or proxy_bypass(url.netloc):
-        return None
-    return getproxies().get(url.scheme)
 
 
 def _watch_error(path: str, status: Manifest) -> ClusterError:

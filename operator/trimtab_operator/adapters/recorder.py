@@ -1,8 +1,9 @@
 """Events, written beside the reconciles.
 
 What should worry somebody is written before the reconcile goes on: a decision that follows may be
-the last time that anybody looks. Everything else goes when there is time, so that a crowd of new
-objects gets its children first, and its "Preparing" after them.
+the last time that anybody looks. Everything else goes when there is time: an Event costs the API
+server as much as a child, so a crowd of new objects gets its children first, and its "Preparing"
+after them.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ REMEMBERED: Final = 4096
 WAITING_AT_MOST: Final = 10_000
 AT_ONCE: Final = 100
 PER_SECOND: Final = 25.0
+# While keys wait for a worker; not none, since that may go on for long.
+PER_SECOND_BESIDE_A_CROWD: Final = 5.0
 LONGEST_MESSAGE: Final = 1024
 
 
@@ -55,8 +58,11 @@ class Recorder:
             self._waiting.append(body)
             self._woken.set()
 
-    async def run(self) -> None:
-        """Write what waits, until cancelled: a hundred at once, and then no faster than readers read."""
+    async def run(self, is_crowded: Callable[[], bool] = lambda: False) -> None:
+        """Write what waits, until cancelled: a hundred at once, and then no faster than readers read.
+
+        `is_crowded` says whether there is more to do than can be done at once.
+        """
         now = asyncio.get_running_loop().time
         allowance, looked = float(AT_ONCE), now()
         while True:
@@ -68,6 +74,8 @@ class Recorder:
                 if allowance < 1:
                     await asyncio.sleep((1 - allowance) / PER_SECOND)
                     continue
+                if is_crowded():
+                    await asyncio.sleep(1 / PER_SECOND_BESIDE_A_CROWD)
                 allowance -= 1
                 await self._write(self._waiting.popleft())
             await self._woken.wait()

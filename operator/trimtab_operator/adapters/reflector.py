@@ -142,7 +142,7 @@ class Reflector:
                 if failures % FAILURES_BEFORE_LIST == 0:
                     self._version = ""
                 log.warning("watch lost", extra={"watch": self._name, "error": str(error)})
-                await asyncio.sleep(max(_backoff(failures), _asked_to_wait(error)))
+                await asyncio.sleep(max(_backoff(failures), asked_to_wait(error)))
 
     async def _follow(self) -> None:
         # Watches of one process should not all end in the same second.
@@ -172,7 +172,7 @@ def _backoff(failures: int) -> float:
     return delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, hides nothing
 
 
-def _asked_to_wait(error: ClusterError) -> float:
+def asked_to_wait(error: ClusterError) -> float:
     """Seconds that the server has asked for."""
     after = error.after if isinstance(error, ClusterUnreachable) else None
     return after.total_seconds() if after else 0.0

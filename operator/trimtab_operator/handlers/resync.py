@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from trimtab_operator.adapters.reflector import Lister
+from trimtab_operator.adapters.reflector import Lister, asked_to_wait
 from trimtab_operator.domain.errors import ClusterError
 from trimtab_operator.handlers.dispatch import Dispatcher
 
@@ -17,7 +18,7 @@ SPREAD: Final = 0.2
 
 
 class Resync:
-    """Lists everything now and then, and looks at everything afterwards.
+    """Looks at everything now and then, and lists everything beside it.
 
     What no reflector follows it lists at its start, too.
     """
@@ -39,20 +40,31 @@ class Resync:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._list(self._unfollowed)
+        listers = self._unfollowed
         while True:
-            await asyncio.sleep(self._seconds)
-            await self._list([*self._followed, *self._unfollowed])
+            # What could not be listed by then is asked for anew.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._list(listers)
+                    await asyncio.Event().wait()
+            listers = [*self._followed, *self._unfollowed]
+            # What a list brings to light wakes its key by itself: nobody has to wait for the lists.
             self._dispatcher.all_again(timedelta(seconds=self._seconds * SPREAD))
 
-    async def _list(self, listers: Sequence[Lister]) -> None:
+    async def _list(self, listers: Iterable[Lister]) -> None:
+        """Each for itself: a kind that cannot be listed holds up no other."""
+        async with asyncio.TaskGroup() as tasks:
+            for lister in listers:
+                tasks.create_task(self._listed(lister))
+
+    async def _listed(self, lister: Lister) -> None:
         """However often it takes: what failed now is not put off until the next time."""
         while True:
             try:
-                for lister in listers:
-                    await lister.list()
+                await lister.list()
             except ClusterError as error:
-                log.warning("resync put off", extra={"error": str(error)})
-                await asyncio.sleep(self._again_after_seconds)
+                told = {"list": lister.name, "error": str(error)}
+                log.warning("resync put off", extra=told)
+                await asyncio.sleep(max(self._again_after_seconds, asked_to_wait(error)))
             else:
                 return
