@@ -19,13 +19,14 @@ from bench.rollout.judges import Judge
 from bench.rollout.traffic import (
     CELL_REQUESTS,
     CELL_SECONDS,
-    MOST_UNITS,
     Table,
     Traffic,
     conversations,
     table,
     users,
 )
+
+from trimtab_serving.gateway.units import MOST_PER_USER
 
 RESULTS: Final = Path(__file__).parents[1] / "results" / "rollout.json"
 SEED: Final = 20_261_127
@@ -62,9 +63,10 @@ def main() -> None:
         "level": judges.LEVEL,
         "cellSeconds": CELL_SECONDS,
         "requestsPerSecond": CELL_REQUESTS / CELL_SECONDS,
-        "unitsPerUser": MOST_UNITS,
+        "unitsPerUser": MOST_PER_USER,
         "rollback": [],
         "rollbackLowRate": [],
+        "rollbackLate": [],
         "promotion": [],
     }
     for table_name, row in rows(given):
@@ -81,6 +83,8 @@ def rows(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "rollback", rollback_row(INDEPENDENT, weight, given.runs, given.delays)
     for weight in WEIGHTS:
         yield "promotion", promotion_row(INDEPENDENT, weight, given.runs, given.delays)
+    for weight in WEIGHTS:
+        yield "rollbackLate", late_row(weight, given.delays)
     for traffic in (UNEQUAL, *TURNS, *STICKY):
         for weight in WEIGHTS:
             yield "rollback", rollback_row(traffic, weight, given.sticky_runs, given.delays)
@@ -120,6 +124,16 @@ def low_rate_row(runs: int, delays: int) -> dict[str, Any]:
     }
 
 
+def late_row(weight: float, delays: int) -> dict[str, Any]:
+    """The same where the candidate was as good as the stable version for 10,000 requests first."""
+    fine = tables(INDEPENDENT, weight, (0.05, 0.05), delays, 10_000)
+    worse = tables(INDEPENDENT, weight, (0.05, 0.10), delays, 40_000)
+    runs = [np.concatenate(pair) for pair in zip(fine, worse, strict=True)]
+    since = 10_000 // CELL_REQUESTS
+    kept = [one for one in runs if judges.rolls_back(one[:since]) is None]
+    return {"weight": weight, "runs": len(kept), **delay(judges.rolls_back, kept, since)}
+
+
 def promotion_row(traffic: Traffic, weight: float, runs: int, delays: int) -> dict[str, Any]:
     """How soon two that are alike at 5 % are let through, and how often one at the margin is."""
     alike = list(tables(traffic, weight, (0.05, 0.05), delays, 60_000))
@@ -149,9 +163,9 @@ def share(judge: Judge, runs: Iterable[Table]) -> float:
     return round(float(np.mean([judge(one) is not None for one in runs])), 4)
 
 
-def delay(judge: Judge, runs: list[Table]) -> dict[str, Any]:
-    """Requests, and seconds at 20 a second, until it acts; None where most never see it act."""
-    cells = [math.inf if (at := judge(one)) is None else at + 1 for one in runs]
+def delay(judge: Judge, runs: list[Table], since: int = 0) -> dict[str, Any]:
+    """Requests, and seconds at 20 a second, from a cell until it acts; None where most never see it act."""
+    cells = [math.inf if (at := judge(one)) is None else at + 1 - since for one in runs]
     quantiles = np.quantile(cells, [0.5, 0.9], method="inverted_cdf")
     return {
         name: [None if math.isinf(q) else int(q * of_a_cell) for q in quantiles]

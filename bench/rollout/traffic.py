@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab_serving.gateway.units import MOST_PER_USER
+
 CELL_REQUESTS: Final = 100
 CELL_SECONDS: Final = 5
-# What the gateway counts of one user: at most one request in a cell, and so many in a rollout.
-MOST_UNITS: Final = 5
 _TURN_GAP_SECONDS: Final = 15
 
 Integers = NDArray[np.int64]
@@ -32,7 +32,8 @@ class Traffic:
     # The correlation of errors between two requests of the same one.
     correlation: float = 0.0
     gateways: int = 1
-    most_units: int | None = MOST_UNITS
+    # As the gateway counts: at most one request of a user in a cell, and so many in a rollout.
+    most_units: int | None = MOST_PER_USER
 
 
 def users(count: int, spread: float | None) -> Callable[[np.random.Generator, int], Integers]:

@@ -106,7 +106,8 @@ def test_restarts_make_no_difference(blocks: list[Block], cuts: list[int]) -> No
 @given(BLOCKS)
 def test_evidence_is_always_a_number(blocks: list[Block]) -> None:
     one = folded(blocks).metrics["ErrorRate"]
-    numbers = [*one.rollback.bets, one.rollback.peak, one.promotion.log_evidence]
+    later = [bet for bet in one.rollback.later if bet is not None]
+    numbers = [*one.rollback.bets, *later, one.rollback.peak, one.promotion.log_evidence]
     assert all(math.isfinite(number) for number in numbers)
 
 
@@ -116,6 +117,7 @@ def test_one_version_alone_is_no_evidence(blocks: list[Block], counts: Counts) -
         before = rollback.fold(RollbackTest(), blocks)
         after = rollback.fold(before, [lonely])
         assert (after.bets, after.peak) == (before.bets, before.peak)
+        assert after.log_evidence == pytest.approx(before.log_evidence)
         proof = promotion.fold(PromotionTest(), blocks)
         assert promotion.fold(proof, [lonely]).log_evidence == proof.log_evidence
 
@@ -127,6 +129,12 @@ def alternating(stable: int, candidate: int, blocks: int) -> list[Block]:
 
 def test_a_candidate_that_errs_twice_as_often_is_an_alarm() -> None:
     assert rollback.fold(RollbackTest(), alternating(3, 6, 20)).is_alarm(0.05)
+
+
+def test_a_candidate_that_turns_bad_late_need_not_make_up_for_its_good_time() -> None:
+    fine = rollback.fold(RollbackTest(), alternating(3, 3, 200))
+    assert fine.log_evidence < 0
+    assert rollback.fold(fine, alternating(3, 6, 25)).is_alarm(0.05)
 
 
 def test_a_candidate_that_errs_as_often_is_none_and_is_proven() -> None:

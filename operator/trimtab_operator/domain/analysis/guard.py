@@ -24,11 +24,9 @@ from pydantic import FiniteFloat
 from trimtab_operator.domain.analysis.blocks import NOTHING, Block, Counts
 from trimtab_operator.domain.analysis.edetector import log_sum
 from trimtab_operator.domain.analysis.promotion import PromotionTest
-from trimtab_operator.domain.analysis.rollback import HIGHEST_RATE, log_ratio
+from trimtab_operator.domain.analysis.rollback import HIGHEST_RATE, held_back, log_ratio
 
 RATIOS: Final = (1.25, 1.5, 2.0, 3.0, 6.0)
-# After so many units half of the stake is in play.
-HALF_STAKED: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class GuardTest:
     @property
     def log_evidence(self) -> float:
         """The logarithm of what the stake of 1 has become, with the part that is not in play."""
-        return log_sum(*self.bets, math.log(1 - _staked(self.candidate.n)))
+        return log_sum(*self.bets, math.log(held_back(self.candidate.n)))
 
     def is_alarm(self, level: float) -> bool:
         """Whether the evidence has ever been enough; see `RollbackTest`."""
@@ -76,7 +74,8 @@ def _after(state: GuardTest, counts: Counts) -> GuardTest:
     if not counts.n:
         return state
     total = state.candidate + counts
-    added = math.log((_staked(total.n) - _staked(state.candidate.n)) / len(RATIOS))
+    fresh = held_back(state.candidate.n) - held_back(total.n)
+    added = math.log(fresh / len(RATIOS)) if fresh > 0 else None
     rates = [max(min(ratio * state.bound, HIGHEST_RATE), state.bound) for ratio in RATIOS]
     bets = tuple(
         log_sum(bet, added) + log_ratio(counts, rate, state.bound)
@@ -84,7 +83,3 @@ def _after(state: GuardTest, counts: Counts) -> GuardTest:
     )
     after = GuardTest(state.bound, total, bets, state.peak)
     return replace(after, peak=max(after.peak, after.log_evidence))
-
-
-def _staked(units: int) -> float:
-    return units / (units + HALF_STAKED)
