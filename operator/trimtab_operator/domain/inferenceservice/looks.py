@@ -23,6 +23,7 @@ from trimtab_api.v1alpha1.rollout import (
     RolloutVerdict,
 )
 from trimtab_operator.domain.analysis import sharing
+from trimtab_operator.domain.analysis.counters import CELL_SECONDS
 from trimtab_operator.domain.analysis.evidence import begun, folded, guarded
 from trimtab_operator.domain.analysis.promotion import Margin
 from trimtab_operator.domain.analysis.verdict import (
@@ -37,10 +38,13 @@ from trimtab_operator.domain.analysis.verdict import (
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.inferenceservice import measures
 from trimtab_operator.domain.inferenceservice.notes import Notes, QueryNotes
+from trimtab_operator.domain.naming import short_hash
 from trimtab_operator.domain.promql import Unreadable, confined
 from trimtab_operator.domain.series import RawSeries
 
-LOOK_EVERY: Final = timedelta(seconds=5)
+LOOK_EVERY: Final = timedelta(seconds=CELL_SECONDS)
+SETTLED_AFTER_SECONDS: Final = 0.25
+SPREAD_OVER_SECONDS: Final = 1.0
 # Older samples are not asked for: what a counter has gained is known from the last one that was read.
 LOOKED_BACK: Final = timedelta(minutes=15)
 # A latency's bound is fixed by what the stable version has shown before.
@@ -85,13 +89,22 @@ class Judged:
 
 
 def due_in(notes: Notes, now: datetime) -> timedelta:
-    """How long until the next look."""
+    """How long until the next look: soon after each cell of time is over, when there is news.
+
+    Not at once: what was scraped last must have been stored, and not all rollouts may ask together.
+    """
     if notes.looked is None:
         return timedelta()
-    since = now.timestamp() - notes.looked
-    left = LOOK_EVERY.total_seconds() - since
+    every = LOOK_EVERY.total_seconds()
+    after = SETTLED_AFTER_SECONDS + _spread(notes) * SPREAD_OVER_SECONDS
+    due = (math.floor((notes.looked - after) / every) + 1) * every + after
     # A clock that went back must not put the next look off for long.
-    return timedelta(seconds=min(max(left, 0.0), LOOK_EVERY.total_seconds()))
+    return timedelta(seconds=min(max(due - now.timestamp(), 0.0), every))
+
+
+def _spread(notes: Notes) -> float:
+    """Where in a row of rollouts this one asks, from 0 to 1: its own, and always the same."""
+    return int(short_hash(notes.evidence.candidate, notes.since, length=4), 16) / 0x10000
 
 
 def ask(
