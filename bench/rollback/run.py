@@ -151,7 +151,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
     """The nearest ranks; the 99th percentile of fewer than 100 is the highest."""
     ordered = sorted(values)
     rank = {q: ordered[min(len(ordered) - 1, int(len(ordered) * q / 100))] for q in (90, 99)}
-    return {"p50": statistics.median(ordered), "p90": rank[90], "p99": rank[99], "max": ordered[-1]}
+    return {"p50": round(statistics.median(ordered), 1), "p90": rank[90], "p99": rank[99], "max": ordered[-1]}
 
 
 if __name__ == "__main__":

@@ -75,6 +75,16 @@ ADDS: dict[str, tuple[RolloutMetric, RawSeries, tuple[int, int] | None]] = {
         series("unit_first_token_seconds_bucket", le="0.3"),
         None,
     ),
+    "a stream of tokens": (
+        RolloutMetric.TOKENS_PER_SECOND,
+        series("unit_token_seconds_count"),
+        (1, 1),
+    ),
+    "one that came fast": (
+        RolloutMetric.TOKENS_PER_SECOND,
+        series("unit_token_seconds_bucket", le="0.15"),
+        (0, -1),
+    ),
     "a counter of something else": (RolloutMetric.ERROR_RATE, series("tokens_total"), None),
 }
 
@@ -154,7 +164,7 @@ def test_no_number_is_no_miss(value: float | None) -> None:
 
 def test_notes_are_read_back_as_they_were_written() -> None:
     notes = after(heard(0, price=0.9))
-    written = stored_notes(config_map(SERVICE, {"bot": notes}))
+    written = stored_notes([config_map(SERVICE, "bot", notes)])
     assert notes_of(STATUS, written["bot"]) == notes
 
 

@@ -141,10 +141,10 @@ def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -
     queries = {q.name: _query_notes(q, notes, heard) for q in rollout.analysis.queries}
     notes = replace(notes, looked=heard.at.timestamp(), trouble=heard.trouble, queries=queries)
     if heard.trouble is None:
-        series = measures.once(heard.series)
+        series = measures.once(s for s in heard.series if notes.counts(measures.gateway(s)))
         for metric in rollout.analysis.metrics:
             notes = _folded(metric, rollout, status, notes, series, heard.at)
-    return at_step(status, notes)
+    return at_step(status, notes).bounded()
 
 
 def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime) -> Judged:
