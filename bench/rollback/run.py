@@ -26,7 +26,6 @@ from bench.rollback.world import (
     SERVICES,
     Cores,
     World,
-    eventually,
     running,
 )
 
@@ -90,7 +89,7 @@ async def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             load = Load(world.urls, arguments.rate)
             rounds = []
             async with load.running():
-                await eventually(lambda: len(load.answers_at) == len(world.urls))
+                await world.until(lambda: len(load.answers_at) == len(world.urls))
                 load.failures.clear()  # from before the first table
                 for number in range(1, arguments.rounds + 1):
                     rounds.append(await _round(world, f"bot-{number}"))
@@ -107,7 +106,7 @@ async def _round(world: World, version: str) -> dict[str, float]:
     )
     async with watches[0], watches[1]:
         await world.release(version, bad=True)
-        await eventually(lambda: flip.is_done and flip.in_table)
+        await world.until(lambda: flip.is_done and flip.in_table)
     await asyncio.sleep(SETTLE_SECONDS)
     decided, asked = world.prometheus.answered(before=flip.in_status)
     rests_on = await world.prometheus.scraped(asked // CELL_SECONDS * CELL_SECONDS)
@@ -151,7 +150,12 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
     """The nearest ranks; the 99th percentile of fewer than 100 is the highest."""
     ordered = sorted(values)
     rank = {q: ordered[min(len(ordered) - 1, int(len(ordered) * q / 100))] for q in (90, 99)}
-    return {"p50": round(statistics.median(ordered), 1), "p90": rank[90], "p99": rank[99], "max": ordered[-1]}
+    return {
+        "p50": round(statistics.median(ordered), 1),
+        "p90": rank[90],
+        "p99": rank[99],
+        "max": ordered[-1],
+    }
 
 
 if __name__ == "__main__":

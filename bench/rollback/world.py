@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -170,11 +171,22 @@ class World:
         self._prefix = f"{registry}/bench"
         self._folder = folder
         self.base = Reference.parse("oci://none/none")
+        self.processes: list[Process] = []
 
     @property
     def urls(self) -> list[str]:
         """Where the gateways take requests."""
         return [f"http://{address}:{names.PORT_GATEWAY}" for address in GATEWAY_ADDRESSES]
+
+    async def until(self, what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until something is so; a program that has ended by itself ends the waiting."""
+        end = time.monotonic() + seconds
+        while not what():
+            for process in self.processes:
+                process.check()
+            if time.monotonic() > end:
+                raise TimeoutError(f"it did not come to pass within {seconds:g} s")
+            await asyncio.sleep(0.01)
 
     async def prepare(self) -> None:
         """The first version, the service, and its pods."""
@@ -218,27 +230,20 @@ async def running(directory: Path, cores: Cores, scrape_seconds: int) -> AsyncIt
         prometheus = Prometheus(directory, scrape_seconds)
         world = World(api, engine, prometheus, registry.address, directory / "models")
         await world.prepare()
-        started = _operator(plane, prometheus.url, registry.address, cores.system)
-        stack.callback(started.stop)
-        for number, address in enumerate(GATEWAY_ADDRESSES):
-            stack.callback(_gateway(plane, number, address, cores.system).stop)
         pods = [(gateway_pod(n), address) for n, address in enumerate(GATEWAY_ADDRESSES)]
-        stack.callback(prometheus.start(pods, cores.rest).stop)
+        for start in (
+            partial(_operator, plane, prometheus.url, registry.address, cores.system),
+            *(partial(_gateway, plane, n, a, cores.system) for n, (_, a) in enumerate(pods)),
+            partial(prometheus.start, pods, cores.rest),
+        ):
+            world.processes.append(start())
+            stack.callback(world.processes[-1].stop)
         yield world
 
 
 def gateway_pod(number: int) -> str:
     """A name as the Deployment's pods have."""
     return f"{SERVICE}-gateway-0-{number}"
-
-
-async def eventually(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > end:
-            raise TimeoutError(f"it did not come to pass within {seconds:g} s")
-        await asyncio.sleep(0.01)
 
 
 def _operator(plane: ControlPlane, prometheus: str, registry: str, core: int) -> Process:
