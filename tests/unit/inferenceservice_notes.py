@@ -135,6 +135,23 @@ async def test_the_notes_go_when_the_rollout_is_over() -> None:
     assert kept() == []
 
 
+def test_what_was_read_is_not_read_again_for_a_gateway_that_is_gone() -> None:
+    service, (model,) = rolling(), rolling().spec.models
+    plan = model.rollout
+    assert plan is not None
+    names = ["units_total"]
+    notes = looks.noted(plan, STATUS, fresh(), scraped(pods(3), 10, names))
+    for upto in (20, 60, 100):
+        notes = looks.noted(plan, STATUS, notes, scraped(pods(2), upto, names))
+        now = START + timedelta(seconds=5 * (upto + 1))
+        asked = looks.ask(service, model, STATUS, notes, now)
+        assert asked is not None
+        assert asked.start <= START + timedelta(seconds=5 * (upto - 1))
+        is_gone = upto > 50
+        assert (now - asked.start < timedelta(seconds=30)) == is_gone
+    assert len({s.instance for s in notes.evidence.metrics["ErrorRate"].cursor.scrapes}) == 3
+
+
 @pytest.mark.parametrize("halvings", range(4))
 def test_who_is_left_out_once_is_left_out_for_good(halvings: int) -> None:
     notes = replace(fresh(), halvings=halvings)

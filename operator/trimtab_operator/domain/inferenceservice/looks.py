@@ -47,6 +47,9 @@ SETTLED_AFTER_SECONDS: Final = 0.25
 SPREAD_OVER_SECONDS: Final = 1.0
 # Older samples are not asked for: what a counter has gained is known from the last one that was read.
 LOOKED_BACK: Final = timedelta(minutes=15)
+# A counter that was not scraped for so long has gone with its gateway, or will go on from where it was;
+# minutes of all others are not read again for it.
+GONE_AFTER: Final = timedelta(minutes=3)
 # A latency's bound is fixed by what the stable version has shown before.
 LEARNED_FROM: Final = timedelta(minutes=10)
 MISSES_ALLOWED: Final = 2
@@ -212,10 +215,9 @@ def _start(wanted: Rollout, rollout: RolloutStatus, notes: Notes, now: datetime)
     if needs or len(heard) < len(read):
         since = began - LEARNED_FROM if any(m in measures.HISTOGRAMS for m in needs) else began
     else:
-        oldest = [
-            time for one in notes.evidence.metrics.values() for time, _ in one.cursor.last.values()
-        ]
-        since = datetime.fromtimestamp(min(oldest), now.tzinfo)
+        times = [s.time for one in notes.evidence.metrics.values() for s in one.cursor.scrapes]
+        still = max(times) - GONE_AFTER.total_seconds()
+        since = datetime.fromtimestamp(min(t for t in times if t >= still), now.tzinfo)
     return min(max(since, now - LOOKED_BACK), now - LOOK_EVERY)
 
 
