@@ -32,7 +32,7 @@ from trimtab_operator.adapters.lease import Election, Leadership, Unopposed
 from trimtab_operator.adapters.leftovers import LeftoverLister
 from trimtab_operator.adapters.namespaces import NamespaceLister
 from trimtab_operator.adapters.pods import HttpPods
-from trimtab_operator.adapters.prometheus import Prometheus
+from trimtab_operator.adapters.prometheus import Credentials, Prometheus
 from trimtab_operator.adapters.reflector import Lister, Reflector
 from trimtab_operator.adapters.registry import OciRegistry
 from trimtab_operator.adapters.store import Store
@@ -149,7 +149,9 @@ class Operator:
             registry=registry,
             pods=pods,
             agents=pods,
-            metrics=Prometheus(session, settings.prometheus.url),
+            metrics=Prometheus(
+                session, settings.prometheus.url, Credentials.of(settings.prometheus)
+            ),
             tally=self._telemetry,
             clock=self._clock,
             settings=settings,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from trimtab_api.v1alpha1.drift import Drift, DriftSignal
 from trimtab_operator.adapters.clock import SystemClock
-from trimtab_operator.adapters.prometheus import Prometheus
+from trimtab_operator.adapters.prometheus import Credentials, Prometheus
 from trimtab_operator.domain import replay
 from trimtab_operator.domain.errors import MetricsError
 from trimtab_operator.domain.inferenceservice.drift import METRIC
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         series = (
             replay.recorded(json.loads(given.file.read_bytes()))
             if given.file
-            else asyncio.run(_asked(given.server, given.selector, timedelta(hours=given.hours)))
+            else asyncio.run(_asked(given))
         )
     except (OSError, ValueError, KeyError, TypeError, ValidationError, MetricsError) as error:
         sys.stderr.write(f"nothing can be replayed: {error}\n")
@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"an answer of Prometheus's /api/v1/query to {METRIC}{{…}}[24h]",
     )
     source.add_argument("--server", help="a Prometheus, for example http://127.0.0.1:9090")
+    parser.add_argument("--token-file", type=Path, help="with --server: a bearer token for it")
+    parser.add_argument("--ca-file", type=Path, help="with --server: whom its certificate is of")
     parser.add_argument("--selector", default=METRIC, help="with --server: the series")
     parser.add_argument("--hours", type=float, default=24, help="with --server: how far back")
     default = Drift()
@@ -79,16 +81,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _asked(url: str, selector: str, span: timedelta) -> tuple[RawSeries, ...]:
+async def _asked(given: argparse.Namespace) -> tuple[RawSeries, ...]:
     """Piece by piece, each sample once: a piece ends where the next begins."""
     end = SystemClock().now()
-    start = end - span
+    start = end - timedelta(hours=given.hours)
     found: dict[tuple[tuple[str, str], ...], RawSeries] = {}
     async with aiohttp.ClientSession() as session:
-        server = Prometheus(session, url)
+        credentials = Credentials(given.token_file, given.ca_file)
+        server = Prometheus(session, given.server, credentials)
         while start < end:
             until = min(start + PIECE, end)
-            for one in await server.samples(selector, start, until):
+            for one in await server.samples(given.selector, start, until):
                 key = tuple(sorted(one.labels.items()))
                 before = found[key].samples if key in found else ()
                 last = before[-1].time if before else 0.0

@@ -1,9 +1,9 @@
 """What the chart tells the operator: one document, read once at the start."""
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trimtab_api.model import ApiModel
 
@@ -70,10 +70,20 @@ class NetworkSettings(ApiModel):
 class PrometheusSettings(ApiModel):
     """Where the figures of rollouts come from; without a url nothing is promoted by figures.
 
-    `url` is http(s)://host[:port][/path], below which /api/v1/query is.
+    `url` is http(s)://host[:port][/path], below which /api/v1/query is. `token_file` holds a bearer
+    token for it, `ca_file` the certificates that its own is held against; both are read again when
+    they change. A token goes by TLS or not at all.
     """
 
     url: str = ""
+    token_file: str = ""
+    ca_file: str = ""
+
+    @model_validator(mode="after")
+    def _token_goes_by_tls(self) -> Self:
+        if self.token_file and self.url and not self.url.startswith("https://"):
+            raise ValueError("prometheus.tokenFile is sent by https alone; change prometheus.url")
+        return self
 
 
 class Retention(ApiModel):

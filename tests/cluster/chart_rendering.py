@@ -95,6 +95,14 @@ REFUSED = {
         ["--set", "networkPolicy.apiServerPorts={70000}"],
         "/networkPolicy/apiServerPorts/0",
     ),
+    "a token for a Prometheus without TLS": (
+        ["--set", "prometheus.bearerToken=ServiceAccount"],
+        "/prometheus/url",
+    ),
+    "a token from a Secret without a name": (
+        ["--set", "prometheus.bearerToken=Secret,prometheus.url=https://thanos.example.com"],
+        "/prometheus/secretName",
+    ),
     "a time before the retirement": (
         ["--set", "retention.deleteRetiredAfterSeconds=-1"],
         "/retention/deleteRetiredAfterSeconds",
@@ -140,7 +148,11 @@ def test_the_operator_can_read_its_settings() -> None:
             "lease": "trimtab-operator",
         },
         "account": "system:serviceaccount:trimtab-system:trimtab-operator",
-        "prometheus": {"url": "http://prometheus.internal:9090"},
+        "prometheus": {
+            "url": "http://prometheus.internal:9090",
+            "tokenFile": "",
+            "caFile": "",
+        },
         "retention": {"deleteRetiredAfterSeconds": 0},
         "resyncSeconds": 600,
         "profiling": False,
@@ -158,6 +170,40 @@ def test_a_gpu_engine_is_not_made_eager() -> None:
     read = settings("--set=images.engine=vllm/vllm-openai:v1,engine.extraArguments={--seed=1}")
     assert read.images.engine == "vllm/vllm-openai:v1"
     assert read.engine.extra_arguments == ["--seed=1"]
+
+
+THANOS = "prometheus.url=https://thanos-querier.openshift-monitoring.svc:9091"
+SERVICE_CA = "prometheus.ca.configMap=openshift-service-ca.crt,prometheus.ca.key=service-ca.crt"
+
+
+def operator_pod(*flags: str) -> tuple[dict[str, Manifest], dict[str, str]]:
+    """Volumes by name, and where they are mounted."""
+    (deployment,) = of_kind(rendered(*flags), "Deployment")
+    spec = deployment["spec"]["template"]["spec"]
+    mounts = spec["containers"][0]["volumeMounts"]
+    return {v["name"]: v for v in spec["volumes"]}, {m["name"]: m["mountPath"] for m in mounts}
+
+
+def test_prometheus_is_asked_as_the_operators_account_and_held_against_a_given_ca() -> None:
+    flags = f"--set={THANOS},prometheus.bearerToken=ServiceAccount,{SERVICE_CA}"
+    read = settings(flags).prometheus
+    assert read.token_file == "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    volumes, mounts = operator_pod(flags)
+    (item,) = volumes["prometheus-ca"]["configMap"]["items"]
+    assert read.ca_file == f"{mounts['prometheus-ca']}/{item['path']}"
+    assert "prometheus" not in volumes
+
+
+def test_prometheus_is_asked_with_the_token_of_a_secret() -> None:
+    flags = f"--set={THANOS},prometheus.bearerToken=Secret,prometheus.secretName=thanos"
+    volumes, mounts = operator_pod(flags)
+    assert volumes["prometheus"]["secret"]["secretName"] == "thanos"
+    assert settings(flags).prometheus.token_file == f"{mounts['prometheus']}/token"
+
+
+def test_without_a_token_nothing_is_mounted_for_prometheus() -> None:
+    volumes, _ = operator_pod()
+    assert not {"prometheus", "prometheus-ca"} & volumes.keys()
 
 
 def test_other_settings_are_another_pod() -> None:

@@ -1,6 +1,6 @@
 """What the figures of a rollout are made of, and how a look at them is noted."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -74,6 +74,16 @@ ADDS: dict[str, tuple[RolloutMetric, RawSeries, tuple[int, int] | None]] = {
         RolloutMetric.TIME_TO_FIRST_TOKEN,
         series("unit_first_token_seconds_bucket", le="0.3"),
         None,
+    ),
+    "a stream of tokens": (
+        RolloutMetric.TOKENS_PER_SECOND,
+        series("unit_token_seconds_count"),
+        (1, 1),
+    ),
+    "one that came fast": (
+        RolloutMetric.TOKENS_PER_SECOND,
+        series("unit_token_seconds_bucket", le="0.15"),
+        (0, -1),
     ),
     "a counter of something else": (RolloutMetric.ERROR_RATE, series("tokens_total"), None),
 }
@@ -154,7 +164,7 @@ def test_no_number_is_no_miss(value: float | None) -> None:
 
 def test_notes_are_read_back_as_they_were_written() -> None:
     notes = after(heard(0, price=0.9))
-    written = stored_notes(config_map(SERVICE, {"bot": notes}))
+    written = stored_notes([config_map(SERVICE, "bot", notes)])
     assert notes_of(STATUS, written["bot"]) == notes
 
 
@@ -169,6 +179,64 @@ def test_notes_of_another_rollout_are_not_read() -> None:
     assert notes_of(later, text).queries == {}
 
 
+@pytest.mark.parametrize("second", [0.0, 0.2, 0.6, 1.3, 2.5, 4.99])
+def test_a_look_follows_soon_after_a_cell_is_over(second: float) -> None:
+    cell = datetime.fromtimestamp(START.timestamp() // 5 * 5, UTC)
+    for digit in "23456789":
+        status = begin("uid", routed("bot-1", "1"), routed("bot-2", digit), START)
+        looked = cell + timedelta(seconds=second)
+        notes = looks.noted(WITH_QUERY, status, notes_of(status, None), Heard(looked))
+        left = looks.due_in(notes, looked)
+        due = (looked + left).timestamp() % 5
+        assert timedelta() < left <= looks.LOOK_EVERY
+        assert 0.25 <= due <= 1.25
+
+
+def test_rollouts_do_not_all_look_at_once() -> None:
+    def due(digit: str) -> timedelta:
+        status = begin("uid", routed("bot-1", "1"), routed("bot-2", digit), START)
+        notes = looks.noted(WITH_QUERY, status, notes_of(status, None), Heard(START))
+        return looks.due_in(notes, START)
+
+    assert len({due(digit) for digit in "23456789"}) == 8
+
+
 def test_a_clock_that_goes_back_puts_no_look_off_for_long() -> None:
     notes = after(heard(1000))
     assert looks.due_in(notes, START) <= looks.LOOK_EVERY
+
+
+# --- tokens per second -----------------------------------------------------------------------------
+
+PACE = Rollout.model_validate({"analysis": {"metrics": ["TokensPerSecond"]}})
+BOUNDS = ("0.02", "0.027", "+Inf")
+
+
+def paced(scrapes: int, *, slow: tuple[int, int]) -> Heard:
+    """Both versions have 100 streams between two scrapes; so many of each are above 0.027 s."""
+
+    def grows(name: str, version: str, gain: int, **labels: str) -> RawSeries:
+        known = {"__name__": f"trimtab_gateway_unit_token_seconds_{name}", "pod": "p"}
+        moments = range(-30, scrapes)
+        samples = tuple(Sample(START.timestamp() + 5 * n, gain * (n + 30)) for n in moments)
+        return RawSeries({**known, "version": version, **labels}, samples)
+
+    found = []
+    for version, above in zip(("bot-1", "bot-2"), slow, strict=True):
+        gains = (80, 100 - above, 100) if above < 20 else (10, 100 - above, 100)
+        found += [grows("bucket", version, g, le=le) for g, le in zip(gains, BOUNDS, strict=True)]
+        found.append(grows("count", version, 100))
+    return Heard(START + timedelta(seconds=5 * scrapes), tuple(found))
+
+
+def test_a_version_whose_tokens_come_slower_is_rolled_back() -> None:
+    notes = looks.noted(PACE, STATUS, notes_of(STATUS, None), paced(6, slow=(5, 40)))
+    assert notes.evidence.metrics["TokensPerSecond"].threshold == 0.027
+    found = looks.judged(PACE, STATUS, notes, START + timedelta(seconds=30))
+    assert (found.verdict, found.reason) == ("RollBack", "CandidateWorse")
+    assert "TokensPerSecond: 200 of 500 (40.00 %) against 25 of 500" in found.message
+
+
+def test_a_version_whose_tokens_come_as_fast_is_none_the_worse() -> None:
+    notes = looks.noted(PACE, STATUS, notes_of(STATUS, None), paced(6, slow=(5, 5)))
+    assert looks.judged(PACE, STATUS, notes, START + timedelta(seconds=30)).verdict == "Hold"

@@ -69,6 +69,14 @@ async def looked_at(stack: Stack, count: int, name: str = "answers") -> None:
     raise AssertionError(await stack.metrics())
 
 
+async def eventually_counted(stack: Stack, name: str, value: float) -> None:
+    for _ in range(1000):
+        if await stack.counted(name, **PAIR) == value:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(await stack.metrics())
+
+
 async def test_answers_are_counted_by_why_they_ended_streamed_or_not(stack: Stack) -> None:
     await chat(stack, "who?")
     end = {"index": 0, "delta": {}, "finish_reason": "stop"}
@@ -82,6 +90,47 @@ async def test_answers_are_counted_by_why_they_ended_streamed_or_not(stack: Stac
     await looked_at(stack, 4)
     for finish, count in (("length", 1), ("stop", 1), ("empty", 2)):
         assert await stack.counted("trimtab_gateway_answers_total", finish=finish, **PAIR) == count
+
+
+async def held_up(stack: Stack, seconds: float, *pieces: bytes) -> None:
+    """A stream that stands still for so long after its first piece."""
+    stack.engine.pieces, stack.engine.hold = list(pieces), asyncio.Event()
+    asked = asyncio.create_task(chat(stack, "who?", stream=True))
+    await eventually(lambda: stack.engine.requests)
+    await asyncio.sleep(seconds)
+    stack.engine.hold.set()
+    assert (await asked).status_code == 200
+
+
+async def test_how_fast_tokens_come_is_measured_of_streams_that_are_long_enough(
+    stack: Stack,
+) -> None:
+    words = [event("x", f"word {n}") for n in range(9)]
+    await held_up(stack, 0.4, *words)
+    name = "trimtab_gateway_unit_token_seconds"
+    await eventually_counted(stack, f"{name}_count", 1)
+    assert 0.4 / 8 * 0.9 < await stack.counted(f"{name}_sum", **PAIR) < 4
+    stack.engine.requests.clear()
+    await held_up(stack, 0.1, *words[:7])
+    await looked_at(stack, 2)
+    assert await stack.counted(f"{name}_count", **PAIR) == 1
+
+
+async def test_tokens_are_as_many_as_the_answer_says(stack: Stack) -> None:
+    told = {"id": "c", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 401}}
+    usage = b"data: %b\n\n" % json.dumps(told, separators=(",", ":")).encode()
+    await held_up(stack, 0.4, event("x", "many words"), event("x", " at once"), usage)
+    name = "trimtab_gateway_unit_token_seconds"
+    await eventually_counted(stack, f"{name}_count", 1)
+    assert 0.4 / 400 * 0.9 < await stack.counted(f"{name}_sum", **PAIR) < 0.02
+
+
+async def test_a_stream_that_breaks_has_no_pace(stack: Stack) -> None:
+    stack.engine.pieces = [event("x", f"word {n}") for n in range(9)]
+    stack.engine.breaks = True
+    await chat(stack, "who?", stream=True)
+    assert await stack.counted("trimtab_gateway_units_total", code="502", **PAIR) == 1
+    assert await stack.counted("trimtab_gateway_unit_token_seconds_count") == 0
 
 
 async def test_refusals_are_counted_by_how_an_answer_begins(stack: Stack) -> None:

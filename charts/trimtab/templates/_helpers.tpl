@@ -45,6 +45,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $images := .Values.images -}}
 {{- $eager := ternary (list "--enforce-eager") (list) (empty $images.engine) -}}
 {{- $operatorNamespace := ternary .Release.Namespace "" .Values.networkPolicy.enabled -}}
+{{- $tokenFiles := dict
+  "ServiceAccount" "/var/run/secrets/kubernetes.io/serviceaccount/token"
+  "Secret" "/credentials/prometheus/token" -}}
 {{- $settings := dict
   "images" (dict
     "pipelines" (include "trimtab.image" (list . "pipelines" $images.pipelines))
@@ -55,7 +58,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "engine" (dict "extraArguments" (concat $eager .Values.engine.extraArguments) "environment" .Values.engine.environment)
   "exposure" .Values.exposure
   "network" (dict "operatorNamespace" $operatorNamespace "prometheusNamespace" .Values.networkPolicy.prometheusNamespace)
-  "prometheus" (dict "url" .Values.prometheus.url)
+  "prometheus" (dict
+    "url" .Values.prometheus.url
+    "tokenFile" (get $tokenFiles .Values.prometheus.bearerToken | default "")
+    "caFile" (ternary (printf "/credentials/prometheus-ca/%s" .Values.prometheus.ca.key) "" (not (empty .Values.prometheus.ca.configMap))))
   "account" (include "trimtab.account" .)
   "retention" (dict "deleteRetiredAfterSeconds" (int .Values.retention.deleteRetiredAfterSeconds))
   "leaderElection" (dict "enabled" true "namespace" .Release.Namespace "lease" (include "trimtab.operator" .))

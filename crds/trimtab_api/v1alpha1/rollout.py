@@ -25,6 +25,7 @@ class RolloutMetric(StrEnum):
 
     ERROR_RATE = "ErrorRate"
     TIME_TO_FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105 - a metric, no secret
+    TOKENS_PER_SECOND = "TokensPerSecond"
     REQUEST_DURATION = "RequestDuration"
     EMPTY_ANSWERS = "EmptyAnswers"
     CUT_ANSWERS = "CutAnswers"
@@ -94,7 +95,7 @@ class RolloutAnalysis(ApiModel):
         list[RolloutMetric],
         Field(
             min_length=1,
-            max_length=7,
+            max_length=8,
             description="What is compared with the stable version over the same time; without it ErrorRate.",
         ),
     ] = Field(default_factory=lambda: [RolloutMetric.ERROR_RATE])

@@ -7,29 +7,107 @@ is no number of the asked form is an error, never a figure.
 
 import json
 import math
+import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from trimtab_operator.domain.analysis.counters import Sample
-from trimtab_operator.domain.errors import MetricsRefused, MetricsUnavailable, MetricsUnusable
+from trimtab_operator.domain.errors import (
+    MetricsForbidden,
+    MetricsRefused,
+    MetricsUnavailable,
+    MetricsUnusable,
+)
 from trimtab_operator.domain.series import RawSeries
+from trimtab_operator.settings import PrometheusSettings
 
 SECONDS: Final = 5.0
 ANSWER_BYTES: Final = 32 * 2**20
 CHUNK_BYTES: Final = 2**16
 MESSAGE_LENGTH: Final = 256
+_WHY_LENGTH: Final = 160
+_REFUSALS: Final = {
+    301: "the address has moved; set prometheus.url in the chart to where it leads",
+    302: "it wants a login; see prometheus.bearerToken in the chart",
+    307: "the address has moved; set prometheus.url in the chart to where it leads",
+    308: "the address has moved; set prometheus.url in the chart to where it leads",
+    401: "it wants a token, or does not know this one; see prometheus.bearerToken in the chart",
+    403: "the token's owner may not query; grant it, or give another by prometheus.bearerToken in the chart",
+}
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Files to ask with: a bearer token, and the certificates that the server's is held against.
+
+    The kubelet renews both, so that they are read when they are needed.
+    """
+
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    @classmethod
+    def of(cls, settings: PrometheusSettings) -> "Credentials":
+        """As the chart says; empty is none."""
+        token, ca = settings.token_file, settings.ca_file
+        return cls(Path(token) if token else None, Path(ca) if ca else None)
+
+    def headers(self) -> dict[str, str]:
+        """What says who asks."""
+        if self.token_file is None:
+            return {}
+        try:
+            token = self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise MetricsForbidden(
+                f"the token for Prometheus cannot be read: {error}; see prometheus.bearerToken in the chart"
+            ) from error
+        if not token or any(not "!" <= letter <= "~" for letter in token):
+            raise MetricsForbidden(f"{self.token_file} holds no token for Prometheus")
+        return {"Authorization": f"Bearer {token}"}
+
+
+class _Trust:
+    """The certificates that are trusted, as the file has them now."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._state: tuple[int, int, int] | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext | bool:
+        """True is those of the image."""
+        if self._file is None:
+            return True
+        try:
+            found = self._file.stat()
+            state = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if self._context is None or state != self._state:
+                self._context = ssl.create_default_context(cafile=str(self._file))
+                self._state = state
+        except (OSError, ValueError) as error:
+            raise MetricsForbidden(
+                f"the certificates in {self._file} cannot be used: {error}; see prometheus.ca in the chart"
+            ) from error
+        return self._context
 
 
 class Prometheus:
     """One server; without a url every question is answered by what to do about it."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, credentials: Credentials | None = None
+    ) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        self._credentials = credentials or Credentials()
+        self._trust = _Trust(self._credentials.ca_file)
 
     async def samples(self, selector: str, start: datetime, end: datetime) -> Sequence[RawSeries]:
         """Every series of a selector with its raw samples in (start, end]."""
@@ -62,9 +140,15 @@ class Prometheus:
         form = {"query": query, "time": f"{at.timestamp():.3f}"}
         timeout = aiohttp.ClientTimeout(total=SECONDS)
         where = urlsplit(self._url).netloc
+        headers, trusted = self._credentials.headers(), self._trust.context()
         try:
             async with self._session.post(
-                f"{self._url}/api/v1/query", data=form, timeout=timeout
+                f"{self._url}/api/v1/query",
+                data=form,
+                timeout=timeout,
+                headers=headers,
+                ssl=trusted,
+                allow_redirects=False,  # a token is for this server, and a login page is no answer
             ) as response:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(CHUNK_BYTES):
@@ -72,11 +156,18 @@ class Prometheus:
                     if len(body) > ANSWER_BYTES:
                         raise MetricsUnusable(f"the answer is larger than {ANSWER_BYTES} bytes")
                 status = response.status
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = f"the certificate of Prometheus at {where} is not trusted: {error.certificate_error}"
+            raise MetricsForbidden(
+                f"{why[:_WHY_LENGTH]}; prometheus.ca in the chart names its CA"
+            ) from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             why = str(error) or type(error).__name__
             raise MetricsUnavailable(
                 f"Prometheus at {where} does not answer: {why}"[:MESSAGE_LENGTH]
             ) from error
+        if status in _REFUSALS:
+            raise MetricsForbidden(f"Prometheus at {where} answers {status}: {_REFUSALS[status]}")
         return _data(bytes(body), status, where)
 
 

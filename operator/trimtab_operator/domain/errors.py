@@ -14,6 +14,7 @@ Adapters raise these and keep the library's error as the cause, so that reconcil
     * PodError                a pod did not answer
     * MetricsError            Prometheus did not answer what was asked
         * MetricsUnavailable  there is none, it gives no answer, or it is overloaded
+        * MetricsForbidden    our credentials are missing, unreadable or not accepted
         * MetricsRefused      it does not understand the expression
         * MetricsUnusable     its answer has another shape than was asked for
     * ArtifactError           the registry's answer
@@ -76,6 +77,10 @@ class MetricsError(TrimtabError):
 
 class MetricsUnavailable(MetricsError):
     """There is no Prometheus, or none that answers."""
+
+
+class MetricsForbidden(MetricsError):
+    """Prometheus does not let the operator ask, or the operator has not what it would ask with."""
 
 
 class MetricsRefused(MetricsError):

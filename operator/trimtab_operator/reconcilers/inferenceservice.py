@@ -23,8 +23,7 @@ from trimtab_operator.domain.inferenceservice import base as base_model
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.base import Preparation
 from trimtab_operator.domain.inferenceservice.health import is_ready
-from trimtab_operator.domain.inferenceservice.notes import COMPONENT as EVIDENCE
-from trimtab_operator.domain.inferenceservice.notes import stored_notes
+from trimtab_operator.domain.inferenceservice.notes import stored_notes, written_notes
 from trimtab_operator.domain.inferenceservice.plan import (
     Observed,
     Plan,
@@ -88,10 +87,9 @@ async def _observed(service: InferenceService, world: World) -> Observed:
     namespace, _ = service.key
     named = service.spec.base_model.model_version
     pods = _pods(service, cluster)
-    routing = _called(
-        cluster.children(service, "ConfigMap"), children.name(service, children.ROUTING)
-    )
-    evidence = _called(cluster.children(service, "ConfigMap"), children.name(service, EVIDENCE))
+    config_maps = cluster.children(service, "ConfigMap")
+    routing = _called(config_maps, children.name(service, children.ROUTING))
+    evidence = written_notes(config_maps)
     versions = _versions(service, routing, cluster)
     return Observed(
         service=service,

@@ -24,6 +24,9 @@ from trimtab_serving.upstream import Broken
 logger = logging.getLogger(__name__)
 
 CLOSE: Final = (b"connection", b"close")
+# Events of a stream stand for tokens where the answer does not tell their number.
+EVENT: Final = b"data: {"
+LEAST_TOKENS: Final = 8
 
 
 class GatewayApp:
@@ -104,6 +107,7 @@ class _Exchange:
         self._version = ""
         self._code = CLIENT_GONE
         self._first_token_seconds: float | None = None
+        self._token_seconds: float | None = None
         self._usage: dict[str, int] = {}
         self._watched: Watched | None = None
 
@@ -150,10 +154,12 @@ class _Exchange:
 
     async def _stream(self, answer: Answer) -> None:
         heard = None if self._watched is None else self._watched.hear()
+        events = 0
         try:
             while piece := await answer.connection.read():
                 if self._first_token_seconds is None:
                     self._first_token_seconds = time.perf_counter() - self._started
+                events += piece.count(EVENT)
                 data = answer.names.piece(piece)
                 if b'"usage":{' in data:
                     self._usage = usage_of(data)
@@ -165,12 +171,20 @@ class _Exchange:
                     )
             await self._send({"type": "http.response.body", "body": answer.names.rest()})
             self._code = answer.status
+            self._token_seconds = self._pace(self._usage.get("completion", events))
         except Broken as fault:
             # The status is out already; an event is the only way left to say that this is no end.
             self._code = 502
             error = openai.engine_failed(f"The engine failed while it answered: {fault}.")
             event = b"\n\ndata: %b\n\n" % error.body()
             await self._send({"type": "http.response.body", "body": answer.names.rest() + event})
+
+    def _pace(self, tokens: int) -> float | None:
+        """Mean time from one token to the next; of a few it would say more of the network."""
+        if tokens < LEAST_TOKENS or self._first_token_seconds is None:
+            return None
+        seconds = time.perf_counter() - self._started - self._first_token_seconds
+        return seconds / (tokens - 1)
 
     async def _refuse(self, refusal: ApiError) -> None:
         headers = self._app.final_headers(refusal.wire_headers())
@@ -183,6 +197,7 @@ class _Exchange:
             return
         if self._watched is not None:
             self._watched.first_token_seconds = self._first_token_seconds
+            self._watched.token_seconds = self._token_seconds
             self._app.watching.end(self._watched, self._version, self._code)
         series = metrics.of(self._model, self._version)
         series.duration.observe(time.perf_counter() - self._started)

@@ -10,6 +10,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 PAIR: Final = ("model", "version")
+# From 500 tokens a second to 2, each bound about a third above the one before.
+TOKEN_BUCKETS: Final = (
+    *(0.002, 0.003, 0.004, 0.006, 0.008, 0.011, 0.015, 0.02, 0.027, 0.036, 0.048),
+    *(0.064, 0.085, 0.115, 0.15, 0.2, 0.27, 0.36, 0.5),
+)
 
 Pair = tuple[str, str]
 
@@ -37,6 +42,28 @@ class _Counts:
     def forget(self, pair: Pair) -> None:
         for labels in self._children.pop(pair, {}):
             self._counter.remove(*pair, *labels)
+
+
+class _Times:
+    """A histogram by model and version; remembers its series, to forget them."""
+
+    def __init__(
+        self, name: str, help_text: str, registry: CollectorRegistry, buckets: Sequence[float]
+    ) -> None:
+        self._histogram = Histogram(
+            f"trimtab_gateway_{name}", help_text, PAIR, buckets=buckets, registry=registry
+        )
+        self._children: dict[Pair, Histogram] = {}
+
+    def observe(self, pair: Pair, seconds: float) -> None:
+        child = self._children.get(pair)
+        if child is None:
+            child = self._children[pair] = self._histogram.labels(*pair)
+        child.observe(seconds)
+
+    def forget(self, pair: Pair) -> None:
+        if self._children.pop(pair, None) is not None:
+            self._histogram.remove(*pair)
 
 
 class SignalMetrics:
@@ -73,14 +100,18 @@ class SignalMetrics:
             "unit_refusals", "Complete answers to such requests that begin by declining."
         )
         self.feedback = counts("feedback", "Ratings of responses, each response once.", "rating")
-        self._unit_first_token = Histogram(
-            "trimtab_gateway_unit_first_token_seconds",
+        self.unit_first_token = _Times(
+            "unit_first_token_seconds",
             "Time to first token of such requests, where the answer was streamed.",
-            PAIR,
-            buckets=first_token_buckets,
-            registry=registry,
+            registry,
+            first_token_buckets,
         )
-        self._first_tokens: dict[Pair, Histogram] = {}
+        self.unit_token = _Times(
+            "unit_token_seconds",
+            "Mean time from one token to the next of such streamed answers, where there were enough.",
+            registry,
+            TOKEN_BUCKETS,
+        )
         self.dropped = Counter(
             "trimtab_gateway_signals_dropped",
             "Exchanges that were not looked at because too many waited; no request waits for it.",
@@ -99,12 +130,6 @@ class SignalMetrics:
             registry=registry,
         )
 
-    def observe_first_token(self, pair: Pair, seconds: float) -> None:
-        child = self._first_tokens.get(pair)
-        if child is None:
-            child = self._first_tokens[pair] = self._unit_first_token.labels(*pair)
-        child.observe(seconds)
-
     def forget(self, pair: Pair) -> None:
         for each in (
             self.answers,
@@ -115,7 +140,7 @@ class SignalMetrics:
             self.unit_answers,
             self.unit_refusals,
             self.feedback,
+            self.unit_first_token,
+            self.unit_token,
         ):
             each.forget(pair)
-        if self._first_tokens.pop(pair, None) is not None:
-            self._unit_first_token.remove(*pair)

@@ -39,6 +39,7 @@ class Watched:
     body: bytes | None = None
     digest: str = ""
     first_token_seconds: float | None = None
+    token_seconds: float | None = None
 
     def hear(self) -> Heard:
         """What takes the pieces of a stream."""
@@ -126,7 +127,9 @@ class Watching:
         if watched.is_unit and code != CLIENT_GONE:
             self._metrics.units.add(pair, str(code))
             if watched.first_token_seconds is not None:
-                self._metrics.observe_first_token(pair, watched.first_token_seconds)
+                self._metrics.unit_first_token.observe(pair, watched.first_token_seconds)
+            if watched.token_seconds is not None and code == OK:
+                self._metrics.unit_token.observe(pair, watched.token_seconds)
         if code != OK or (watched.body is None and watched.heard is None):
             return
         is_kept = watched.is_kept and watched.response is not None

@@ -69,7 +69,8 @@ class Counter:
 
     @property
     def series(self) -> Series:
-        return Series(self.instance, f"{self.arm}/{self.name}", self.samples)
+        # By one letter: it is kept for every counter of every gateway.
+        return Series(self.instance, f"{self.arm[0]}/{self.name}", self.samples)
 
 
 def counted(

@@ -10,8 +10,8 @@ cells follow from the samples and not from when somebody looked.
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from pydantic import FiniteFloat
@@ -79,6 +79,10 @@ class Cursor:
             for scrape in self.scrapes
             for name, value in scrape.values.items()
         }
+
+    def of_gateways(self, kept: Callable[[str], bool]) -> Self:
+        """What was read of these."""
+        return replace(self, scrapes=tuple(s for s in self.scrapes if kept(s.instance)))
 
     @classmethod
     def at(cls, last: Mapping[Place, Reading]) -> Self:

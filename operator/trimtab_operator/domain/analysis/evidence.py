@@ -4,7 +4,7 @@ It belongs to the pair. Were stable and candidate exchanged, or another candidat
 one would be held against the other; so a document of another pair is not read on but begun anew.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -40,7 +40,7 @@ class Evidence:
     stable: str
     candidate: str
     metrics: Mapping[str, MetricEvidence] = field(default_factory=dict)
-    form: Literal[1] = 1  # another form is not read: better to begin anew than to misread
+    form: Literal[2] = 2  # another form is not read: better to begin anew than to misread
 
     @classmethod
     def resumed(cls, stored: str | None, stable: str, candidate: str) -> "Evidence":
@@ -51,6 +51,14 @@ class Evidence:
         except ValidationError:
             return nothing  # none, cut short or edited: never a verdict
         return found if (found.stable, found.candidate) == (stable, candidate) else nothing
+
+    def of_gateways(self, kept: Callable[[str], bool]) -> "Evidence":
+        """Without how far the others were read; what they have shown so far stays counted."""
+        metrics = {
+            name: replace(one, cursor=one.cursor.of_gateways(kept))
+            for name, one in self.metrics.items()
+        }
+        return replace(self, metrics=metrics)
 
     def stored(self) -> str:
         """The document; equal evidence, equal text."""

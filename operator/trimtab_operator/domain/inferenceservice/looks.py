@@ -23,6 +23,7 @@ from trimtab_api.v1alpha1.rollout import (
     RolloutVerdict,
 )
 from trimtab_operator.domain.analysis import sharing
+from trimtab_operator.domain.analysis.counters import CELL_SECONDS
 from trimtab_operator.domain.analysis.evidence import begun, folded, guarded
 from trimtab_operator.domain.analysis.promotion import Margin
 from trimtab_operator.domain.analysis.verdict import (
@@ -37,12 +38,18 @@ from trimtab_operator.domain.analysis.verdict import (
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.inferenceservice import measures
 from trimtab_operator.domain.inferenceservice.notes import Notes, QueryNotes
+from trimtab_operator.domain.naming import short_hash
 from trimtab_operator.domain.promql import Unreadable, confined
 from trimtab_operator.domain.series import RawSeries
 
-LOOK_EVERY: Final = timedelta(seconds=5)
+LOOK_EVERY: Final = timedelta(seconds=CELL_SECONDS)
+SETTLED_AFTER_SECONDS: Final = 0.25
+SPREAD_OVER_SECONDS: Final = 1.0
 # Older samples are not asked for: what a counter has gained is known from the last one that was read.
 LOOKED_BACK: Final = timedelta(minutes=15)
+# A counter that was not scraped for so long has gone with its gateway, or will go on from where it was;
+# minutes of all others are not read again for it.
+GONE_AFTER: Final = timedelta(minutes=3)
 # A latency's bound is fixed by what the stable version has shown before.
 LEARNED_FROM: Final = timedelta(minutes=10)
 MISSES_ALLOWED: Final = 2
@@ -85,13 +92,22 @@ class Judged:
 
 
 def due_in(notes: Notes, now: datetime) -> timedelta:
-    """How long until the next look."""
+    """How long until the next look: soon after each cell of time is over, when there is news.
+
+    Not at once: what was scraped last must have been stored, and not all rollouts may ask together.
+    """
     if notes.looked is None:
         return timedelta()
-    since = now.timestamp() - notes.looked
-    left = LOOK_EVERY.total_seconds() - since
+    every = LOOK_EVERY.total_seconds()
+    after = SETTLED_AFTER_SECONDS + _spread(notes) * SPREAD_OVER_SECONDS
+    due = (math.floor((notes.looked - after) / every) + 1) * every + after
     # A clock that went back must not put the next look off for long.
-    return timedelta(seconds=min(max(left, 0.0), LOOK_EVERY.total_seconds()))
+    return timedelta(seconds=min(max(due - now.timestamp(), 0.0), every))
+
+
+def _spread(notes: Notes) -> float:
+    """Where in a row of rollouts this one asks, from 0 to 1: its own, and always the same."""
+    return int(short_hash(notes.evidence.candidate, notes.since, length=4), 16) / 0x10000
 
 
 def ask(
@@ -128,10 +144,10 @@ def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -
     queries = {q.name: _query_notes(q, notes, heard) for q in rollout.analysis.queries}
     notes = replace(notes, looked=heard.at.timestamp(), trouble=heard.trouble, queries=queries)
     if heard.trouble is None:
-        series = measures.once(heard.series)
+        series = measures.once(s for s in heard.series if notes.counts(measures.gateway(s)))
         for metric in rollout.analysis.metrics:
             notes = _folded(metric, rollout, status, notes, series, heard.at)
-    return at_step(status, notes)
+    return at_step(status, notes).bounded()
 
 
 def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime) -> Judged:
@@ -199,10 +215,9 @@ def _start(wanted: Rollout, rollout: RolloutStatus, notes: Notes, now: datetime)
     if needs or len(heard) < len(read):
         since = began - LEARNED_FROM if any(m in measures.HISTOGRAMS for m in needs) else began
     else:
-        oldest = [
-            time for one in notes.evidence.metrics.values() for time, _ in one.cursor.last.values()
-        ]
-        since = datetime.fromtimestamp(min(oldest), now.tzinfo)
+        times = [s.time for one in notes.evidence.metrics.values() for s in one.cursor.scrapes]
+        still = max(times) - GONE_AFTER.total_seconds()
+        since = datetime.fromtimestamp(min(t for t in times if t >= still), now.tzinfo)
     return min(max(since, now - LOOKED_BACK), now - LOOK_EVERY)
 
 

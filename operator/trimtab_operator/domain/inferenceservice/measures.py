@@ -28,6 +28,7 @@ _WHOLE_NAME: Final = 46
 
 HISTOGRAMS: Final[Mapping[RolloutMetric, str]] = {
     RolloutMetric.TIME_TO_FIRST_TOKEN: f"{_PREFIX}unit_first_token_seconds",
+    RolloutMetric.TOKENS_PER_SECOND: f"{_PREFIX}unit_token_seconds",
     RolloutMetric.REQUEST_DURATION: f"{_PREFIX}request_duration_seconds",
 }
 
@@ -79,9 +80,14 @@ def once(series: Iterable[RawSeries]) -> tuple[RawSeries, ...]:
     found = list(series)
     first: dict[str, tuple[str, str]] = {}
     for each in found:
-        pod = each.labels.get("pod", "")
+        pod = gateway(each)
         first[pod] = min(first.get(pod, _scraper(each)), _scraper(each))
-    return tuple(s for s in found if first[s.labels.get("pod", "")] == _scraper(s))
+    return tuple(s for s in found if first[gateway(s)] == _scraper(s))
+
+
+def gateway(series: RawSeries) -> str:
+    """The pod that has counted it."""
+    return series.labels.get("pod", "")
 
 
 def counters(
@@ -95,8 +101,7 @@ def counters(
         adds = _adds(metric, each, bound)
         if arm is not None and adds is not None:
             units, events = adds
-            instance = each.labels.get("pod", "")
-            found.append(Counter(instance, _name(each), arm, each.samples, units, events))
+            found.append(Counter(gateway(each), _name(each), arm, each.samples, units, events))
     return tuple(found)
 
 
@@ -148,7 +153,7 @@ def _bound(series: RawSeries) -> float | None:
 
 def _name(series: RawSeries) -> str:
     told = (series.labels.get(label, "") for label in ("code", "finish", "rating", "le"))
-    return "/".join([series.name, *(text for text in told if text)])
+    return "/".join([series.name.removeprefix(_PREFIX), *(text for text in told if text)])
 
 
 def _gained(samples: Sequence[Sample]) -> float:

@@ -35,7 +35,7 @@ from trimtab_operator.domain.inferenceservice.health import (
 )
 from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod
 from trimtab_operator.domain.inferenceservice.looks import Heard
-from trimtab_operator.domain.inferenceservice.notes import config_map, stored_notes
+from trimtab_operator.domain.inferenceservice.notes import config_map, outdated, stored_notes
 from trimtab_operator.domain.inferenceservice.recall import recalled
 from trimtab_operator.domain.inferenceservice.routing import (
     Base,
@@ -90,7 +90,8 @@ class Observed:
     # About names of this service; and the last Quarantine or LiftQuarantine of each digest.
     decisions: tuple[Decision, ...] = ()
     isolations: Mapping[str, Ruling] = field(default_factory=dict)
-    evidence: Manifest | None = None
+    # What was noted of rollouts, a ConfigMap for each model.
+    evidence: tuple[Manifest, ...] = ()
     heard: Mapping[str, Heard] = field(default_factory=dict)
 
 
@@ -140,7 +141,6 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     models = decided(service, turned)
     is_decided = is_frozen and models is None
     notes = {name: each.notes for name, each in turned.items() if each.notes is not None}
-    has_notes = notes or stored_notes(observed.evidence)
     made_of = engine.EnginePlan(service, found.base, release, settings)
     return Plan(
         base=found,
@@ -158,9 +158,9 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             *gateway.disruption_budgets(service),
             *network.policies(service, settings),
             *network.exposure(service, settings),
-            *([config_map(service, notes)] if has_notes else []),
+            *(config_map(service, model, each) for model, each in sorted(notes.items())),
         ),
-        delete=leftovers,
+        delete=(*leftovers, *outdated(service, observed.evidence, notes)),
         routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
         unloadable=unloadable(observed.pods.engines, observed.reports),
