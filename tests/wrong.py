@@ -434,7 +434,10 @@ SERVICES: Wrong = {
         ("spec.signatures.certificateSubjects[0]", "should match"),
     ),
     "a signed base that is no version": (
-        inference_service(signatures={"trust": {"name": "signers"}, "covers": "AdaptersAndBase"}),
+        inference_service(
+            baseModel={"name": "a", "uri": f"oci://registry/base@{DIGEST}"},
+            signatures={"trust": {"name": "signers"}, "covers": "AdaptersAndBase"},
+        ),
         ("spec.signatures.covers", "name it in baseModel.modelVersion"),
     ),
     "a service without a base": (
