@@ -116,6 +116,7 @@ async def engine_pod(
     engine: FakeEngine | None = None,
     recheck_seconds: float = 0,
     trust: Path | None = None,
+    signed_base: Path | None = None,
 ) -> AsyncIterator[EnginePod]:
     directory.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
@@ -136,6 +137,7 @@ async def engine_pod(
             answer_seconds=10,
             recheck_seconds=recheck_seconds,
             stopping=STOPPING,
+            signed_base=signed_base,
         )
         agent = Agent(settings)
         await stack.enter_async_context(agent.engine)
@@ -241,12 +243,14 @@ class AgentWorld:
 
 
 @asynccontextmanager
-async def agent_world(directory: Path, trust: Path | None = None) -> AsyncIterator[AgentWorld]:
+async def agent_world(
+    directory: Path, trust: Path | None = None, signed_base: Path | None = None
+) -> AsyncIterator[AgentWorld]:
     """An agent beside a fake engine, ready and with nothing to serve."""
     async with (
         FakeRegistry().running() as registry,
         FakeApiServer().running() as api,
-        engine_pod(directory / "pod", api, trust=trust) as pod,
+        engine_pod(directory / "pod", api, trust=trust, signed_base=signed_base) as pod,
     ):
         world = AgentWorld(directory, registry, api, pod)
         world.route()

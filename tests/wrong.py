@@ -433,6 +433,13 @@ SERVICES: Wrong = {
         ),
         ("spec.signatures.certificateSubjects[0]", "should match"),
     ),
+    "a signed base that is no version": (
+        inference_service(
+            baseModel={"name": "a", "uri": f"oci://registry/base@{DIGEST}"},
+            signatures={"trust": {"name": "signers"}, "covers": "AdaptersAndBase"},
+        ),
+        ("spec.signatures.covers", "name it in baseModel.modelVersion"),
+    ),
     "a service without a base": (
         inference_service(baseModel={"name": "a"}),
         ("baseModel needs exactly one of uri and modelVersion",),

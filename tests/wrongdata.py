@@ -98,6 +98,10 @@ DATASETS: Wrong = {
         _clean(pii={"entities": ["e-mail"]}),
         ("spec.clean.pii.entities[0]",),
     ),
+    "a list of names without a key": (
+        _clean(pii={"names": [{"configMap": {"name": "people"}}]}),
+        ("spec.clean.pii.names[0].configMap.key", "Required value"),
+    ),
     "words to be redacted": (
         _clean(wordLists=[{"configMap": {"name": "w", "key": "k"}, "action": "Redact"}]),
         ("spec.clean.wordLists[0].action", '"Drop", "Report"'),

@@ -73,13 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     mlflow.add_argument("address", help="of the MLflow server: https://mlflow.example.com")
     mlflow.add_argument("--model", help="registered model; the version's own unless stated")
     mlflow.add_argument("--experiment", help="trimtab-<namespace> unless stated")
+    mlflow.add_argument(
+        "--weights", action="store_true", help="copy the version's files into the run, too"
+    )
     for each in (lineage, mlflow):
         each.add_argument(
             "--file",
             default="-",
             help="what kubectl get mv NAME -o json has printed; standard input unless stated",
         )
-    for each in (push, pull, attach, export):
+    for each in (push, pull, attach, export, mlflow):
         each.add_argument("--plain-http", action="store_true", help="the registry speaks no TLS")
     return parser
 

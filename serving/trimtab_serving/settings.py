@@ -177,11 +177,14 @@ class AgentSettings:
     recheck_seconds: float
     stopping: Stopping
     trusted_subjects: tuple[str, ...] = ()
+    # The base as it is mounted, where its signature counts too.
+    signed_base: Path | None = None
 
     @classmethod
     def of(cls, environment: Environment) -> "AgentSettings":
         credentials = environment.get("TRIMTAB_REGISTRY_CREDENTIALS", REGISTRY_CREDENTIALS_PATH)
         trust = environment.get("TRIMTAB_TRUST", "")
+        base = environment.get("TRIMTAB_SIGNED_BASE", "")
         return cls(
             table=TableSource.of(environment, "agent"),
             service=required(environment, "TRIMTAB_SERVICE"),
@@ -199,4 +202,5 @@ class AgentSettings:
             recheck_seconds=float(environment.get("TRIMTAB_RECHECK_SECONDS", "300")),
             stopping=Stopping.of(environment),
             trusted_subjects=tuple(json.loads(environment.get("TRIMTAB_TRUSTED_SUBJECTS", "[]"))),
+            signed_base=Path(base) if base else None,
         )

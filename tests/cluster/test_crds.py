@@ -231,7 +231,11 @@ FULL_DATASET = {
         "languages": {"allow": ["en", "de"], "atLeast": 0.7},
         "wordLists": [{"configMap": {"name": "words", "key": "toxic.txt"}, "action": "Report"}],
         "secrets": {"action": "Drop"},
-        "pii": {"action": "Redact", "entities": ["EMAIL_ADDRESS"]},
+        "pii": {
+            "action": "Redact",
+            "entities": ["EMAIL_ADDRESS"],
+            "names": [{"configMap": {"name": "people", "key": "towns"}, "entity": "LOCATION"}],
+        },
         "deduplicate": {"method": "MinHash", "threshold": 0.9},
     },
     "leakage": {"against": [{"dataset": {"name": "exam"}}], "action": "Drop"},

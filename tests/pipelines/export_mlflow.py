@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,9 +18,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.servingbuilders import a_ready_version, condition, digest_of, ready_status, uri_of
 
+from trimtab_oci import Reference, RegistryClient
 from trimtab_pipelines.__main__ import main
+from trimtab_pipelines.export.mlflow import ExportFailed
+from trimtab_pipelines.export.weights import place_of
 
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN_SECONDS = 240
@@ -101,7 +106,14 @@ def asked(server: str, path: str, body: dict[str, Any] | None = None) -> dict[st
         return dict(json.loads(answer.read()))
 
 
-def a_file(folder: Path, name: str = "bot-1", rouge: float = 0.4, *, approved: bool = False) -> str:
+def a_file(
+    folder: Path,
+    name: str = "bot-1",
+    rouge: float = 0.4,
+    *,
+    approved: bool = False,
+    uri: str | None = None,
+) -> str:
     """What kubectl prints of a trained, evaluated and signed version."""
     status = ready_status(
         evaluation={
@@ -121,6 +133,8 @@ def a_file(folder: Path, name: str = "bot-1", rouge: float = 0.4, *, approved: b
         mode="json", by_alias=True, exclude_none=True
     )
     wire["kind"] = "ModelVersion"
+    if uri is not None:
+        wire["spec"]["artifact"]["uri"] = uri
     wire["spec"]["lineage"] = {
         "dataset": {"name": "tickets", "digest": digest_of("data"), "uri": uri_of("data")},
         "seed": 7,
@@ -206,6 +220,61 @@ def test_the_next_version_of_a_model_is_its_next_version(
     first, second = capsys.readouterr().out.splitlines()
     assert "version 1 of line" in first
     assert "version 2 of line" in second
+
+
+def stored(server: str, run: str, path: str) -> bytes:
+    """A file as MLflow's own clients get it."""
+    place = f"{server}/api/2.0/mlflow-artifacts/artifacts/{run}/artifacts/{path}"
+    with urllib.request.urlopen(place, timeout=30) as answer:
+        return bytes(answer.read())
+
+
+def pushed(registry: FakeRegistry, folder: Path) -> str:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "additional chat templates").mkdir()
+    (folder / "additional chat templates/short.jinja").write_text("{{ messages }}")
+    (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)) * 5000)
+
+    async def push() -> str:
+        async with RegistryClient(plain_http=True) as client:
+            where = Reference.parse(f"oci://{registry.address}/models/bot")
+            return str(await client.push_directory(folder, where, kind="Adapter", annotations={}))
+
+    return asyncio.run(push())
+
+
+def test_weights_are_copied_on_request_and_once(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with registry_in_thread() as registry:
+        uri = pushed(registry, tmp_path / "bot")
+        given = a_file(tmp_path, "bot-5", uri=uri)
+        command = ["mlflow", server, "--weights", "--plain-http", given]
+        (weights,) = [d for d, data in registry.blobs.items() if len(data) > 1_000_000]
+        kept = registry.blobs.pop(weights)
+        registry.blobs[weights] = bytes(len(kept))
+        assert main(command) == 1
+        assert f"{uri} cannot be brought" in capsys.readouterr().err
+        registry.blobs[weights] = kept
+        assert main(command) == 0
+    run = capsys.readouterr().out.split()[-1]
+    found = asked(server, f"runs/get?run_id={run}")["run"]
+    assert pairs(found["data"]["tags"])["trimtab.weights"] == uri.rpartition("@")[2]
+    place = found["info"]["artifact_uri"].removeprefix("mlflow-artifacts:/").rpartition("/")[0]
+    files = [file for file in (tmp_path / "bot").rglob("*") if file.is_file()]
+    assert len(files) == 3
+    for file in files:
+        inside = urllib.parse.quote(file.relative_to(tmp_path / "bot").as_posix())
+        assert stored(server, place, f"model/{inside}") == file.read_bytes()
+    # The registry is away by now, and nobody has to ask it.
+    assert main(command) == 0
+
+
+def test_a_store_that_the_server_does_not_write_to_is_told() -> None:
+    with pytest.raises(ExportFailed, match="leave out --weights"):
+        place_of("s3://bucket/1/run/artifacts")
+    assert place_of("mlflow-artifacts:/1/run/artifacts") == "1/run/artifacts"
 
 
 def test_an_experiment_that_was_deleted_is_told(

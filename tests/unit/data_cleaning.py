@@ -15,7 +15,8 @@ from trimtab_pipelines.preparation.cleaning import Languages
 from trimtab_pipelines.preparation.normalising import normalised
 from trimtab_pipelines.preparation.personal import PersonalData, is_only_personal
 from trimtab_pipelines.preparation.tally import Tally
-from trimtab_pipelines.preparation.wordlists import Phrases
+from trimtab_pipelines.preparation.wordlists import Names, Phrases
+from trimtab_pipelines.runtime import RunError
 
 URI = "pvc://claim/in.jsonl"
 KEY = "AKIAIOSFODNN7EXAMPL3"
@@ -214,7 +215,92 @@ def test_words_of_a_list_drop_or_are_counted(pod: Pod) -> None:
     assert dropped.records.kept == 20
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        pytest.param("Ask Jane Doe.", "Ask <PERSON>.", id="a name of two words"),
+        pytest.param("Jane's cat", "<PERSON>'s cat", id="a part of it that is listed, too"),
+        pytest.param("J. R.  Smith-Jones", "<PERSON>", id="initials and hyphens"),
+        pytest.param("will you ask Will?", "will you ask <PERSON>?", id="case counts"),
+        pytest.param("Janet, Doe", "Janet, Doe", id="parts of words and of names"),
+        pytest.param("Jane. And then: Doe", "<PERSON>. And then: Doe", id="never over a sentence"),
+        pytest.param("Zo\u00eb", "<PERSON>", id="however an accent is written in the list"),
+        pytest.param(
+            "\u7530\u4e2d\u3055\u3093", "<PERSON>\u3055\u3093", id="scripts without blanks"
+        ),
+        pytest.param("", "", id="nothing"),
+    ],
+)
+def test_names_of_a_list(text: str, masked: str) -> None:
+    lines = [
+        "# people",
+        "Jane",
+        "Jane Doe",
+        "J R Smith Jones",
+        "Will",
+        "Zoe\u0308",
+        "\u7530\u4e2d",
+        "",
+    ]
+    names = Names(lines, "PERSON")
+    assert names.size == 6
+    assert secretforms.masked(text, names.found_in(text), None) == masked
+
+
+def test_names_are_masked_beside_what_has_a_form(pod: Pod) -> None:
+    pod.file("/configmaps/people/customers", "Jane Doe\n")
+    pod.file("/configmaps/people/towns", "Springfield\n")
+    said = "Jane Doe of Springfield: jane.doe@example.com"
+    records = [*pairs(20), {"prompt": "Who is it?", "completion": f"It is {said}."}]
+    pod.file("/claims/claim/in.jsonl", jsonl(*records))
+    lists = [
+        {"configMap": {"name": "people", "key": "customers"}},
+        {"configMap": {"name": "people", "key": "towns"}, "entity": "LOCATION"},
+    ]
+    result = pod.prepare(URI, clean={"pii": {"names": lists}}, split=ALL_TRAIN)
+    assert "It is <PERSON> of <LOCATION>: <EMAIL_ADDRESS>." in str(kept(pod, result))
+    assert "Springfield" not in "".join(map(str, report_of(pod, result)))
+
+
+PLUGIN = """
+def shouts():
+    return lambda text: [(i, i + 5) for i in range(len(text)) if text.startswith("HENRY", i)]
+
+def beyond():
+    return lambda text: [(0, len(text) + 1)]
+"""
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package as an image of one's own would have it installed."""
+    info = tmp_path / "site/shouting-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1.0\n")
+    kinds = "PERSON = shouting_names:shouts\nBEYOND = shouting_names:beyond\n"
+    (info / "entry_points.txt").write_text(f"[trimtab.personal_data]\n{kinds}")
+    (tmp_path / "site/shouting_names.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_package_can_find_a_kind_of_its_own() -> None:
+    text = "HENRY and 10.0.0.1"
+    found = PersonalData(["PERSON", "IP_ADDRESS"]).found_in(text)
+    assert secretforms.masked(text, found, None) == "<PERSON> and <IP_ADDRESS>"
+    with pytest.raises(RunError, match=r"BEYOND, whose finder .* place 0 to 19"):
+        PersonalData(["BEYOND"]).found_in(text)
+    with pytest.raises(RunError, match=r"names HENRY.*BEYOND.*PERSON"):
+        PersonalData(["HENRY"])
+
+
 UNKNOWN: list[Any] = [
+    pytest.param(
+        {"pii": {"names": [{"configMap": {"name": "words", "key": "empty"}}]}},
+        "DataEmpty",
+        'clean.pii.names[0]: key "empty" of the ConfigMap "words" has no name',
+        id="a list without names",
+    ),
     pytest.param({"languages": {"allow": ["xx"]}}, "SettingUnknown", "names xx", id="a language"),
     pytest.param(
         {"pii": {"entities": ["PERSON"]}},

@@ -41,11 +41,12 @@ async def test_the_pod_gets_a_volume_of_its_own_of_the_size_that_the_user_says()
 
 async def test_lists_of_words_are_mounted_where_sources_from_configmaps_are() -> None:
     lists = [{"configMap": {"name": "words", "key": "toxic.txt"}}]
-    fake = world(builders.dataset(clean={"wordLists": lists}))
+    names = [{"configMap": {"name": "people", "key": "customers"}}]
+    fake = world(builders.dataset(clean={"wordLists": lists, "pii": {"names": names}}))
     await visit(fake)
     container = fake.cluster.one("Job")["spec"]["template"]["spec"]["containers"][0]
     paths = {m["mountPath"] for m in container["volumeMounts"]}
-    assert {"/configmaps/words", "/configmaps/pairs"} <= paths
+    assert {"/configmaps/words", "/configmaps/people", "/configmaps/pairs"} <= paths
 
 
 async def test_what_a_service_kept_is_mounted_for_reading_alone() -> None:

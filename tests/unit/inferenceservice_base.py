@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.fakes import FakeWorld, settle
-from tests.servicelife import KEY, seen, told, world_of
+from tests.servicelife import KEY, seen, table, told, world_of
 from tests.servingbuilders import (
     NAMESPACE,
     a_ready_version,
@@ -15,6 +15,7 @@ from tests.servingbuilders import (
     uri_of,
 )
 
+from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.errors import ArtifactUnreachable
 from trimtab_operator.reconcilers.inferenceservice import reconcile
 
@@ -103,3 +104,19 @@ async def test_a_base_by_reference(base: Any, ready: tuple[str, str]) -> None:
     fake = world_of(service, *([base] if base else []))
     await settle(reconcile, KEY, fake)
     assert told(fake) == ready
+
+
+async def test_what_vouches_for_the_base_is_in_the_table() -> None:
+    signed = a_ready_version("base", kind="Full")
+    proof = {"bundle": uri_of("sig"), "signer": "ab" * 32}
+    wire = signed.model_dump(mode="json", by_alias=True, exclude_none=True)
+    wire["status"]["signature"] = proof
+    service = a_service(
+        base={"name": "tiny", "modelVersion": {"name": "base"}},
+        signatures={"trust": {"name": "signers"}, "covers": "AdaptersAndBase"},
+    )
+    fake = world_of(service, ModelVersion.model_validate(wire))
+    await settle(reconcile, KEY, fake)
+    (base,) = table(fake).models[0].versions
+    assert (base.signature, base.digest) == (proof["bundle"], digest_of("base"))
+    assert told(fake, "AdaptersReady") == ("False", "NoEngineReady")

@@ -151,3 +151,18 @@ def test_a_service_that_demands_signatures_shows_its_agents_whom_to_trust() -> N
     assert "trust" not in {
         volume["name"] for volume in before["spec"]["template"]["spec"]["volumes"]
     }
+
+
+def test_agents_see_the_base_where_its_signature_counts() -> None:
+    policy = {"trust": {"name": "signers"}}
+    adapters = engines_of(a_service(signatures=policy), None)
+    base = {"name": "base", "modelVersion": {"name": "tiny-1"}}
+    service = a_service(base=base, signatures={**policy, "covers": "AdaptersAndBase"})
+    both = engines_of(service, adapters)
+    assert adapters["metadata"]["annotations"] != both["metadata"]["annotations"], "engines move"
+    agents = [e["spec"]["template"]["spec"]["containers"][0] for e in (adapters, both)]
+    mounts = [{m["name"]: m["mountPath"] for m in agent["volumeMounts"]} for agent in agents]
+    assert [m.get("base") for m in mounts] == [None, "/models/base"]
+    environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    environment |= {e["name"]: e["value"] for e in agents[1]["env"] if "value" in e}
+    assert str(AgentSettings.of(environment).signed_base) == "/models/base"

@@ -1,6 +1,6 @@
 """The routing table: who gets requests, and what keeps a version from getting any."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
@@ -415,9 +415,9 @@ def test_what_an_agent_refuses_for_its_signature_stands_behind_the_version_that_
     assert model.finding.reason == "SignerUnknown"
 
 
-def demanding(version: str) -> InferenceService:
+def demanding(version: str, **policy: str) -> InferenceService:
     wire = a_service(version).model_dump(mode="json", by_alias=True, exclude_none=True)
-    wire["spec"]["signatures"] = {"trust": {"name": "signers"}}
+    wire["spec"]["signatures"] = {"trust": {"name": "signers"}, **policy}
     return InferenceService.model_validate(wire)
 
 
@@ -444,3 +444,52 @@ def test_a_version_counts_only_where_every_engine_has_verified_it(
     assert model.active == active
     said = model.finding.message if model.finding else ""
     assert ("engine-release" in said) is (active == "bot-1")
+
+
+SIGNED_BASE = replace(
+    BASE, report="oci://registry/base:report", signature="oci://registry/base:sig"
+)
+
+
+def base_state(state: str = "Loaded", **more: str) -> AdapterState:
+    return AdapterState(version=BASE.version, digest=BASE.digest, state=state, **more)
+
+
+@pytest.mark.parametrize(
+    ("verifies", "base", "active", "says_of_base"),
+    [
+        pytest.param(True, base_state(), "bot-2", None, id="the engine has verified the base"),
+        pytest.param(
+            False, base_state(), "bot-1", "SignaturesNotVerified", id="it looks at adapters alone"
+        ),
+        pytest.param(
+            True,
+            base_state("Failed", reason="SignerUnknown", message="the key 5a is not trusted"),
+            "bot-2",
+            "SignerUnknown",
+            id="the base is refused",
+        ),
+    ],
+)
+def test_where_the_base_must_be_signed_engines_say_whether_it_is(
+    verifies: bool, base: AdapterState, active: str, says_of_base: str | None
+) -> None:
+    versions = {name: a_version(name) for name in ("bot-1", "bot-2")}
+    pod = says("e1", base, state("bot-1"), state("bot-2"))
+    assert pod.report is not None
+    report = pod.report.model_copy(update={"verifies_signatures": True, "verifies_base": verifies})
+    engines = [replace(pod, report=report)]
+    service = demanding("bot-2", covers="AdaptersAndBase")
+    made = route(service, SIGNED_BASE, versions, engines, table(("bot-1", 100)))
+    (routed_base,) = made.table.models[0].versions
+    assert (routed_base.report, routed_base.signature) == (SIGNED_BASE.report, SIGNED_BASE.signature)  # fmt: skip
+    finding = made.models[0].finding
+    assert (finding.reason if finding else None) == says_of_base
+    assert made.models[1].active == active
+
+
+def test_where_adapters_alone_must_be_signed_nobody_is_asked_about_the_base() -> None:
+    versions = {"bot-1": a_version("bot-1")}
+    made = route(demanding("bot-1"), SIGNED_BASE, versions, [says("e1", state("bot-1"))], None)
+    assert made.models[0].finding is None
+    assert made.table.models[0].versions[0].report is None

@@ -446,3 +446,36 @@ async def test_a_crash_between_writes_leaves_no_trace(writes: int) -> None:
     dying.revive()
     await settle(reconcile, KEY, shaken)
     assert dying.state == calm.cluster.state
+
+
+async def asked_again(dies_in: int | None) -> FakeWorld:
+    """A version whose gate was undecided is asked about again once the champion is gone."""
+    fake = world_with(OLD)
+    del fake.registry.manifests[OLD.spec.artifact.uri]
+    await settle(reconcile, KEY, fake)
+    ended(fake, message=result_with())
+    await settle(reconcile, KEY, fake)
+    fake.cluster.take_away("Pod", (NAMESPACE, "pod"))
+    fake.cluster.take_away("ModelVersion", (NAMESPACE, "bot-old"))
+    fake.cluster.edit(
+        "ModelVersion", KEY, {"metadata": {"annotations": {"trimtab.dev/retry": "1"}}}
+    )
+    if dies_in is not None:
+        fake.cluster.dies_in(dies_in)
+        with suppress(Crash):
+            await settle(reconcile, KEY, fake)
+        fake.cluster.revive()
+    await settle(reconcile, KEY, fake)
+    return fake
+
+
+@pytest.mark.parametrize("writes", range(8))
+async def test_a_crash_in_a_second_evaluation_does_not_bring_the_first_verdict_back(
+    writes: int,
+) -> None:
+    calm, shaken = await asked_again(None), await asked_again(writes)
+    assert told(shaken, "Evaluated") == ("Unknown", "Evaluating")
+    assert shaken.cluster.state == calm.cluster.state
+    ended(shaken, message=result_with())
+    await settle(reconcile, KEY, shaken)
+    assert told(shaken, "Ready") == ("True", "Ready")

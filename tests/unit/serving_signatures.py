@@ -2,15 +2,25 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.servingkit import eventually
+from tests.servingkit import (
+    BASE,
+    BASE_DIGEST,
+    REPORT_TYPE,
+    base_version,
+    eventually,
+    fingerprint_of,
+)
 from tests.servingstack import AgentWorld, agent_world
 from tests.signers import Key, folder, key_signed, new_key, public_pem
 
+from trimtab_api.documents.evaluation import EvaluationReport
 from trimtab_api.routing import RoutedVersion
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import Reference, RegistryClient
 from trimtab_oci.signatures import ANNOTATIONS, BUNDLE_TYPE
 from trimtab_pipelines.signing.files import hashes_of
@@ -146,3 +156,78 @@ async def test_without_a_policy_nobody_looks_at_signatures(tmp_path: Path) -> No
         world.route(red)
         await world.loaded(red)
         assert not world.agent.board.report.verifies_signatures
+
+
+# --- the base -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def strict(tmp_path: Path) -> AsyncIterator[AgentWorld]:
+    """An agent that has the base beside it, and looks at its signature too."""
+    trust = folder(tmp_path / "trust", release_pub=public_pem(KEY))
+    base = folder(tmp_path / "base", config_json=b"{}", model_safetensors=b"weights")
+    async with agent_world(tmp_path, trust, base) as world:
+        yield world
+
+
+async def signed_base(world: AgentWorld, key: Key = KEY) -> RoutedVersion:
+    """The base as the operator names it, with a bundle over the files as they are now."""
+    files = await asyncio.to_thread(hashes_of, world.directory / "base")
+    report = EvaluationReport(
+        artifact_digest=BASE_DIGEST, kind=ArtifactKind.FULL, fingerprint=fingerprint_of(BASE)
+    )
+    document = json.dumps(report.to_wire()).encode()
+    bundle = await asyncio.to_thread(
+        key_signed, world.directory, key, files, hashlib.sha256(document).hexdigest()
+    )
+    place = Reference.parse(f"oci://{world.registry.address}/models/base")
+    async with RegistryClient(plain_http=True) as registry:
+        reported = await registry.push_document(place, document, artifact_type=REPORT_TYPE)
+        pushed = await registry.push_document(
+            place, bundle, artifact_type=BUNDLE_TYPE, media_type=BUNDLE_TYPE
+        )
+    return base_version().model_copy(update={"report": str(reported), "signature": str(pushed)})
+
+
+async def test_a_signed_base_answers_and_so_do_adapters_over_it(strict: AgentWorld) -> None:
+    base, red = await signed_base(strict), await signed(strict, await strict.publish("red"))
+    strict.route(base, red)
+    await strict.loaded(base, red)
+    assert strict.agent.keeper.serves(BASE)
+    assert strict.agent.board.report.verifies_base
+
+
+async def test_over_a_base_without_a_signature_nothing_is_loaded(strict: AgentWorld) -> None:
+    base, red = await signed_base(strict), await signed(strict, await strict.publish("red"))
+    base = base.model_copy(update={"signature": None})
+    strict.route(base, red)
+    for version in (base, red):
+        reason, says = await strict.failed(version)
+        assert (reason, "tiny-base has no signature" in str(says)) == ("SignatureMissing", True)
+    assert strict.engine.loads == []
+    assert not strict.agent.keeper.serves(BASE)
+
+
+async def test_a_base_that_is_mounted_otherwise_than_it_was_signed_is_refused(
+    tmp_path: Path,
+) -> None:
+    trust = folder(tmp_path / "trust", release_pub=public_pem(KEY))
+    folder(tmp_path / "base", config_json=b"{}", model_safetensors=b"weights")
+    mounted = folder(tmp_path / "mounted", config_json=b"{}", model_safetensors=b"others")
+    async with agent_world(tmp_path, trust, mounted) as world:
+        base, red = await signed_base(world), await signed(world, await world.publish("red"))
+        world.route(base, red)
+        for version in (base, red):
+            reason, says = await world.failed(version)
+            assert reason == "SignatureInvalid"
+            assert "model.safetensors is not what was signed" in str(says)
+
+
+async def test_a_base_by_another_signer_waits_until_the_signer_is_trusted(
+    strict: AgentWorld,
+) -> None:
+    base = await signed_base(strict, OTHER)
+    strict.route(base)
+    assert (await strict.failed(base))[0] == "SignerUnknown"
+    folder(strict.directory / "trust", second_pub=public_pem(OTHER))
+    await strict.loaded(base)

@@ -105,8 +105,46 @@ class FindingAction(StrEnum):
     REPORT = "Report"
 
 
+class ConfigMapKey(ApiModel):
+    """One key of a ConfigMap of the namespace, mounted into the pod that needs it."""
+
+    name: Annotated[ObjectName, Field(description="Name of the ConfigMap, in the same namespace.")]
+    key: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=r"^[-._a-zA-Z0-9]+$",
+            description="Key whose value is the list.",
+        ),
+    ]
+
+
+EntityName = Annotated[
+    str,
+    Field(
+        pattern="^[A-Z][A-Z0-9_]*$",
+        max_length=64,
+        description="Name of a kind, as presidio has it.",
+    ),
+]
+
+
+class NameList(ApiModel):
+    """Names that are known: of customers, colleagues, places."""
+
+    config_map: Annotated[
+        ConfigMapKey,
+        Field(description="The list: one name per line, found as it is written there."),
+    ]
+    entity: Annotated[
+        EntityName,
+        Field(description="The kind that they count as, which is their mask: <PERSON>."),
+    ] = "PERSON"
+
+
 class PersonalData(ApiModel):
-    """What is done about personal data, as far as patterns find it."""
+    """What is done about personal data, as far as patterns and lists find it."""
 
     action: Annotated[
         FindingAction,
@@ -116,20 +154,18 @@ class PersonalData(ApiModel):
         ),
     ] = FindingAction.REDACT
     entities: Annotated[
-        list[
-            Annotated[
-                str,
-                Field(
-                    pattern="^[A-Z][A-Z0-9_]*$",
-                    max_length=64,
-                    description="Name of a kind, as presidio has it.",
-                ),
-            ]
-        ],
+        list[EntityName],
         Field(
             max_length=64,
             description="Kinds that are looked for, by presidio's names: EMAIL_ADDRESS, PHONE_NUMBER, IBAN_CODE. Empty "
             "means all those that docs/data.md lists.",
+        ),
+    ] = Field(default_factory=list)
+    names: Annotated[
+        list[NameList],
+        Field(
+            max_length=8,
+            description="Lists of names, which have no form that a pattern could find; looked for beside the kinds.",
         ),
     ] = Field(default_factory=list)
 
@@ -144,21 +180,6 @@ class Secrets(ApiModel):
             "counts it."
         ),
     ] = FindingAction.REDACT
-
-
-class ConfigMapKey(ApiModel):
-    """One key of a ConfigMap of the namespace, mounted into the pod that needs it."""
-
-    name: Annotated[ObjectName, Field(description="Name of the ConfigMap, in the same namespace.")]
-    key: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=253,
-            pattern=r"^[-._a-zA-Z0-9]+$",
-            description="Key whose value is the list.",
-        ),
-    ]
 
 
 class WordListAction(StrEnum):

@@ -164,6 +164,12 @@ class InferenceServiceSpec(ApiModel):
             "models.name must not be baseModel.name, under which the base itself is served; rename one of them",
             at=".models",
         ),
+        Rule(
+            "!has(self.signatures) || self.signatures.covers != 'AdaptersAndBase' || has(self.baseModel.modelVersion)",
+            "signatures.covers AdaptersAndBase needs a base that can be signed; register it as a ModelVersion with "
+            "spec.signing and name it in baseModel.modelVersion, or set covers: Adapters",
+            at=".signatures.covers",
+        ),
     )
 
     base_model: Annotated[ServedBase, Field(description="What the engines hold; immutable.")]
@@ -181,7 +187,7 @@ class InferenceServiceSpec(ApiModel):
     signatures: Annotated[
         SignaturePolicy | None,
         Field(
-            description="Engines load only adapters whose signature verifies, and start anew when this changes. "
+            description="Engines load only what is signed by somebody trusted, and start anew when this changes. "
             "Without it signatures are not looked at."
         ),
     ] = None

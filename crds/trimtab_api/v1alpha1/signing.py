@@ -1,5 +1,6 @@
 """Signatures over a version: who makes them, and whom a service trusts."""
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -114,6 +115,13 @@ CertificateSubject = Annotated[
 ]
 
 
+class SignedParts(StrEnum):
+    """What has to be signed."""
+
+    ADAPTERS = "Adapters"
+    ADAPTERS_AND_BASE = "AdaptersAndBase"
+
+
 class SignaturePolicy(ApiModel):
     """What engines demand of a version before they load it."""
 
@@ -133,3 +141,10 @@ class SignaturePolicy(ApiModel):
             "every subject that a trusted authority vouches for. Public keys and Sigstore's identities count as before.",
         ),
     ] = Field(default_factory=list)
+    covers: Annotated[
+        SignedParts,
+        Field(
+            description="AdaptersAndBase: engines answer nothing before the signature of the base has been verified over "
+            "the files that they have mounted. baseModel has to be a ModelVersion then."
+        ),
+    ] = SignedParts.ADAPTERS

@@ -56,7 +56,8 @@ def inputs(data: DataDescription) -> list[pods.Mount]:
         for index, source in enumerate(data.sources)
         if source.credentials
     ]
-    lists = [f"configmap://{each.config_map.name}/" for each in data.clean.word_lists]
+    listed = [*data.clean.word_lists, *(data.clean.pii.names if data.clean.pii else ())]
+    lists = [f"configmap://{each.config_map.name}/" for each in listed]
     return secrets + mounted([*(source.uri for source in data.sources), *lists])
 
 

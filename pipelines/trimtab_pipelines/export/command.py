@@ -11,6 +11,7 @@ import requests
 
 from trimtab_pipelines.export.given import NoVersion, read_version
 from trimtab_pipelines.export.mlflow import ExportFailed, MlflowServer, export
+from trimtab_pipelines.export.weights import upload
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -31,7 +32,10 @@ def _exported(parsed: argparse.Namespace) -> str:
     experiment = parsed.experiment or f"trimtab-{version.metadata.namespace}"
     now = datetime.fromtimestamp(time.time(), UTC)
     with _session(os.environ) as session:
-        made = export(version, MlflowServer(parsed.address, session), experiment, model, now)
+        server = MlflowServer(parsed.address, session)
+        made = export(version, server, experiment, model, now)
+        if parsed.weights:
+            upload(version, server, made.run, plain_http=parsed.plain_http)
     return f"{version.metadata.name} is version {made.version} of {made.model}, run {made.run}"
 
 

@@ -8,6 +8,7 @@ version's uid.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import requests
@@ -15,8 +16,11 @@ import requests
 from trimtab_api.v1alpha1 import ModelVersion
 
 API: Final = "api/2.0/mlflow"
+ARTIFACTS: Final = "api/2.0/mlflow-artifacts/artifacts"
 UID: Final = "trimtab.uid"
 TIMEOUT_SECONDS: Final = 30
+# The server answers once its store has all of a file.
+UPLOAD_SECONDS: Final = 3600
 # What MLflow takes in one batch.
 _PAIRS_AT_MOST = 100
 _PARAM_LENGTH, _TAG_LENGTH = 500, 5000
@@ -45,15 +49,28 @@ class MlflowServer:
         self._session = session
 
     def get(self, path: str, **query: str) -> Answer:
-        return self._ask("GET", path, params=query)
+        return self._ask("GET", f"{API}/{path}", params=query)
 
     def post(self, path: str, **body: object) -> Answer:
-        return self._ask("POST", path, json=body)
+        return self._ask("POST", f"{API}/{path}", json=body)
 
-    def _ask(self, method: str, path: str, **parts: Any) -> Answer:
-        url = f"{self._root}/{API}/{path}"
+    def files(self, folder: str) -> dict[str, int]:
+        """The files in a folder of the artifact store, with their sizes."""
+        found = self._ask("GET", ARTIFACTS, params={"path": folder}).get("files", [])
+        return {f["path"]: int(f.get("file_size", 0)) for f in found if not f.get("is_dir")}
+
+    def upload(self, place: str, file: Path) -> None:
+        """One file into the artifact store, as it is read; what comes back says nothing."""
+        with file.open("rb") as content:
+            self._ask("PUT", f"{ARTIFACTS}/{place}", seconds=UPLOAD_SECONDS, data=content)
+
+    def _ask(
+        self, method: str, path: str, seconds: float = TIMEOUT_SECONDS, **parts: Any
+    ) -> Answer:
+        url = f"{self._root}/{path}"
+        limits = (TIMEOUT_SECONDS, seconds)
         try:
-            answer = self._session.request(method, url, timeout=TIMEOUT_SECONDS, **parts)
+            answer = self._session.request(method, url, timeout=limits, **parts)
         except requests.RequestException as error:
             raise ExportFailed(f"{self._root} does not answer: {error}") from error
         if answer.status_code in {401, 403}:
@@ -61,6 +78,8 @@ class MlflowServer:
                 f"{self._root} refuses the credentials ({answer.status_code}); set MLFLOW_TRACKING_TOKEN, or "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
+        if answer.ok and method == "PUT":
+            return {}
         try:
             content = answer.json()
         except requests.JSONDecodeError as error:

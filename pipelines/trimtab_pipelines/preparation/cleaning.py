@@ -132,7 +132,7 @@ def steps_of(cleaning: Cleaning) -> list[CleaningStep]:
             Findings("Secrets", secretforms.found_in, cleaning.secrets.action, secretforms.MASK)
         )
     if cleaning.pii is not None:
-        finder = PersonalData(cleaning.pii.entities).found_in
+        finder = PersonalData(cleaning.pii.entities, cleaning.pii.names).found_in
         steps.append(Findings("Pii", finder, cleaning.pii.action, None))
     return steps
 

@@ -1,19 +1,23 @@
-"""Personal data in texts, by presidio's patterns and checksums.
+"""Personal data in texts, by presidio's patterns and checksums, by lists, and by what is plugged in.
 
-Names and places need a model of a language, and none is shipped: what is found is what has a form.
+Names and places need a model of a language, and none is shipped: what is found is what has a form,
+and what stands in a list. A package in an image of one's own can bring such a model (PLUGINS).
 presidio raises its confidence where words nearby tell what a number is; its own way to do so needs
 such a model, too, so the words before the find are looked at as they stand.
 """
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, Final, Protocol
 
 from trimtab_api.reasons import FailureReason
 from trimtab_api.secretforms import Span, without_overlaps
+from trimtab_api.v1alpha1.cleaning import NameList
+from trimtab_pipelines.preparation.wordlists import load_names
 from trimtab_pipelines.runtime import RunError
 
 # What has few look-alikes. The numbers of single countries have many: they are looked for on request.
@@ -27,6 +31,8 @@ DEFAULT_ENTITIES = (
     "PHONE_NUMBER",
     "US_SSN",
 )
+# Entry points of installed packages: the name is the kind, the object makes a Finder of it.
+PLUGINS: Final = "trimtab.personal_data"
 PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")
 
 # presidio loads them where they are installed, for seconds and half a gigabyte, to run models with.
@@ -50,24 +56,40 @@ _NEEDED = {
 }
 
 
+class Finder(Protocol):
+    """What a plugged-in package gives: places of one kind, as beginnings and ends in the text."""
+
+    def __call__(self, text: str) -> Iterable[tuple[int, int]]:
+        """The places, in any order."""
+        ...
+
+
 class PersonalData:
     """Looks for some kinds of personal data."""
 
-    def __init__(self, entities: Sequence[str]) -> None:
+    def __init__(self, entities: Sequence[str], names: Sequence[NameList] = ()) -> None:
         wanted = sorted(set(entities or DEFAULT_ENTITIES))
-        known = _recognizers()
-        unknown = [name for name in wanted if name not in known]
+        known, plugged = _recognizers(), {p.name: p for p in entry_points(group=PLUGINS)}
+        unknown = [name for name in wanted if name not in known and name not in plugged]
         if unknown:
             raise RunError(
                 FailureReason.SETTING_UNKNOWN,
                 f"clean.pii.entities names {', '.join(unknown)}, which no pattern finds (names and "
-                f"places would need a model of the language); there are: {', '.join(sorted(known))}",
+                "places would need a model of the language; clean.pii.names has lists of them); "
+                f"there are: {', '.join(sorted({*known, *plugged}))}",
             )
-        self._recognizers = [(name, known[name]()) for name in wanted]
+        # Who plugs in another finder of a kind means that one.
+        self._plugged: list[tuple[str, Finder]] = [
+            (name, plugged[name].load()()) for name in wanted if name in plugged
+        ]
+        self._recognizers = [(name, known[name]()) for name in wanted if name not in plugged]
+        self._names = load_names(names)
 
     def found_in(self, text: str) -> list[Span]:
         """What was found, in its order; finds do not overlap."""
-        spans = []
+        spans = [span for names in self._names for span in names.found_in(text)]
+        for name, find in self._plugged:
+            spans += [_checked(Span(start, end, name), text) for start, end in find(text)]
         for name, recognizer in self._recognizers:
             needed = _NEEDED.get(name)
             if needed is not None and not needed.search(text):
@@ -78,6 +100,17 @@ class PersonalData:
                 if _score(result, recognizer, text) >= _LEAST_SCORE
             ]
         return without_overlaps(spans)
+
+
+def _checked(span: Span, text: str) -> Span:
+    """A place that is none would leave unmasked what was found there."""
+    if not 0 <= span.start < span.end <= len(text):
+        raise RunError(
+            FailureReason.SETTING_UNKNOWN,
+            f"clean.pii.entities names {span.kind}, whose finder ({PLUGINS}) told the place {span.start} to {span.end} "
+            f"in a text of {len(text)} characters; mend that package, or leave the kind out",
+        )
+    return span
 
 
 def is_only_personal(text: str) -> bool:

@@ -26,6 +26,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words begin and end."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
 def token_ends(text: str) -> list[int]:
     """Where each token ends."""
     return [match.end() for match in _TOKEN.finditer(text)]

@@ -8,10 +8,17 @@ from trimtab_api.routing import AdapterState, AgentReport
 class Board:
     """The current report. Its sequence begins where no earlier process of this pod can have ended."""
 
-    def __init__(self, first_sequence: int, *, verifies_signatures: bool = False) -> None:
+    def __init__(
+        self,
+        first_sequence: int,
+        *,
+        verifies_signatures: bool = False,
+        verifies_base: bool = False,
+    ) -> None:
         self._report = AgentReport(
             sequence=first_sequence,
             verifies_signatures=verifies_signatures,
+            verifies_base=verifies_base,
             engine_ready=False,
             engine_message="the agent has just started",
         )
@@ -34,6 +41,7 @@ class Board:
         report = AgentReport(
             sequence=self._report.sequence,
             verifies_signatures=self._report.verifies_signatures,
+            verifies_base=self._report.verifies_base,
             engine_ready=ready,
             joins=joins,
             engine_message=message,

@@ -73,6 +73,8 @@ class Loader:
             )
             raise LoadFailure(FailureReason.BASE_MISMATCH, message)
         await self._signatures.check(version, record, plain_http=table.plain_http)
+        if self._signatures.cover_base:
+            await self._known_base(table)
         name = self._new_name(version.digest)
         try:
             async with self._one_at_a_time:
@@ -96,14 +98,26 @@ class Loader:
                 f"{table.base_digest}"
             )
             raise LoadFailure(FailureReason.BASE_MISMATCH, message)
-        if version.report is None:
+        if version.report is None and not self._signatures.cover_base:
             return Verified(self._base_name, None, None)
-        reference = await self._store.reference(version, plain_http=table.plain_http)
+        record = await self._store.reported(version, plain_http=table.plain_http)
+        await self._signatures.check_base(version, record, plain_http=table.plain_http)
+        reference = record.fingerprint
         try:
             comparison = await self.check(self._base_name, version.digest, reference, siblings)
         except EngineRefused as refusal:
             raise _refused(version, refusal) from refusal
         return Verified(self._base_name, reference, comparison)
+
+    async def _known_base(self, table: RoutingTable) -> None:
+        """An adapter over weights that nobody vouches for is not what was signed."""
+        versions = (v for model in table.models for v in model.versions)
+        base = next((v for v in versions if v.digest == table.base_digest), None)
+        if base is None:
+            message = "the routing table does not say whose signature the base has"
+            raise LoadFailure(FailureReason.SIGNATURE_MISSING, message)
+        record = await self._store.reported(base, plain_http=table.plain_http)
+        await self._signatures.check_base(base, record, plain_http=table.plain_http)
 
     async def check(
         self,

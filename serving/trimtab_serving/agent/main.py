@@ -37,14 +37,20 @@ class Agent:
         self.lifecycle = Lifecycle()
         self.metrics = AgentMetrics()
         self.board = Board(
-            first_sequence=int(time.time() * 1000), verifies_signatures=settings.trust is not None
+            first_sequence=int(time.time() * 1000),
+            verifies_signatures=settings.trust is not None,
+            verifies_base=settings.signed_base is not None,
         )
         self.use = Use()
         self.engine = EngineClient(settings.engine_url)
         self.artifacts = Artifacts(settings.registry_credentials)
         self.store = AdapterStore(settings.adapter_directory, self.artifacts)
         self.signatures = Signatures(
-            settings.trust, self.store, self.artifacts, settings.trusted_subjects
+            settings.trust,
+            self.store,
+            self.artifacts,
+            settings.trusted_subjects,
+            settings.signed_base,
         )
         loader = Loader(
             self.engine,

@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from trimtab_api.reasons import FailureReason
 from trimtab_api.routing import RoutedVersion
 from trimtab_serving.agent.artifacts import Artifacts
 from trimtab_serving.agent.failure import LoadFailure
-from trimtab_serving.agent.store import AdapterStore, Record
+from trimtab_serving.agent.store import AdapterStore, Record, hashes_of
 
 
 class Signatures:
     """The policy of one engine: `trust` is the folder of the trusted signers, or None for no policy.
 
-    With `subjects` only these certificates count.
+    With `subjects` only these certificates count. `base` is where the engine's base is mounted, if its
+    signature counts too.
     """
 
     def __init__(
@@ -31,16 +33,46 @@ class Signatures:
         store: AdapterStore,
         artifacts: Artifacts,
         subjects: Sequence[str] = (),
+        base: Path | None = None,
     ) -> None:
         self._trust = trust
         self._subjects = tuple(subjects)
         self._store = store
         self._artifacts = artifacts
+        self._base = base
+        self._base_files: Mapping[str, str] | None = None
+        self._hashing = asyncio.Lock()
+
+    @property
+    def cover_base(self) -> bool:
+        """Whether nothing is to be loaded over a base that is not signed."""
+        return self._base is not None
 
     async def prepare(self) -> None:
         """The library takes a second to import; that it happens beside the engine's own start."""
         if self._trust is not None:
             await asyncio.to_thread(importlib.import_module, "trimtab_oci.signatures")
+        if self._base is not None:
+            with suppress(LoadFailure):  # each load will say so
+                await self._mounted(self._base)
+
+    async def check_base(self, version: RoutedVersion, record: Record, *, plain_http: bool) -> None:
+        """LoadFailure unless the base is signed as it is mounted; `record` has its report."""
+        if self._base is not None:
+            files = await self._mounted(self._base)
+            as_mounted = record.model_copy(update={"files": dict(files)})
+            await self.check(version, as_mounted, plain_http=plain_http)
+
+    async def _mounted(self, base: Path) -> Mapping[str, str]:
+        """The base's files, hashed once: nobody can change them while they are mounted."""
+        async with self._hashing:
+            if self._base_files is None:
+                try:
+                    self._base_files = await asyncio.to_thread(hashes_of, base)
+                except OSError as fault:
+                    message = f"the base in {base} cannot be read: {fault}"
+                    raise LoadFailure(FailureReason.CORRUPT_WEIGHTS, message) from fault
+            return self._base_files
 
     async def check(self, version: RoutedVersion, record: Record, *, plain_http: bool) -> None:
         """LoadFailure unless somebody who is trusted has signed exactly these files and this report."""

@@ -77,11 +77,11 @@ class AdapterStore:
                 raise LoadFailure(FailureReason.DISK_FULL, message) from fault
             raise LoadFailure(FailureReason.INTERNAL_ERROR, str(fault)) from fault
 
-    async def reference(self, version: RoutedVersion, *, plain_http: bool) -> Fingerprint:
-        """The reference alone, for a version whose weights are not loaded by us."""
+    async def reported(self, version: RoutedVersion, *, plain_http: bool) -> Record:
+        """What the report says, for a version whose weights are not loaded by us."""
         record = await asyncio.to_thread(self._read_record, version.digest)
         if record is not None:
-            return record.fingerprint
+            return record
         if version.report is None:
             raise _no_report(version)
         found = await self._artifacts.reference(
@@ -95,7 +95,7 @@ class AdapterStore:
             profile=found.profile,
         )
         await asyncio.to_thread(self._write_record, record)
-        return found.fingerprint
+        return record
 
     async def profile(self, version: RoutedVersion, *, plain_http: bool) -> ReferenceProfile | None:
         """What the version's traffic looked like when it was evaluated, if its report tells."""
@@ -139,7 +139,7 @@ class AdapterStore:
         record = Record(
             digest=digest,
             base=base,
-            files=_hashes(incoming),
+            files=hashes_of(incoming),
             report=reference.report,
             fingerprint=reference.fingerprint,
             profile=reference.profile,
@@ -155,7 +155,7 @@ class AdapterStore:
         """What is on disk already, if it is still what it was."""
         place = self.path_of(digest)
         record = self._read_record(digest)
-        if record is not None and place.is_dir() and _hashes(place) == record.files:
+        if record is not None and place.is_dir() and hashes_of(place) == record.files:
             return record
         if place.exists():
             logger.warning("%s is not what was stored there; it is fetched again", place)
@@ -262,7 +262,8 @@ def _is_safetensors(path: Path) -> bool:
             return False
 
 
-def _hashes(directory: Path) -> dict[str, str]:
+def hashes_of(directory: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a directory, by its path in there."""
     found: dict[str, str] = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file():

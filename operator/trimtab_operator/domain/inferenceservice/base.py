@@ -4,7 +4,7 @@ A base that is neither a ModelVersion nor an artifact by digest is mirrored into
 `prepare` pod in the user's namespace, which alone sees the user's credentials.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +17,7 @@ from trimtab_operator.domain import pods
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
-from trimtab_operator.domain.inferenceservice.routing import Base
+from trimtab_operator.domain.inferenceservice.routing import Base, routed
 from trimtab_operator.domain.manifests import Manifest, name_of
 from trimtab_operator.domain.modelversion.base import of_version
 from trimtab_operator.domain.naming import base_repository, child_name, result_tag, short_hash
@@ -62,18 +62,26 @@ def resolve(
     status, spec = service.status, service.spec.base_model
     called = spec.model_version.name if spec.model_version else spec.name
     if status.base_uri and status.base_digest:
-        return BasePlan(Base(called, status.base_digest, status.base_uri))
+        return BasePlan(_with_proof(Base(called, status.base_digest, status.base_uri), named))
     if spec.model_version is not None:
         found = of_version(spec.model_version.name, named)
         if isinstance(found, Finding):
             return BasePlan(finding=found)
         if named is not None and (fault := consent.against(named)):
             return BasePlan(finding=fault)
-        return BasePlan(Base(called, found.digest, found.uri))
+        return BasePlan(_with_proof(Base(called, found.digest, found.uri), named))
     uri = spec.uri or ""
     if uri.startswith("oci://") and BY_DIGEST in uri:
         return BasePlan(Base(called, uri.rpartition("@")[2], uri))
     return _prepared(service, called, preparation, settings, now)
+
+
+def _with_proof(base: Base, version: ModelVersion | None) -> Base:
+    """The base with what vouches for it; a version of other content does not."""
+    if version is None or version.spec.artifact.digest != base.digest:
+        return base
+    known = routed(version)
+    return replace(base, report=known.report, signature=known.signature)
 
 
 def needs_preparation(service: InferenceService) -> bool:

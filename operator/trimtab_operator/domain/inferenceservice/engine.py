@@ -16,6 +16,7 @@ from trimtab_api import names
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.engine import Dtype, Engine
 from trimtab_api.v1alpha1.inferenceservice import FrozenRelease
+from trimtab_api.v1alpha1.signing import SignedParts
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.routing import Base
@@ -202,6 +203,8 @@ def _template(plan: EnginePlan) -> Manifest:
     engine_mounts = [engine_tmp, base, shared, pods.shared_memory()]
     policy = service.spec.signatures
     trust = [pods.trusted_signers(policy.trust.name)] if policy else []
+    if policy and policy.covers is SignedParts.ADAPTERS_AND_BASE:
+        trust.append(base)
     agent_mounts = [pods.scratch_space(), owned, token, *credentials, *trust]
     spec = pods.pod_spec(
         [_agent(plan, agent_mounts)],
@@ -280,7 +283,9 @@ def _trust(service: InferenceService) -> list[tuple[str, str]]:
         return []
     subjects = json.dumps(policy.certificate_subjects)
     named = [("TRIMTAB_TRUSTED_SUBJECTS", subjects)] if policy.certificate_subjects else []
-    return [("TRIMTAB_TRUST", names.TRUST_PATH), *named]
+    is_base_signed = policy.covers is SignedParts.ADAPTERS_AND_BASE
+    base = [("TRIMTAB_SIGNED_BASE", names.BASE_MODEL_PATH)] if is_base_signed else []
+    return [("TRIMTAB_TRUST", names.TRUST_PATH), *named, *base]
 
 
 def pod_name() -> Manifest:

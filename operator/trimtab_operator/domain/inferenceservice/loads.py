@@ -6,6 +6,7 @@ from typing import Final
 
 from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import AdapterState, AgentReport, RoutedVersion
+from trimtab_api.v1alpha1.signing import SignaturePolicy, SignedParts
 from trimtab_operator.domain.finding import Finding
 
 # What passes by itself, and takes no requests away from what has them.
@@ -37,7 +38,7 @@ def is_at_hand(version: RoutedVersion, engines: Sequence[EnginePod]) -> bool:
 
 
 def unloaded(
-    version: RoutedVersion, engines: Sequence[EnginePod], *, demands_signatures: bool
+    version: RoutedVersion, engines: Sequence[EnginePod], policy: SignaturePolicy | None
 ) -> Finding | None:
     """Why the version cannot be relied upon yet; None when every ready engine has loaded it."""
     counted = [e for e in engines if e.is_counted]
@@ -52,7 +53,7 @@ def unloaded(
                 state.reason or ServiceReason.LOAD_FAILED,
                 f"{version.version} cannot be loaded on {engine}: {state.message or 'no cause given'}",
             )
-    if demands_signatures and (unaware := _unaware(counted)):
+    if policy is not None and (unaware := _unaware(counted, policy)):
         return unaware
     silent = [e.name for e in counted if e.report is None]
     waiting = [name for name, state in states if state is None or state.state != LOADED]
@@ -69,16 +70,22 @@ def unloaded(
     return None
 
 
-def _unaware(engines: Sequence[EnginePod]) -> Finding | None:
+def _unaware(engines: Sequence[EnginePod], policy: SignaturePolicy) -> Finding | None:
     """Engines that would load anything: what only they have looked at is not relied upon."""
-    names = [e.name for e in engines if e.report and not e.report.verifies_signatures]
+    is_base_signed = policy.covers is SignedParts.ADAPTERS_AND_BASE
+    names = [e.name for e in engines if e.report and not _verifies(e.report, is_base_signed)]
     if not names:
         return None
+    what = "the signature of the base" if is_base_signed else "signatures"
     return Finding(
         ServiceReason.SIGNATURES_NOT_VERIFIED,
-        f"{', '.join(names)[:256]} does not verify signatures yet; an engine of an older release never will: "
+        f"{', '.join(names)[:256]} does not verify {what} yet; an engine of an older release never will: "
         "move it by the annotation trimtab.dev/engine-release",
     )
+
+
+def _verifies(report: AgentReport, is_base_signed: bool) -> bool:
+    return report.verifies_signatures and (report.verifies_base or not is_base_signed)
 
 
 def state_of(engine: EnginePod, version: RoutedVersion) -> AdapterState | None:

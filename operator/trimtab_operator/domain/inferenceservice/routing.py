@@ -29,6 +29,7 @@ from trimtab_api.routing import (
 )
 from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
+from trimtab_api.v1alpha1.signing import SignaturePolicy, SignedParts
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice.consent import Consent, quarantined, remark
 from trimtab_operator.domain.inferenceservice.course import (
@@ -54,11 +55,16 @@ from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 
 @dataclass(frozen=True)
 class Base:
-    """The model that the engines hold; `version` is what status and the answer's header call it."""
+    """The model that the engines hold; `version` is what status and the answer's header call it.
+
+    `report` and `signature` are those of its ModelVersion.
+    """
 
     version: str
     digest: str
     uri: str
+    report: str | None = None
+    signature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Known:
     versions: Versions
     engines: tuple[EnginePod, ...]
     fit: Fit
-    demands_signatures: bool = False
+    signatures: SignaturePolicy | None = None
     directions: Mapping[str, Direction] = field(default_factory=dict)
     # What lost its requests just now, and is still loaded for those that are under way.
     leaving: str | None = None
@@ -120,11 +126,12 @@ def route(  # noqa: PLR0913 - what the table rests on
         versions=versions,
         engines=tuple(sorted(engines, key=lambda e: e.name)),
         fit=Fit(base.digest, service.spec.engine.adapters.max_rank, consent),
-        demands_signatures=service.spec.signatures is not None,
+        signatures=service.spec.signatures,
         directions=directions,
     )
-    entries: list[RoutedModel] = [_routed_base(service, base)]
-    explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
+    routed_base, explained_base = _route_base(service, base, known)
+    entries: list[RoutedModel] = [routed_base]
+    explained: list[ModelRoute] = [explained_base]
     for model in service.spec.models:
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
@@ -146,7 +153,8 @@ def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) 
     """The engines hold the base, whatever was decided about it; what was decided is said."""
     base, *models = routing.models
     consent = Consent.of(policy, frozenset([version.metadata.name]))
-    told = replace(base, finding=consent.against(version), note=remark(version))
+    finding = consent.against(version) or base.finding
+    told = replace(base, finding=finding, note=remark(version))
     return replace(routing, models=(told, *models))
 
 
@@ -187,11 +195,19 @@ def _in_use(
     return frozenset([base.version, *names, *(name for name in told if name)])
 
 
-def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
+def _route_base(
+    service: InferenceService, base: Base, known: Known
+) -> tuple[RoutedModel, ModelRoute]:
+    """The base has its requests from the first day on; where it must be signed, engines say if it is."""
+    name = service.spec.base_model.name
     version = RoutedVersion(
         version=base.version, digest=base.digest, kind=ArtifactKind.FULL, uri=base.uri, weight=100
     )
-    return RoutedModel(name=service.spec.base_model.name, versions=[version])
+    if known.signatures is None or known.signatures.covers is SignedParts.ADAPTERS:
+        return RoutedModel(name=name, versions=[version]), ModelRoute(name, base.version)
+    version = version.model_copy(update={"report": base.report, "signature": base.signature})
+    explained = ModelRoute(name, base.version, finding=_unloaded(version, known))
+    return RoutedModel(name=name, versions=[version]), explained
 
 
 def _route_model(
@@ -377,4 +393,4 @@ def _note(version: RoutedVersion, known: Known) -> str | None:
 
 
 def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
-    return unloaded(version, known.engines, demands_signatures=known.demands_signatures)
+    return unloaded(version, known.engines, known.signatures)

@@ -97,16 +97,20 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             }
         )
     told = _events(version, status)
-    if end.create:
-        decision = version.status.model_copy(update={"conditions": status.conditions})
+    # With new opponents an earlier verdict goes, or it would be taken for one about them.
+    is_superseded = bool(judgement.create) and is_true(version.status.conditions, "Evaluated")
+    tells = is_superseded or bool(end.create)
+    if tells:
+        decided = decision or version.status
+        decision = decided.model_copy(update={"conditions": status.conditions})
     after = soonest(judgement.again_after, signed.again_after if signed else None, end.again_after)
     return Plan(
         finalizers=_finalizers(observed),
-        announced=told if end.create else (),
+        announced=told if tells else (),
         decision=decision,
         create=(*judgement.create, *(signed.create if signed else ()), *end.create),
         delete=(*judgement.delete, *(signed.delete if signed else ()), *end.delete),
-        events=() if end.create else told,
+        events=() if tells else told,
         status=status,
         outcome=_outcome(replace(judgement, again_after=after)),
     )
