@@ -241,6 +241,7 @@ class RolloutReason(StrEnum):
     CANDIDATE_WORSE = "CandidateWorse"  # a metric shows that it is worse
     QUERY_FAILED = "QueryFailed"  # a query was beyond its bounds at three looks in a row
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # there was no verdict in time
+    DRIFTED = "Drifted"  # its traffic has moved, and drift.onDrift is Rollback
     ABORTED = "Aborted"  # somebody has ended it
     QUARANTINED_BY_DECISION = (
         "QuarantinedByDecision"  # somebody has quarantined the version that answered

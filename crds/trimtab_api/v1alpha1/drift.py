@@ -14,7 +14,7 @@ MOST_RETRAININGS = 32
 
 
 class DriftSignal(StrEnum):
-    """What is counted of the requests that open a conversation, by category."""
+    """What is counted, by category: of requests that open a conversation, and of ratings."""
 
     PROMPT_LENGTH = "PromptLength"
     COMPLETION_LENGTH = "CompletionLength"
@@ -22,6 +22,7 @@ class DriftSignal(StrEnum):
     REFUSALS = "Refusals"
     LANGUAGES = "Languages"
     TOPICS = "Topics"
+    NEGATIVE_FEEDBACK = "NegativeFeedback"
 
 
 class OnDrift(StrEnum):
@@ -30,6 +31,7 @@ class OnDrift(StrEnum):
     ALERT = "Alert"
     PROPOSE = "Propose"
     RETRAIN = "Retrain"
+    ROLLBACK = "Rollback"
 
 
 class Drift(ApiModel):
@@ -47,8 +49,9 @@ class Drift(ApiModel):
         list[DriftSignal],
         Field(
             min_length=1,
-            max_length=6,
-            description="What is watched; the rate of false alarms is shared among them.",
+            max_length=7,
+            description="What is watched; the rate of false alarms is shared among them. NegativeFeedback needs "
+            "gateway.feedback.",
         ),
     ] = Field(
         default_factory=lambda: [
@@ -61,7 +64,8 @@ class Drift(ApiModel):
         OnDrift,
         Field(
             description="Alert tells of it; Propose also makes a suspended FineTuneJob; Retrain makes one that runs, "
-            "within retrain.budget."
+            "within retrain.budget; Rollback gives the requests back to the version before, where one is still loaded, "
+            "and quarantines this one."
         ),
     ] = OnDrift.ALERT
     requests_per_false_alarm: Annotated[
@@ -74,7 +78,7 @@ class Drift(ApiModel):
         ),
     ] = 1_000_000
     dry_run: Annotated[
-        bool, Field(description="Drift is told, and no job is made: status says what would be.")
+        bool, Field(description="Drift is told and nothing follows: status says what would.")
     ] = False
 
 

@@ -164,6 +164,12 @@ class InferenceServiceSpec(ApiModel):
             "models.name must not be baseModel.name, under which the base itself is served; rename one of them",
             at=".models",
         ),
+        Rule(
+            "has(self.gateway) && has(self.gateway.feedback) || !has(self.models) || !self.models.exists(m, has(m.drift) "
+            "&& has(m.drift.signals) && m.drift.signals.exists(s, s == 'NegativeFeedback'))",
+            "drift.signals NegativeFeedback needs feedback to count; set gateway.feedback, or remove the signal",
+            at=".models",
+        ),
     )
 
     base_model: Annotated[ServedBase, Field(description="What the engines hold; immutable.")]

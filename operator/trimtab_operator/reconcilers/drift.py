@@ -4,7 +4,7 @@
 written down first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -50,8 +50,16 @@ class Looked:
     again_after: timedelta | None = None
 
 
-async def look(service: InferenceService, status: InferenceServiceStatus, world: World) -> Looked:
-    """The status with what is known of the traffic of each model that is watched."""
+async def look(
+    service: InferenceService,
+    status: InferenceServiceStatus,
+    rollbacks: Mapping[str, str],
+    world: World,
+) -> Looked:
+    """The status with what is known of the traffic of each model that is watched.
+
+    `rollbacks` says of models that drift would take back what would come of it.
+    """
     now = world.clock.now()
     before = {m.name: m.drift for m in service.status.models}
     found: dict[str, DriftStatus] = {}
@@ -63,11 +71,23 @@ async def look(service: InferenceService, status: InferenceServiceStatus, world:
         if told.trouble is not None and told.is_away:
             away = told.trouble  # it is asked once, not once for each model
         if told.status is not None:
-            found[model.name] = told.status
+            found[model.name] = _with_rollback(told.status, rollbacks.get(model.name))
     await _forget(service, world.cluster)
     world.tally.traffic(*service.key, measured(found))
     result, events = with_drift(service, status, found, now)
-    return Looked(result, events, domain.EVERY if found else None)
+    is_new = any(_is_new_drift(before.get(name), drift) for name, drift in found.items())
+    after = domain.ROLLED_BACK_AFTER if rollbacks and is_new else domain.EVERY
+    return Looked(result, events, after if found else None)
+
+
+def _with_rollback(drift: DriftStatus, plan: str | None) -> DriftStatus:
+    is_drifting = drift.reason == DriftReason.DRIFTING
+    return drift.model_copy(update={"plan": plan[:512]}) if plan and is_drifting else drift
+
+
+def _is_new_drift(before: DriftStatus | None, now: DriftStatus) -> bool:
+    is_drifting = now.reason == DriftReason.DRIFTING
+    return is_drifting and (before is None or before.reason != now.reason)
 
 
 async def _forget(service: InferenceService, cluster: Cluster) -> None:

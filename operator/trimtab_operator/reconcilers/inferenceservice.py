@@ -74,7 +74,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     concluded = conclude(service, todo, pods, answers, world.settings, now)
     if faults:
         concluded = refused(service, concluded, faults, now)
-    traffic = await drift.look(service, concluded.report.status, world)
+    traffic = await drift.look(service, concluded.report.status, todo.drift_plans, world)
     events = (*concluded.report.events, *traffic.events)
     await asyncio.gather(*(world.cluster.emit(e) for e in events))
     service = await world.cluster.write_status(service, traffic.status)

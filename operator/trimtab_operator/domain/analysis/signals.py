@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from pydantic import FiniteFloat, NonNegativeInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 
 from trimtab_operator.domain.analysis import edetector
 from trimtab_operator.domain.analysis.edetector import STAKES, log_sum
@@ -53,6 +53,10 @@ class SignalState:
     hours: Mapping[int, tuple[NonNegativeInt, ...]]
     hour: int
     this_hour: tuple[NonNegativeInt, ...]
+    # What a rise is news of; without any, of every category.
+    rising: tuple[str, ...] = ()
+    # So many are learned from before any is judged.
+    reference_size: PositiveInt = ANCHOR
 
     def __post_init__(self) -> None:
         rows = (self.profile, self.anchor, self.seen, self.recent, self.this_hour)
@@ -62,9 +66,16 @@ class SignalState:
             raise ValueError("the bets do not go with the categories")
         if self.categories[-1:] != (OTHER,):
             raise ValueError(f"the last category is {OTHER}")
+        if not set(self.rising) <= set(self.categories):
+            raise ValueError("what is to rise is no category")
 
     @classmethod
-    def begun(cls, profile: Mapping[str, float]) -> Self:
+    def begun(
+        cls,
+        profile: Mapping[str, float],
+        rising: Sequence[str] = (),
+        reference_size: int = ANCHOR,
+    ) -> Self:
         """Nothing seen yet; the profile's counts or shares are taken as shares."""
         names = (*(name for name in profile if name != OTHER), OTHER)
         counts = [max(profile.get(name, 0.0), 0.0) + 0.5 for name in names]
@@ -80,12 +91,14 @@ class SignalState:
             hours={},
             hour=-1,
             this_hour=none,
+            rising=tuple(rising),
+            reference_size=reference_size,
         )
 
     @property
     def is_anchored(self) -> bool:
         """Whether enough was seen to judge by."""
-        return sum(self.anchor) >= ANCHOR
+        return sum(self.anchor) >= self.reference_size
 
     @property
     def log_evidence(self) -> float:
@@ -133,12 +146,21 @@ def _judged(state: SignalState, counts: tuple[int, ...]) -> dict[str, Any]:
     edges = _of_the_hour(state)
     part = 0.5 if edges else 1.0
     after = {
-        "bets": edetector.fold(state.bets, counts, _tolerant(state), part),
+        "bets": edetector.fold(state.bets, counts, _bet_on(state, _tolerant(state)), part),
         "seen": _sum(state.seen, counts),
     }
     if edges:
-        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, edges, part)
+        of_the_hour = _bet_on(state, edges)
+        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, of_the_hour, part)
     return after
+
+
+def _bet_on(state: SignalState, edges: Sequence[float]) -> list[float | None]:
+    """The edges of the categories whose rise is news."""
+    if not state.rising:
+        return list(edges)
+    pairs = zip(state.categories, edges, strict=True)
+    return [edge if name in state.rising else None for name, edge in pairs]
 
 
 def _tolerant(state: SignalState) -> list[float]:

@@ -19,7 +19,7 @@ from trimtab_api.v1alpha1.drift import Drift, DriftSignal, DriftStatus, MovedSha
 from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_operator.domain.analysis import drift as analysis
 from trimtab_operator.domain.analysis.drift import Bucket, Watch
-from trimtab_operator.domain.analysis.signals import ANCHOR
+from trimtab_operator.domain.analysis.signals import SignalState
 from trimtab_operator.domain.conditions import moment_of, timestamp
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
@@ -41,6 +41,8 @@ FARTHEST: Final = timedelta(hours=1)
 STALE_AFTER: Final = timedelta(minutes=10)
 RENEWED_AFTER: Final = timedelta(minutes=10)
 MOVED_AT_MOST: Final = 5
+# A rollback is decided at the next visit, when status has what it rests on.
+ROLLED_BACK_AFTER: Final = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,15 @@ def asked_from(memory: Memory, now: datetime) -> datetime:
 
 def beginning(drift: Drift, profile: ReferenceProfile | None) -> analysis.DriftState:
     """Nothing seen yet; the profile is a first guess at the shares."""
-    return analysis.begun({signal.value: _prior(signal, profile) for signal in drift.signals})
+    return analysis.beginning_with({s.value: _signal(s, profile) for s in drift.signals})
+
+
+def _signal(signal: DriftSignal, profile: ReferenceProfile | None) -> SignalState:
+    """Of ratings there are few, and fewer bad ones are no news."""
+    prior = _prior(signal, profile)
+    if signal is DriftSignal.NEGATIVE_FEEDBACK:
+        return SignalState.begun(prior, rising=(NEGATIVE,), reference_size=RATINGS_LEARNED)
+    return SignalState.begun(prior)
 
 
 def looked(memory: Memory, watched: Watched, series: Sequence[RawSeries], now: datetime) -> Memory:
@@ -211,16 +221,33 @@ def _judged(memory: Memory) -> Finding:
     if not any(signal.is_anchored for signal in state.signals.values()):
         return Finding.unknown(
             DriftReason.LEARNING,
-            f"{_requests(memory)} of {ANCHOR} opening requests are known, by which later ones are judged",
+            f"{_known(memory)} are known, by which later ones are judged",
         )
     if not state.is_drifting or state.leader is None:
-        return Finding(DriftReason.NO_DRIFT, f"as in the first {ANCHOR} opening requests")
+        return Finding(DriftReason.NO_DRIFT, f"as in the first {_reference(memory)}")
     signal = state.signals[state.leader]
     rows = ", ".join(f"{m.category} {m.before:.1%} to {m.now:.1%}" for m in signal.moved(3))
     since = f" since {timestamp(memory.since)}" if memory.since else ""
     return Finding(
         DriftReason.DRIFTING, f"{state.leader} has moved{since} (PSI {signal.psi:.2f}): {rows}"
     )
+
+
+def _known(memory: Memory) -> str:
+    """How much is known of the signal that will be judged first."""
+    signals = memory.watch.state.signals
+    name = max(signals, key=lambda n: sum(signals[n].anchor) / signals[n].reference_size)
+    return f"{sum(signals[name].anchor)} of {signals[name].reference_size} {_unit(name)}"
+
+
+def _reference(memory: Memory) -> str:
+    signals = memory.watch.state.signals
+    name = max(signals, key=lambda n: (signals[n].is_anchored, signals[n].reference_size))
+    return f"{signals[name].reference_size} {_unit(name)}"
+
+
+def _unit(signal: str) -> str:
+    return "ratings" if signal == DriftSignal.NEGATIVE_FEEDBACK else "opening requests"
 
 
 def _requests(memory: Memory) -> int:
@@ -247,8 +274,14 @@ def _prior(signal: DriftSignal, profile: ReferenceProfile | None) -> Mapping[str
         case DriftSignal.TOPICS:
             counts = profile.topics.counts if profile and profile.topics else ()
             return {str(number): count for number, count in enumerate(counts)}
+        case DriftSignal.NEGATIVE_FEEDBACK:
+            return FEEDBACK_GUESSED
 
 
+# Nobody knows before the first rating; it weighs as much as fifty of them.
+NEGATIVE: Final = "negative"
+FEEDBACK_GUESSED: Final = {NEGATIVE: 1.0, "positive": 4.0}
+RATINGS_LEARNED: Final = 200
 FINISH_REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "empty")
 
 
