@@ -277,6 +277,16 @@ class DriftReason(StrEnum):
     NOT_RETRAINED = "NotRetrained"  # an Event: no FineTuneJob was made; the message says why
 
 
+class AbuseReason(StrEnum):
+    """Reasons of AbuseDetected and of its Events."""
+
+    NO_UNUSUAL_KEY = "NoUnusualKey"  # every key asks for what it used to
+    UNUSUAL_KEY = "UnusualKey"  # a key asks for far more than it used to, or for what is declined
+    NO_PROMETHEUS = "NoPrometheus"  # the operator was given no Prometheus to ask
+    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"  # Prometheus does not answer
+    NO_SERIES = "NoSeries"  # Prometheus has no series of these gateways
+
+
 class LoadReason(StrEnum):
     """Reasons of an engine's agent about one version, beside those of `FailureReason`."""
 

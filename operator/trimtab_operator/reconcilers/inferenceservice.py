@@ -38,9 +38,9 @@ from trimtab_operator.domain.inferenceservice.plan import (
 )
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
-from trimtab_operator.domain.outcome import Done, Outcome, also_after
+from trimtab_operator.domain.outcome import Done, Outcome, also_after, soonest
 from trimtab_operator.domain.references import MODEL, SERVICE
-from trimtab_operator.reconcilers import drift, rollbacks
+from trimtab_operator.reconcilers import abuse, drift, rollbacks
 from trimtab_operator.reconcilers.decided import isolations
 from trimtab_operator.reconcilers.looking import looked
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
@@ -75,11 +75,12 @@ async def reconcile(key: Key, world: World) -> Outcome:
     if faults:
         concluded = refused(service, concluded, faults, now)
     traffic = await drift.look(service, concluded.report.status, todo.drift_plans, world)
-    events = (*concluded.report.events, *traffic.events)
+    callers = await abuse.look(service, traffic.status, world)
+    events = (*concluded.report.events, *traffic.events, *callers.events)
     await asyncio.gather(*(world.cluster.emit(e) for e in events))
-    service = await world.cluster.write_status(service, traffic.status)
+    service = await world.cluster.write_status(service, callers.status)
     await drift.act(service, world)
-    return also_after(concluded.outcome, traffic.again_after)
+    return also_after(concluded.outcome, soonest(traffic.again_after, callers.again_after))
 
 
 async def _observed(service: InferenceService, world: World) -> Observed:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from trimtab_operator.domain.analysis import edetector
 from trimtab_operator.domain.analysis.edetector import STAKES, log_sum
@@ -57,6 +57,8 @@ class SignalState:
     rising: tuple[str, ...] = ()
     # So many are learned from before any is judged.
     reference_size: PositiveInt = ANCHOR
+    # So many openings the profile counts for.
+    profile_weight: PositiveFloat = _PROFILE_WEIGHT
 
     def __post_init__(self) -> None:
         rows = (self.profile, self.anchor, self.seen, self.recent, self.this_hour)
@@ -75,6 +77,7 @@ class SignalState:
         profile: Mapping[str, float],
         rising: Sequence[str] = (),
         reference_size: int = ANCHOR,
+        profile_weight: float = _PROFILE_WEIGHT,
     ) -> Self:
         """Nothing seen yet; the profile's counts or shares are taken as shares."""
         names = (*(name for name in profile if name != OTHER), OTHER)
@@ -93,6 +96,7 @@ class SignalState:
             this_hour=none,
             rising=tuple(rising),
             reference_size=reference_size,
+            profile_weight=profile_weight,
         )
 
     @property
@@ -108,7 +112,8 @@ class SignalState:
     @property
     def reference(self) -> tuple[float, ...]:
         """The shares that the version is held against: the anchor's, with a little of the profile."""
-        counts = [_PROFILE_WEIGHT * p + a for p, a in zip(self.profile, self.anchor, strict=True)]
+        rows = zip(self.profile, self.anchor, strict=True)
+        counts = [self.profile_weight * p + a for p, a in rows]
         return _shares(counts)
 
     @property
@@ -166,7 +171,7 @@ def _bet_on(state: SignalState, edges: Sequence[float]) -> list[float | None]:
 def _tolerant(state: SignalState) -> list[float]:
     """The baseline of all that was seen, and above it what is let pass."""
     rows = zip(state.profile, state.anchor, state.seen, strict=True)
-    shares = _shares([_PROFILE_WEIGHT * p + a + s + 0.5 for p, a, s in rows])
+    shares = _shares([state.profile_weight * p + a + s + 0.5 for p, a, s in rows])
     return [_below_one(p + max(_TOLERANCE_POINTS, _TOLERANCE_SHARE * p)) for p in shares]
 
 

@@ -147,8 +147,10 @@ def _turn(
     status = before.rollout
     place = _place(model, steers, barred, active, resident, around)
     turned = replace(turned, drift_plan=driftrollback.plan(model, place))
-    drifted = None if is_pending(before.last_rollback) else driftrollback.decided(
-        model, before.drift, place, now
+    drifted = (
+        None
+        if is_pending(before.last_rollback)
+        else driftrollback.decided(model, before.drift, place, now)
     )
     if drifted is not None:
         turned = replace(turned, record=replace(turned.record, last_rollback=drifted))

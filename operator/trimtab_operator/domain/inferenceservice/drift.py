@@ -145,7 +145,7 @@ def _signal(signal: DriftSignal, profile: ReferenceProfile | None) -> SignalStat
     """Of ratings there are few, and fewer bad ones are no news."""
     prior = _prior(signal, profile)
     if signal is DriftSignal.NEGATIVE_FEEDBACK:
-        return SignalState.begun(prior, rising=(NEGATIVE,), reference_size=RATINGS_LEARNED)
+        return SignalState.begun(prior, (NEGATIVE,), RATINGS_LEARNED, GUESS_WEIGHT)
     return SignalState.begun(prior)
 
 
@@ -278,9 +278,10 @@ def _prior(signal: DriftSignal, profile: ReferenceProfile | None) -> Mapping[str
             return FEEDBACK_GUESSED
 
 
-# Nobody knows before the first rating; it weighs as much as fifty of them.
+# Nobody knows before the first rating, so that the guess counts for little.
 NEGATIVE: Final = "negative"
 FEEDBACK_GUESSED: Final = {NEGATIVE: 1.0, "positive": 4.0}
+GUESS_WEIGHT: Final = 2.0
 RATINGS_LEARNED: Final = 200
 FINISH_REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "empty")
 
