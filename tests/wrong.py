@@ -553,6 +553,20 @@ SERVICES: Wrong = {
         inference_service(models=[_served(drift={"onDrift": "Rollback"}, retrain=RETRAIN)]),
         ("retrain is for drift.onDrift Propose or Retrain", "remove retrain"),
     ),
+    "an evaluation every minute": (
+        inference_service(models=[_served(drift={"reevaluate": {"everySeconds": 60}})]),
+        ("drift.reevaluate.everySeconds", "greater than or equal to 3600"),
+    ),
+    "an evaluation that is longer than the time to the next": (
+        inference_service(
+            models=[_served(drift={"reevaluate": {"everySeconds": 3600, "deadlineSeconds": 7200}})]
+        ),
+        ("reevaluate.deadlineSeconds must not be longer than", "shorten it"),
+    ),
+    "an evaluation that may lose nothing": (
+        inference_service(models=[_served(drift={"reevaluate": {"margin": 0}})]),
+        ("drift.reevaluate.margin", "greater than 0"),
+    ),
     "a proposal of what": (
         inference_service(models=[_served(drift={"onDrift": "Propose"})]),
         ("drift.onDrift Propose and Retrain need retrain.template", "onDrift: Alert"),

@@ -274,6 +274,10 @@ class DriftReason(StrEnum):
     NO_SERIES = "NoSeries"  # Prometheus has no counters of these gateways for this version
     PROPOSED = "RetrainingProposed"  # an Event: a suspended FineTuneJob was made
     RETRAINING = "RetrainingStarted"  # an Event: a FineTuneJob was made and runs
+    REEVALUATED = "Reevaluated"  # an Event: the version was evaluated again; the message says with what result
+    NOT_REEVALUATED = (
+        "NotReevaluated"  # an Event: its evaluation by schedule has failed; the message says why
+    )
     NOT_RETRAINED = "NotRetrained"  # an Event: no FineTuneJob was made; the message says why
 
 

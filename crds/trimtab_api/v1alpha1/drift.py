@@ -7,6 +7,7 @@ from pydantic import Field
 
 from trimtab_api.model import TIMESTAMP, ApiModel, Rule
 from trimtab_api.v1alpha1.common import NamedReference
+from trimtab_api.v1alpha1.reevaluation import Reevaluate, ReevaluationStatus
 
 Moment = Annotated[str, Field(max_length=32, json_schema_extra=TIMESTAMP)]
 ObjectTold = Annotated[str, Field(max_length=253)]
@@ -77,6 +78,13 @@ class Drift(ApiModel):
             "three tenths of themselves.",
         ),
     ] = 1_000_000
+    reevaluate: Annotated[
+        Reevaluate | None,
+        Field(
+            description="The version is evaluated again by a schedule, and has drifted where it has become worse; without it "
+            "only its traffic is watched."
+        ),
+    ] = None
     dry_run: Annotated[
         bool, Field(description="Drift is told and nothing follows: status says what would.")
     ] = False
@@ -202,6 +210,10 @@ class DriftStatus(ApiModel):
         list[MovedShare],
         Field(max_length=8, description="What has moved most, of that signal."),
     ] = Field(default_factory=list)
+    reevaluation: Annotated[
+        ReevaluationStatus | None,
+        Field(description="Its last evaluation by schedule, or the one under way."),
+    ] = None
     plan: Annotated[
         str | None,
         Field(max_length=512, description="What follows, or why nothing does."),

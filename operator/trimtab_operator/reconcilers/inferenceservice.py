@@ -40,7 +40,7 @@ from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, also_after, soonest
 from trimtab_operator.domain.references import MODEL, SERVICE
-from trimtab_operator.reconcilers import abuse, drift, rollbacks
+from trimtab_operator.reconcilers import abuse, drift, reevaluation, rollbacks
 from trimtab_operator.reconcilers.decided import isolations
 from trimtab_operator.reconcilers.looking import looked
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
@@ -79,7 +79,8 @@ async def reconcile(key: Key, world: World) -> Outcome:
     events = (*concluded.report.events, *traffic.events, *callers.events)
     await asyncio.gather(*(world.cluster.emit(e) for e in events))
     service = await world.cluster.write_status(service, callers.status)
-    await drift.act(service, world)
+    service = await drift.act(service, world)
+    await reevaluation.act(service, world)
     return also_after(concluded.outcome, soonest(traffic.again_after, callers.again_after))
 
 
@@ -154,7 +155,7 @@ async def _preparation(service: InferenceService, world: World) -> Preparation:
     if not base_model.needs_preparation(service):
         return Preparation()
     name = base_model.job_name(service)
-    jobs = tuple(world.cluster.children(service, "Job"))
+    jobs = _of_component(world.cluster.children(service, "Job"), names.PREPARE)
     pods = _of_component(world.cluster.children(service, "Pod"), names.PREPARE)
     job = _called(jobs, name)
     if job is None or not JobState(job).is_complete:

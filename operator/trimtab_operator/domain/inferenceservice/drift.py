@@ -197,10 +197,10 @@ def told(
     is_same = (before.version, before.since) == (status.version, status.since)
     kept = {"retrainings": before.retrainings, "plan": before.plan if is_same else None}
     status = status.model_copy(update=kept)
-    return before if _is_old_news(before, status, now) else status
+    return before if is_old_news(before, status, now) else status
 
 
-def _is_old_news(before: DriftStatus, after: DriftStatus, now: datetime) -> bool:
+def is_old_news(before: DriftStatus, after: DriftStatus, now: datetime) -> bool:
     """Figures change with every request; what is said of them seldom does."""
     if (before.version, before.reason, before.since) != (after.version, after.reason, after.since):
         return False
@@ -306,7 +306,7 @@ def without_version(before: DriftStatus | None, now: datetime) -> DriftStatus:
         measured=timestamp(now),
         retrainings=before.retrainings if before else [],
     )
-    return before if before and _is_old_news(before, status, now) else status
+    return before if before and is_old_news(before, status, now) else status
 
 
 def unavailable(url: str, why: str) -> Finding:
