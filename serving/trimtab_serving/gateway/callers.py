@@ -33,6 +33,9 @@ HELD_SECONDS: Final = 600.0
 MOST_KEYS: Final = 4096
 MOST_TOLD: Final = 32
 _GROWTH: Final = 2
+# Why a request has to wait.
+LIMIT: Final = "limit"
+SLOWED: Final = "unusual"
 
 
 class Unusual(StrEnum):
@@ -147,16 +150,16 @@ class Callers:
     def _take(self, use: _Use, now: float, *, is_slowed: bool) -> None:
         """One request out of the key's bucket, which holds a minute's worth."""
         settings = self._settings
-        rate = settings.requests_per_minute
+        rate, reason = settings.requests_per_minute, LIMIT
         slow = settings.throttled_per_minute if is_slowed else None
         if slow is not None and (rate is None or slow < rate):
-            rate = slow
+            rate, reason = slow, SLOWED
         if rate is None:
             use.at, use.left = now, math.inf
             return
         use.left = min(float(rate), use.left + (now - use.at) * rate / MINUTE)
         use.at = now
         if use.left < 1:
-            self._metrics.throttled("unusual" if rate is slow else "limit")
+            self._metrics.throttled(reason)
             raise openai.too_many_requests(rate, math.ceil((1 - use.left) * MINUTE / rate))
         use.left -= 1
