@@ -145,7 +145,7 @@ def test_a_block_gains_nothing_in_the_mean_where_the_share_is_below_its_edge(
 
 def rated(*shares: float) -> drift.DriftState:
     """After blocks of 1,000 ratings, ten at a time; so many of them negative."""
-    learned = signals.SignalState.begun({"negative": 1, "positive": 4}, ("negative",), 200, 2.0)
+    learned = signals.SignalState.begun({"negative": 1, "positive": 4}, 200, ("negative",), 2.0)
     state, time = drift.beginning_with({"NegativeFeedback": learned}), 0.0
     for share in shares:
         for _ in range(100):
@@ -177,14 +177,14 @@ def test_only_a_share_that_is_bet_on_may_rise_to_an_alarm(
 
 def test_what_is_to_rise_is_one_of_the_categories() -> None:
     with pytest.raises(ValueError, match="no category"):
-        signals.SignalState.begun({"negative": 1}, ("bad",))
+        signals.SignalState.begun({"negative": 1}, 200, ("bad",))
 
 
 def test_a_watch_of_an_earlier_release_goes_on() -> None:
     watch = Watch("v1", after(tallies(USUAL, 100)))
     earlier = json.loads(watch.stored())
     for state in earlier["state"]["signals"].values():
-        for later in ("rising", "reference_size", "profile_weight"):
+        for later in ("reference", "rising", "profile_weight"):
             del state[later]
     assert Watch.resumed(json.dumps(earlier), "v1", beginning()) == watch
 

@@ -53,10 +53,10 @@ class SignalState:
     hours: Mapping[int, tuple[NonNegativeInt, ...]]
     hour: int
     this_hour: tuple[NonNegativeInt, ...]
+    # How many openings the anchor is made of.
+    reference: PositiveInt = ANCHOR
     # What a rise is news of; without any, of every category.
     rising: tuple[str, ...] = ()
-    # So many are learned from before any is judged.
-    reference_size: PositiveInt = ANCHOR
     # So many openings the profile counts for.
     profile_weight: PositiveFloat = _PROFILE_WEIGHT
 
@@ -75,8 +75,8 @@ class SignalState:
     def begun(
         cls,
         profile: Mapping[str, float],
+        reference: int = ANCHOR,
         rising: Sequence[str] = (),
-        reference_size: int = ANCHOR,
         profile_weight: float = _PROFILE_WEIGHT,
     ) -> Self:
         """Nothing seen yet; the profile's counts or shares are taken as shares."""
@@ -94,15 +94,15 @@ class SignalState:
             hours={},
             hour=-1,
             this_hour=none,
+            reference=reference,
             rising=tuple(rising),
-            reference_size=reference_size,
             profile_weight=profile_weight,
         )
 
     @property
     def is_anchored(self) -> bool:
         """Whether enough was seen to judge by."""
-        return sum(self.anchor) >= self.reference_size
+        return sum(self.anchor) >= self.reference
 
     @property
     def log_evidence(self) -> float:
@@ -110,7 +110,7 @@ class SignalState:
         return log_sum(*self.bets, *self.hourly_bets)
 
     @property
-    def reference(self) -> tuple[float, ...]:
+    def baseline(self) -> tuple[float, ...]:
         """The shares that the version is held against: the anchor's, with a little of the profile."""
         rows = zip(self.profile, self.anchor, strict=True)
         counts = [self.profile_weight * p + a for p, a in rows]
@@ -121,14 +121,14 @@ class SignalState:
         """The population stability index of the latest openings: a size for people, not the test."""
         total, k = sum(self.recent), len(self.categories)
         now = [(count + 0.5) / (total + 0.5 * k) for count in self.recent]
-        pairs = zip(now, self.reference, strict=True)
+        pairs = zip(now, self.baseline, strict=True)
         return sum((a - b) * math.log(a / b) for a, b in pairs) if total else 0.0
 
     def moved(self, most: int = 5) -> tuple[Moved, ...]:
         """What has changed most, with its share in the reference and of late."""
         if not sum(self.recent):
             return ()
-        rows = zip(self.categories, self.reference, _shares(self.recent), strict=True)
+        rows = zip(self.categories, self.baseline, _shares(self.recent), strict=True)
         changes = [Moved(name, before, now) for name, before, now in rows]
         return tuple(sorted(changes, key=lambda m: -abs(m.now - m.before))[:most])
 
@@ -180,7 +180,7 @@ def _of_the_hour(state: SignalState) -> list[float] | None:
     before = state.hours.get(state.hour % 24, ())
     if sum(before) < _HOUR_KNOWN:
         return None
-    rows = zip(before, state.this_hour, state.reference, strict=True)
+    rows = zip(before, state.this_hour, state.baseline, strict=True)
     return [_below_one(p) for p in _shares([b + t + _HOUR_PRIOR * r + 0.01 for b, t, r in rows])]
 
 

@@ -145,7 +145,7 @@ def _signal(signal: DriftSignal, profile: ReferenceProfile | None) -> SignalStat
     """Of ratings there are few, and fewer bad ones are no news."""
     prior = _prior(signal, profile)
     if signal is DriftSignal.NEGATIVE_FEEDBACK:
-        return SignalState.begun(prior, (NEGATIVE,), RATINGS_LEARNED, GUESS_WEIGHT)
+        return SignalState.begun(prior, RATINGS_LEARNED, (NEGATIVE,), GUESS_WEIGHT)
     return SignalState.begun(prior)
 
 
@@ -236,14 +236,14 @@ def _judged(memory: Memory) -> Finding:
 def _known(memory: Memory) -> str:
     """How much is known of the signal that will be judged first."""
     signals = memory.watch.state.signals
-    name = max(signals, key=lambda n: sum(signals[n].anchor) / signals[n].reference_size)
-    return f"{sum(signals[name].anchor)} of {signals[name].reference_size} {_unit(name)}"
+    name = max(signals, key=lambda n: sum(signals[n].anchor) / signals[n].reference)
+    return f"{sum(signals[name].anchor)} of {signals[name].reference} {_unit(name)}"
 
 
 def _reference(memory: Memory) -> str:
     signals = memory.watch.state.signals
-    name = max(signals, key=lambda n: (signals[n].is_anchored, signals[n].reference_size))
-    return f"{signals[name].reference_size} {_unit(name)}"
+    name = max(signals, key=lambda n: (signals[n].is_anchored, signals[n].reference))
+    return f"{signals[name].reference} {_unit(name)}"
 
 
 def _unit(signal: str) -> str:
