@@ -192,8 +192,8 @@ async def test_two_models_take_turns() -> None:
     fake = await scheduled()
     other = watched_model(name="bob", version={"name": "bot-1"})
     spec = seen(fake).to_wire()["spec"]["models"]  # type: ignore[index]
-    other["drift"] = dict(spec[0]["drift"])  # type: ignore[index]
-    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": [*spec, other]}})  # type: ignore[misc]
+    other["drift"] = dict(spec[0]["drift"])
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": [*spec, other]}})
     for _ in range(3):
         await visit(fake)
     await visit(fake, 2 * HOUR)
@@ -217,7 +217,7 @@ async def test_what_belongs_to_no_run_is_taken_away() -> None:
     await visit(fake, 7200)
     assert job["metadata"]["name"] not in [j["metadata"]["name"] for j in jobs(fake)]
     spec = seen(fake).to_wire()["spec"]["models"]  # type: ignore[index]
-    spec[0]["drift"]["reevaluate"] = None  # type: ignore[index]
+    spec[0]["drift"]["reevaluate"] = None
     fake.cluster.edit("InferenceService", KEY, {"spec": {"models": spec}})
     await visit(fake)
     assert jobs(fake) == []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 from trimtab_api import names
 from trimtab_api.documents import EvaluationResult, EvaluationRun
@@ -134,7 +134,7 @@ def overlaid(drift: DriftStatus, quality: ReevaluationStatus | None) -> DriftSta
         return drift
     if drift.reason == DriftReason.DRIFTING and drift.signal != SIGNAL:
         return drift  # the traffic has moved as well, and has numbers of its own
-    changes = {
+    changes: dict[str, Any] = {
         "reason": DriftReason.DRIFTING.value,
         "message": quality.message,
         "signal": SIGNAL,
