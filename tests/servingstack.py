@@ -25,6 +25,7 @@ from trimtab_api.routing import AdapterState, RoutedVersion
 from trimtab_serving.agent.main import Agent
 from trimtab_serving.gateway.main import Gateway
 from trimtab_serving.settings import (
+    AbuseSettings,
     AgentSettings,
     CaptureSettings,
     FeedbackSettings,
@@ -177,6 +178,7 @@ async def data_plane(
     max_body_bytes: int = 1 << 20,
     feedback: FeedbackSettings | None = None,
     capture: CaptureSettings | None = None,
+    abuse: AbuseSettings | None = None,
 ) -> AsyncIterator[Stack]:
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(FakeRegistry().running())
@@ -198,6 +200,7 @@ async def data_plane(
             stopping=STOPPING,
             feedback=feedback,
             capture=capture,
+            abuse=abuse,
         )
         gateway = Gateway(settings)
         stack.push_async_callback(gateway.fleet.close)

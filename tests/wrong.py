@@ -536,6 +536,44 @@ SERVICES: Wrong = {
         ),
         ("spec.gateway.capture.retentionSeconds", "greater than or equal to 7200"),
     ),
+    "keys that cannot be told apart": (
+        inference_service(gateway={"abuse": {}}),
+        ("gateway.abuse tells callers apart by their keys", "set gateway.apiKeys"),
+    ),
+    "a limit of nothing": (
+        inference_service(
+            gateway={"apiKeys": {"secretName": "keys"}, "abuse": {"requestsPerMinute": 0}}
+        ),
+        ("spec.gateway.abuse.requestsPerMinute", "greater than or equal to 1"),
+    ),
+    "an unknown way to meet abuse": (
+        inference_service(
+            gateway={"apiKeys": {"secretName": "keys"}, "abuse": {"onAbuse": "Block"}}
+        ),
+        ("spec.gateway.abuse.onAbuse", "Alert", "Throttle"),
+    ),
+    "ratings that nobody takes": (
+        inference_service(models=[_served(drift={"signals": ["NegativeFeedback"]})]),
+        ("drift.signals NegativeFeedback needs feedback to count", "set gateway.feedback"),
+    ),
+    "a template for a rollback": (
+        inference_service(models=[_served(drift={"onDrift": "Rollback"}, retrain=RETRAIN)]),
+        ("retrain is for drift.onDrift Propose or Retrain", "remove retrain"),
+    ),
+    "an evaluation every minute": (
+        inference_service(models=[_served(drift={"reevaluate": {"everySeconds": 60}})]),
+        ("drift.reevaluate.everySeconds", "greater than or equal to 3600"),
+    ),
+    "an evaluation that is longer than the time to the next": (
+        inference_service(
+            models=[_served(drift={"reevaluate": {"everySeconds": 3600, "deadlineSeconds": 7200}})]
+        ),
+        ("reevaluate.deadlineSeconds must not be longer than", "shorten it"),
+    ),
+    "an evaluation that may lose nothing": (
+        inference_service(models=[_served(drift={"reevaluate": {"margin": 0}})]),
+        ("drift.reevaluate.margin", "greater than 0"),
+    ),
     "a proposal of what": (
         inference_service(models=[_served(drift={"onDrift": "Propose"})]),
         ("drift.onDrift Propose and Retrain need retrain.template", "onDrift: Alert"),

@@ -2,7 +2,7 @@
 
 Gateway and agent run on one core, mock engine and load on another. Direct and proxied requests take
 turns, so that whatever else the machine does meets both alike. API keys, metrics, signals with topics,
-response ids, feedback and the capture of every request are on, and each request is another user's, so
+response ids, feedback, limits of keys and the capture of every request are on, and each request is another user's, so
 that as many are looked at as ever are.
 """
 
@@ -127,6 +127,10 @@ def _programs(ports: Ports, directory: Path, core: int, load_core: int) -> Itera
         "TRIMTAB_ADMIN_PORT": str(ports.admin),
         "TRIMTAB_FEEDBACK_WITHIN_SECONDS": "3600",
         "TRIMTAB_FEEDBACK_PER_MINUTE": "600",
+        "TRIMTAB_ABUSE_TIMES_BUSIEST_MINUTE": "5",
+        "TRIMTAB_ABUSE_REFUSED_PERCENT": "50",
+        "TRIMTAB_ABUSE_REQUESTS_PER_MINUTE": "600000",
+        "TRIMTAB_ABUSE_THROTTLED_PER_MINUTE": "600000",
         "TRIMTAB_CAPTURE": str(capture),
         "TRIMTAB_CAPTURE_PERCENT": "100",
         "TRIMTAB_CAPTURE_RETENTION_SECONDS": "86400",

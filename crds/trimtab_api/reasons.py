@@ -241,6 +241,7 @@ class RolloutReason(StrEnum):
     CANDIDATE_WORSE = "CandidateWorse"  # a metric shows that it is worse
     QUERY_FAILED = "QueryFailed"  # a query was beyond its bounds at three looks in a row
     DEADLINE_EXCEEDED = "DeadlineExceeded"  # there was no verdict in time
+    DRIFTED = "Drifted"  # its traffic has moved, and drift.onDrift is Rollback
     ABORTED = "Aborted"  # somebody has ended it
     QUARANTINED_BY_DECISION = (
         "QuarantinedByDecision"  # somebody has quarantined the version that answered
@@ -273,7 +274,21 @@ class DriftReason(StrEnum):
     NO_SERIES = "NoSeries"  # Prometheus has no counters of these gateways for this version
     PROPOSED = "RetrainingProposed"  # an Event: a suspended FineTuneJob was made
     RETRAINING = "RetrainingStarted"  # an Event: a FineTuneJob was made and runs
+    REEVALUATED = "Reevaluated"  # an Event: the version was evaluated again; the message says with what result
+    NOT_REEVALUATED = (
+        "NotReevaluated"  # an Event: its evaluation by schedule has failed; the message says why
+    )
     NOT_RETRAINED = "NotRetrained"  # an Event: no FineTuneJob was made; the message says why
+
+
+class AbuseReason(StrEnum):
+    """Reasons of AbuseDetected and of its Events."""
+
+    NO_UNUSUAL_KEY = "NoUnusualKey"  # every key asks for what it used to
+    UNUSUAL_KEY = "UnusualKey"  # a key asks for far more than it used to, or for what is declined
+    NO_PROMETHEUS = "NoPrometheus"  # the operator was given no Prometheus to ask
+    PROMETHEUS_UNAVAILABLE = "PrometheusUnavailable"  # Prometheus does not answer
+    NO_SERIES = "NoSeries"  # Prometheus has no series of these gateways
 
 
 class LoadReason(StrEnum):

@@ -22,20 +22,30 @@ BEARER: Final = b"bearer "
 LONGEST_KEY_BYTES: Final = 4096
 # Derived from a key, good for one purpose; the key cannot be found from it.
 _SIGNING: Final = b"trimtab: response ids of this key"
+# What a key is called where it must not be told: in metrics and in status.
+_NAMING: Final = b"trimtab: id of a key"
+_ID_LENGTH: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who sent a request, as far as a key tells.
 
-    `name` is the hash of the key in this process alone; `signing` is the same wherever the key is.
+    `name` is the hash of the key in this process alone; `signing` and `id` are the same wherever the
+    key is.
     """
 
     name: bytes = b""
     signing: bytes = b""
+    id: str = ""
 
 
 ANYBODY: Final = Caller()
+
+
+def id_of(key: bytes) -> str:
+    """Enough of a hash to tell keys apart, and too little to show one."""
+    return hmac.digest(_NAMING, key, "sha256").hex()[:_ID_LENGTH]
 
 
 class ApiKeys:
@@ -76,7 +86,7 @@ class ApiKeys:
         if found is None:
             return
         callers = [
-            Caller(self._hash(key), hmac.digest(key, _SIGNING, "sha256"))
+            Caller(self._hash(key), hmac.digest(key, _SIGNING, "sha256"), id_of(key))
             for key in found.values()
             if key
         ]

@@ -131,5 +131,16 @@ def no_engine(message: str) -> ApiError:
     )
 
 
+def too_many_requests(per_minute: int, seconds: int) -> ApiError:
+    """One key asks for more than it may; another would be answered."""
+    return ApiError(
+        429,
+        f"Rate limit reached: {per_minute} requests a minute from one key. Please try again in {seconds}s.",
+        type="rate_limit_error",
+        code="rate_limit_exceeded",
+        headers=[(b"retry-after", b"%d" % seconds)],
+    )
+
+
 def engine_failed(message: str) -> ApiError:
     return ApiError(502, message, type="server_error", code="engine_failed")

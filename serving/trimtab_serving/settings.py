@@ -105,6 +105,29 @@ class FeedbackSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AbuseSettings:
+    """Only there where callers are looked at; a limit that is None is none."""
+
+    requests_per_minute: int | None
+    times_busiest_minute: int
+    refused_percent: int
+    throttled_per_minute: int | None
+
+    @classmethod
+    def of(cls, environment: Environment) -> "AbuseSettings | None":
+        if not environment.get("TRIMTAB_ABUSE_TIMES_BUSIEST_MINUTE"):
+            return None
+        limit = environment.get("TRIMTAB_ABUSE_REQUESTS_PER_MINUTE", "")
+        slow = environment.get("TRIMTAB_ABUSE_THROTTLED_PER_MINUTE", "")
+        return cls(
+            requests_per_minute=int(limit) if limit else None,
+            times_busiest_minute=int(environment["TRIMTAB_ABUSE_TIMES_BUSIEST_MINUTE"]),
+            refused_percent=int(required(environment, "TRIMTAB_ABUSE_REFUSED_PERCENT")),
+            throttled_per_minute=int(slow) if slow else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureSettings:
     """Only there where exchanges are kept."""
 
@@ -140,6 +163,7 @@ class GatewaySettings:
     stopping: Stopping
     feedback: FeedbackSettings | None = None
     capture: CaptureSettings | None = None
+    abuse: AbuseSettings | None = None
 
     @classmethod
     def of(cls, environment: Environment) -> "GatewaySettings":
@@ -157,6 +181,7 @@ class GatewaySettings:
             stopping=Stopping.of(environment),
             feedback=FeedbackSettings.of(environment),
             capture=CaptureSettings.of(environment),
+            abuse=AbuseSettings.of(environment),
         )
 
 

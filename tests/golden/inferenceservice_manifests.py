@@ -58,6 +58,7 @@ CASES: list[tuple[str, InferenceService, Settings]] = [
                 "apiKeys": {"secretName": "keys"},
                 "feedback": {"secret": {"secretName": "ids"}, "withinSeconds": 86_400},
                 "capture": {"percent": 25},
+                "abuse": {"requestsPerMinute": 600, "onAbuse": "Throttle"},
             },
             pod={
                 "nodeSelector": {"gpu": "h100"},

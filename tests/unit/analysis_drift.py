@@ -1,6 +1,7 @@
 """Has the traffic moved: what is learned, what is called drift, and what is kept."""
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Iterable
@@ -140,6 +141,52 @@ def test_a_block_gains_nothing_in_the_mean_where_the_share_is_below_its_edge(
             gain = (bets[place] or 0.0) - math.log(1 + n / 6)
             mean += math.comb(n, k) * share**k * (1 - share) ** (n - k) * math.exp(gain)
         assert mean <= 1 + 1e-5, share
+
+
+def rated(*shares: float) -> drift.DriftState:
+    """After blocks of 1,000 ratings, ten at a time; so many of them negative."""
+    learned = signals.SignalState.begun({"negative": 1, "positive": 4}, 200, ("negative",), 2.0)
+    state, time = drift.beginning_with({"NegativeFeedback": learned}), 0.0
+    for share in shares:
+        for _ in range(100):
+            time += 60
+            bad = round(10 * share)
+            counts = {"NegativeFeedback": {"negative": bad, "positive": 10 - bad}}
+            state = drift.fold(state, [drift.Tally(time, counts)])
+    return state
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_drifting"),
+    [
+        pytest.param((0.2, 0.2), False, id="as many as before"),
+        pytest.param((0.2, 0.5), True, id="more of them"),
+        pytest.param((0.5, 0.1), False, id="fewer of them"),
+        pytest.param((0.1, 0.0), False, id="none any more"),
+    ],
+)
+def test_only_a_share_that_is_bet_on_may_rise_to_an_alarm(
+    shares: tuple[float, ...], is_drifting: bool
+) -> None:
+    state = rated(*shares)
+    assert state.is_drifting is is_drifting
+    bets = state.signals["NegativeFeedback"].bets
+    assert all(bet is None for bet in bets[len(edetector.STAKES) :])
+    assert state.signals["NegativeFeedback"].is_anchored
+
+
+def test_what_is_to_rise_is_one_of_the_categories() -> None:
+    with pytest.raises(ValueError, match="no category"):
+        signals.SignalState.begun({"negative": 1}, 200, ("bad",))
+
+
+def test_a_watch_of_an_earlier_release_goes_on() -> None:
+    watch = Watch("v1", after(tallies(USUAL, 100)))
+    earlier = json.loads(watch.stored())
+    for state in earlier["state"]["signals"].values():
+        for later in ("reference", "rising", "profile_weight"):
+            del state[later]
+    assert Watch.resumed(json.dumps(earlier), "v1", beginning()) == watch
 
 
 def test_an_empty_block_changes_nothing() -> None:

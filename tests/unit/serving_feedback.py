@@ -82,6 +82,18 @@ async def test_the_same_feedback_again_counts_no_more(stack: Stack) -> None:
     assert await stack.counted(FEEDBACK) == 1
 
 
+async def test_a_few_ratings_of_a_key_speak_for_it_where_drift_is_looked_for(stack: Stack) -> None:
+    for number in range(8):
+        rating = "negative" if number % 2 else "positive"
+        await say(stack.public, id=await asked(stack), rating=rating)
+    await say(stack.public, "bob", id=await asked(stack, "bob"), rating="negative")
+    signal = {"signal": "NegativeFeedback", **PAIR}
+    assert await stack.counted(FEEDBACK) == 9
+    assert await stack.counted("trimtab_gateway_signal_total", **signal) == 7
+    counted = await stack.counted("trimtab_gateway_signal_total", bucket="negative", **signal)
+    assert counted == 4
+
+
 async def test_each_event_of_a_stream_has_the_id_and_it_is_good(stack: Stack) -> None:
     whole = event("x", "one") + event("x", "two")
     stack.engine.pieces = [whole[:9], whole[9:30], whole[30:200], whole[200:]]

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from trimtab_api.model import TIMESTAMP, ApiModel, Rule
 from trimtab_api.v1alpha1.common import NamedReference
+from trimtab_api.v1alpha1.reevaluation import Reevaluate, ReevaluationStatus
 
 Moment = Annotated[str, Field(max_length=32, json_schema_extra=TIMESTAMP)]
 ObjectTold = Annotated[str, Field(max_length=253)]
@@ -14,7 +15,7 @@ MOST_RETRAININGS = 32
 
 
 class DriftSignal(StrEnum):
-    """What is counted of the requests that open a conversation, by category."""
+    """What is counted, by category: of requests that open a conversation, and of ratings."""
 
     PROMPT_LENGTH = "PromptLength"
     COMPLETION_LENGTH = "CompletionLength"
@@ -22,6 +23,7 @@ class DriftSignal(StrEnum):
     REFUSALS = "Refusals"
     LANGUAGES = "Languages"
     TOPICS = "Topics"
+    NEGATIVE_FEEDBACK = "NegativeFeedback"
 
 
 class OnDrift(StrEnum):
@@ -30,6 +32,7 @@ class OnDrift(StrEnum):
     ALERT = "Alert"
     PROPOSE = "Propose"
     RETRAIN = "Retrain"
+    ROLLBACK = "Rollback"
 
 
 class Drift(ApiModel):
@@ -47,8 +50,9 @@ class Drift(ApiModel):
         list[DriftSignal],
         Field(
             min_length=1,
-            max_length=6,
-            description="What is watched; the rate of false alarms is shared among them.",
+            max_length=7,
+            description="What is watched; the rate of false alarms is shared among them. NegativeFeedback needs "
+            "gateway.feedback.",
         ),
     ] = Field(
         default_factory=lambda: [
@@ -61,7 +65,8 @@ class Drift(ApiModel):
         OnDrift,
         Field(
             description="Alert tells of it; Propose also makes a suspended FineTuneJob; Retrain makes one that runs, "
-            "within retrain.budget."
+            "within retrain.budget; Rollback gives the requests back to the version before, where one is still loaded, "
+            "and quarantines this one."
         ),
     ] = OnDrift.ALERT
     requests_per_false_alarm: Annotated[
@@ -73,8 +78,15 @@ class Drift(ApiModel):
             "three tenths of themselves.",
         ),
     ] = 1_000_000
+    reevaluate: Annotated[
+        Reevaluate | None,
+        Field(
+            description="The version is evaluated again by a schedule, and has drifted where it has become worse; without it "
+            "only its traffic is watched."
+        ),
+    ] = None
     dry_run: Annotated[
-        bool, Field(description="Drift is told, and no job is made: status says what would be.")
+        bool, Field(description="Drift is told and nothing follows: status says what would.")
     ] = False
 
 
@@ -198,6 +210,10 @@ class DriftStatus(ApiModel):
         list[MovedShare],
         Field(max_length=8, description="What has moved most, of that signal."),
     ] = Field(default_factory=list)
+    reevaluation: Annotated[
+        ReevaluationStatus | None,
+        Field(description="Its last evaluation by schedule, or the one under way."),
+    ] = None
     plan: Annotated[
         str | None,
         Field(max_length=512, description="What follows, or why nothing does."),

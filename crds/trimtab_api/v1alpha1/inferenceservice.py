@@ -21,7 +21,13 @@ from trimtab_api.v1alpha1.drift import Drift, DriftStatus, Retrain
 from trimtab_api.v1alpha1.engine import Engine
 from trimtab_api.v1alpha1.rollout import ModelRuling, RollbackStatus, Rollout, RolloutStatus
 from trimtab_api.v1alpha1.signing import SignaturePolicy
-from trimtab_api.v1alpha1.traffic import Capture, ResponseFeedback
+from trimtab_api.v1alpha1.traffic import (
+    MOST_UNUSUAL_KEYS,
+    Abuse,
+    Capture,
+    ResponseFeedback,
+    UnusualKey,
+)
 
 
 class ServedBase(ApiModel):
@@ -130,6 +136,11 @@ class Gateway(ApiModel):
             "it; set gateway.feedback or remove gateway.capture",
             at=".capture",
         ),
+        Rule(
+            "!has(self.abuse) || has(self.apiKeys)",
+            "gateway.abuse tells callers apart by their keys; set gateway.apiKeys or remove gateway.abuse",
+            at=".abuse",
+        ),
     )
 
     replicas: Annotated[int, Field(ge=1, le=100, description="Gateway pods.")] = 2
@@ -146,6 +157,12 @@ class Gateway(ApiModel):
         Field(
             description="Prompts and answers that are kept, as the source capture://<service> of a Dataset; without "
             "it none are. The claim <service>-capture must be there, writable for all gateways."
+        ),
+    ] = None
+    abuse: Annotated[
+        Abuse | None,
+        Field(
+            description="What one key may ask for, and when it is unusual; without it keys are neither limited nor looked at."
         ),
     ] = None
 
@@ -169,6 +186,12 @@ class InferenceServiceSpec(ApiModel):
             "signatures.covers AdaptersAndBase needs a base that can be signed; register it as a ModelVersion with "
             "spec.signing and name it in baseModel.modelVersion, or set covers: Adapters",
             at=".signatures.covers",
+        ),
+        Rule(
+            "has(self.gateway) && has(self.gateway.feedback) || !has(self.models) || !self.models.exists(m, has(m.drift) "
+            "&& has(m.drift.signals) && m.drift.signals.exists(s, s == 'NegativeFeedback'))",
+            "drift.signals NegativeFeedback needs feedback to count; set gateway.feedback, or remove the signal",
+            at=".models",
         ),
     )
 
@@ -263,7 +286,7 @@ class InferenceServiceStatus(ApiModel):
         Field(
             max_length=16,
             description="EngineReady, AdaptersReady, GatewayReady, Ready, RolloutProgressing, RolledBack, "
-            "DriftDetected.",
+            "DriftDetected, AbuseDetected.",
             json_schema_extra=MAP_BY_TYPE,
         ),
     ] = Field(default_factory=list)
@@ -282,6 +305,13 @@ class InferenceServiceStatus(ApiModel):
         None
     )
     release: Annotated[FrozenRelease | None, Field(description="Images of the engines.")] = None
+    unusual_keys: Annotated[
+        list[UnusualKey],
+        Field(
+            max_length=MOST_UNUSUAL_KEYS,
+            description="Keys that are unusual now; for gateway.abuse.",
+        ),
+    ] = Field(default_factory=list)
     models: Annotated[
         list[ServedModelStatus],
         Field(

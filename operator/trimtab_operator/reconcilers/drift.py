@@ -4,7 +4,7 @@
 written down first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,6 +21,7 @@ from trimtab_api.v1alpha1.inferenceservice import (
     ServedModel,
     ServedModelStatus,
 )
+from trimtab_api.v1alpha1.reevaluation import ReevaluationStatus
 from trimtab_operator.domain.errors import (
     ArtifactError,
     Forbidden,
@@ -34,8 +35,10 @@ from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children, retraining
 from trimtab_operator.domain.inferenceservice import drift as domain
 from trimtab_operator.domain.inferenceservice.driftstatus import measured, with_drift
+from trimtab_operator.domain.inferenceservice.reevaluation import overlaid
 from trimtab_operator.domain.inferenceservice.retraining import Case, Materials
 from trimtab_operator.domain.manifests import Manifest, name_of
+from trimtab_operator.reconcilers import reevaluation
 from trimtab_operator.reconcilers.ports import Cluster, World
 
 KIND: Final = children.KIND
@@ -50,24 +53,57 @@ class Looked:
     again_after: timedelta | None = None
 
 
-async def look(service: InferenceService, status: InferenceServiceStatus, world: World) -> Looked:
-    """The status with what is known of the traffic of each model that is watched."""
+async def look(
+    service: InferenceService,
+    status: InferenceServiceStatus,
+    rollbacks: Mapping[str, str],
+    world: World,
+) -> Looked:
+    """The status with what is known of the traffic of each model that is watched.
+
+    `rollbacks` says of models that drift would take back what would come of it.
+    """
     now = world.clock.now()
     before = {m.name: m.drift for m in service.status.models}
+    quality = await _evaluated(service, status, before, world)
     found: dict[str, DriftStatus] = {}
     away: Finding | None = None
     for model in service.spec.models:
         if model.drift is None:
             continue
-        told = await _look_at(service, model, status, before.get(model.name), away, world)
+        looked = quality.found.get(model.name)
+        told = await _look_at(service, model, status, before.get(model.name), looked, away, world)
         if told.trouble is not None and told.is_away:
             away = told.trouble  # it is asked once, not once for each model
         if told.status is not None:
-            found[model.name] = told.status
+            found[model.name] = _with_rollback(told.status, rollbacks.get(model.name))
     await _forget(service, world.cluster)
     world.tally.traffic(*service.key, measured(found))
     result, events = with_drift(service, status, found, now)
-    return Looked(result, events, domain.EVERY if found else None)
+    is_new = any(_is_new_drift(before.get(name), drift) for name, drift in found.items())
+    after = domain.ROLLED_BACK_AFTER if rollbacks and is_new else domain.EVERY
+    return Looked(result, (*quality.events, *events), after if found else None)
+
+
+async def _evaluated(
+    service: InferenceService,
+    status: InferenceServiceStatus,
+    before: Mapping[str, DriftStatus | None],
+    world: World,
+) -> reevaluation.Looked:
+    watched = (_watched(service, model, status, world.cluster) for model in service.spec.models)
+    known = {n: d.reevaluation for n, d in before.items() if d and d.reevaluation}
+    return await reevaluation.look(service, [w for w in watched if w is not None], known, world)
+
+
+def _with_rollback(drift: DriftStatus, plan: str | None) -> DriftStatus:
+    is_drifting = drift.reason == DriftReason.DRIFTING
+    return drift.model_copy(update={"plan": plan[:512]}) if plan and is_drifting else drift
+
+
+def _is_new_drift(before: DriftStatus | None, now: DriftStatus) -> bool:
+    is_drifting = now.reason == DriftReason.DRIFTING
+    return is_drifting and (before is None or before.reason != now.reason)
 
 
 async def _forget(service: InferenceService, cluster: Cluster) -> None:
@@ -90,6 +126,7 @@ async def _look_at(
     model: ServedModel,
     status: InferenceServiceStatus,
     before: DriftStatus | None,
+    quality: ReevaluationStatus | None,
     away: Finding | None,
     world: World,
 ) -> _Told:
@@ -103,7 +140,8 @@ async def _look_at(
     if trouble is None:
         is_told = before and before.version == watched.version.metadata.name
         if before and is_told and not domain.is_due(memory, now):
-            return _Told(_decided(service, watched, before, world, now))
+            said = overlaid(before, quality)
+            return _Told(_decided(service, watched, said, world, now))
         try:
             memory, trouble = await _asked(service, watched, memory, world, now)
         except MetricsError as error:
@@ -111,7 +149,9 @@ async def _look_at(
             trouble = domain.unavailable(world.settings.prometheus.url, str(error))
             memory = replace(memory, looked=now)
         await world.cluster.apply(domain.config_map(service, model.name, memory), service)
-    said = domain.told(watched, memory, trouble, before, now)
+    said = overlaid(domain.told(watched, memory, trouble, before, now), quality)
+    if before is not None and domain.is_old_news(before, said, now):
+        said = before.model_copy(update={"reevaluation": quality})
     return _Told(_decided(service, watched, said, world, now), trouble, is_away)
 
 

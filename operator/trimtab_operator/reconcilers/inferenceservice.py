@@ -37,9 +37,9 @@ from trimtab_operator.domain.inferenceservice.plan import (
 )
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
-from trimtab_operator.domain.outcome import Done, Outcome, also_after
+from trimtab_operator.domain.outcome import Done, Outcome, also_after, soonest
 from trimtab_operator.domain.references import MODEL, SERVICE
-from trimtab_operator.reconcilers import drift, rollbacks
+from trimtab_operator.reconcilers import abuse, drift, reevaluation, rollbacks
 from trimtab_operator.reconcilers.decided import isolations
 from trimtab_operator.reconcilers.looking import looked
 from trimtab_operator.reconcilers.ports import Cluster, Key, World
@@ -73,12 +73,14 @@ async def reconcile(key: Key, world: World) -> Outcome:
     concluded = conclude(service, todo, pods, answers, world.settings, now)
     if faults:
         concluded = refused(service, concluded, faults, now)
-    traffic = await drift.look(service, concluded.report.status, world)
-    events = (*concluded.report.events, *traffic.events)
+    traffic = await drift.look(service, concluded.report.status, todo.drift_plans, world)
+    callers = await abuse.look(service, traffic.status, world)
+    events = (*concluded.report.events, *traffic.events, *callers.events)
     await asyncio.gather(*(world.cluster.emit(e) for e in events))
-    service = await world.cluster.write_status(service, traffic.status)
-    await drift.act(service, world)
-    return also_after(concluded.outcome, traffic.again_after)
+    service = await world.cluster.write_status(service, callers.status)
+    service = await drift.act(service, world)
+    await reevaluation.act(service, world)
+    return also_after(concluded.outcome, soonest(traffic.again_after, callers.again_after))
 
 
 async def _observed(service: InferenceService, world: World) -> Observed:
@@ -151,7 +153,7 @@ async def _preparation(service: InferenceService, world: World) -> Preparation:
     if not base_model.needs_preparation(service):
         return Preparation()
     name = base_model.job_name(service)
-    jobs = tuple(world.cluster.children(service, "Job"))
+    jobs = _of_component(world.cluster.children(service, "Job"), names.PREPARE)
     pods = _of_component(world.cluster.children(service, "Pod"), names.PREPARE)
     job = _called(jobs, name)
     if job is None or not JobState(job).is_complete:

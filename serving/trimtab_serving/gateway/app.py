@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trimtab_serving import asgi, openai, wire
 from trimtab_serving.bodies import parse, usage_of
+from trimtab_serving.gateway.callers import Callers
 from trimtab_serving.gateway.forward import Answer, Forwarder, Request
 from trimtab_serving.gateway.metrics import GatewayMetrics
 from trimtab_serving.gateway.watching import CLIENT_GONE, OK, Watched, Watching
@@ -32,7 +33,7 @@ LEAST_TOKENS: Final = 8
 class GatewayApp:
     """ASGI application of the public port."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         forwarder: Forwarder,
         keys: ApiKeys,
@@ -42,12 +43,14 @@ class GatewayApp:
         *,
         max_body_bytes: int,
         is_draining: Callable[[], bool],
+        callers: Callers | None = None,
     ) -> None:
         self._forwarder = forwarder
         self._keys = keys
         self._metrics = metrics
         self._watching = watching
         self._others = others
+        self._callers = callers
         self._max_body_bytes = max_body_bytes
         self._is_draining = is_draining
 
@@ -63,6 +66,8 @@ class GatewayApp:
     ) -> tuple[Request, Watched | None]:
         """Everything that must hold before an engine is asked."""
         caller = self._keys.check(asgi.header(scope, b"authorization"))
+        if self._callers is not None:
+            self._callers.admit(caller)
         try:
             body = await asgi.read_body(scope, receive, self._max_body_bytes)
         except asgi.BodyTooLarge as fault:

@@ -47,6 +47,8 @@ class Exchange:
     content: Any
     is_unit: bool
     is_opening: bool
+    # By whose key, as `Caller.name`.
+    caller: bytes = b""
     # What its response is known by in files, where it was chosen to be kept.
     nonce: str | None = None
     # How large the request was, where its content is kept.

@@ -18,8 +18,10 @@ from starlette.types import Receive, Scope, Send
 from trimtab_serving import asgi, openai, wire
 from trimtab_serving.gateway.capture import Capture
 from trimtab_serving.gateway.kept import Opinion
+from trimtab_serving.gateway.openings import Openings
 from trimtab_serving.gateway.responseids import ResponseId, ResponseIds
-from trimtab_serving.gateway.signalmetrics import SignalMetrics
+from trimtab_serving.gateway.signalmetrics import Pair, SignalMetrics
+from trimtab_serving.gateway.signals import Signal
 from trimtab_serving.gateway.watching import Tags
 from trimtab_serving.keys import ApiKeys, Caller
 from trimtab_serving.openai import ApiError
@@ -84,6 +86,9 @@ class Feedback:
         self._capture = capture
         self._limits = limits
         self._budget = Budget(limits.per_minute, clock)
+        self._clock = clock
+        # Ratings of one caller are alike, as openings of one are: a few speak for him.
+        self._sample = Openings()
         self._counted: OrderedDict[str, None] = OrderedDict()
         self._said: OrderedDict[str, bytes] = OrderedDict()
 
@@ -120,7 +125,7 @@ class Feedback:
             raise _version_gone()
         is_kept = self._keep(response, pair, opinion)
         if opinion.rating is not None:
-            self._count(response, pair, opinion.rating)
+            self._count(caller, response, pair, opinion.rating)
         elif not is_kept:
             raise _not_kept()
         model, version = pair
@@ -138,10 +143,13 @@ class Feedback:
         _remember(self._said, response.nonce, said)
         return True
 
-    def _count(self, response: ResponseId, pair: tuple[str, str], rating: str) -> None:
-        if response.nonce not in self._counted:
-            _remember(self._counted, response.nonce, None)
-            self._metrics.feedback.add(pair, rating)
+    def _count(self, caller: Caller, response: ResponseId, pair: Pair, rating: str) -> None:
+        if response.nonce in self._counted:
+            return
+        _remember(self._counted, response.nonce, None)
+        self._metrics.feedback.add(pair, rating)
+        if self._sample.admit(caller.name, None, self._clock()):
+            self._metrics.signal.add(pair, Signal.NEGATIVE_FEEDBACK, rating)
 
 
 def parse(body: bytes) -> tuple[str, Opinion]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from trimtab_api.routing import RoutingTable
 from trimtab_serving.gateway.admin import admin_app
 from trimtab_serving.gateway.app import GatewayApp, PublicRest
+from trimtab_serving.gateway.callers import Callers
 from trimtab_serving.gateway.capture import Capture
 from trimtab_serving.gateway.capturefiles import CaptureFiles
 from trimtab_serving.gateway.feedback import Feedback, Limits
@@ -36,7 +37,8 @@ class Gateway:
         self.watch = TableWatch(settings.table, self.on_table)
         self.topics = TopicModels(self.fleet.profile, time.monotonic)
         self.capture = self._capture()
-        self.observer = Observer(self.metrics.signals, self.topics, self.capture)
+        self.callers = self._known_callers()
+        self.observer = Observer(self.metrics.signals, self.topics, self.capture, self.callers)
         self.ids = self._response_ids()
         self.watching = Watching(
             self.metrics.signals,
@@ -53,6 +55,7 @@ class Gateway:
             PublicRest(
                 self.forwarder, self.keys, created=int(time.time()), feedback=self._feedback()
             ),
+            callers=self.callers,
             max_body_bytes=settings.max_body_bytes,
             is_draining=lambda: self.lifecycle.is_draining,
         )
@@ -76,6 +79,13 @@ class Gateway:
             wall=time.time,
         )
         return Capture(files, self.metrics.signals, settings.percent)
+
+    def _known_callers(self) -> Callers | None:
+        if self.settings.abuse is None:
+            return None
+        callers = Callers(self.settings.abuse, self.metrics.callers, time.monotonic)
+        self.metrics.before_scrapes(callers.tell)
+        return callers
 
     def _response_ids(self) -> ResponseIds | None:
         settings = self.settings

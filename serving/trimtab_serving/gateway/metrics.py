@@ -5,7 +5,7 @@ the table are dropped after a while; their last values have been scraped by then
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,32 @@ class Series:
     prompt_tokens: Counter
     completion_tokens: Counter
     requests: dict[int, Counter]
+
+
+class CallerMetrics:
+    """What is told of keys: an id that shows no key, of those alone that are unusual now."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._unusual = Gauge(
+            "trimtab_gateway_unusual_keys",
+            "1 for each key that asks for far more than it used to, or for what is declined; at most 32.",
+            ("key", "reason"),
+            registry=registry,
+        )
+        self._throttled = Counter(
+            "trimtab_gateway_throttled",
+            "Requests that were answered with 429: limit, or unusual where an unusual key is slowed.",
+            ("reason",),
+            registry=registry,
+        )
+
+    def tell(self, unusual: Iterable[tuple[str, str]]) -> None:
+        self._unusual.clear()
+        for key, reason in unusual:
+            self._unusual.labels(key, reason).set(1)
+
+    def throttled(self, reason: str) -> None:
+        self._throttled.labels(reason).inc()
 
 
 class GatewayMetrics:
@@ -70,6 +96,8 @@ class GatewayMetrics:
         )
         self._pairs: OrderedDict[Pair, Series] = OrderedDict()
         self.signals = SignalMetrics(self.registry, FIRST_TOKEN_BUCKETS)
+        self.callers = CallerMetrics(self.registry)
+        self._tellers: list[Callable[[], None]] = []
 
     def of(self, model: str, version: str) -> Series:
         """The series of a pair; `model` must be one of the table, or empty."""
@@ -116,5 +144,11 @@ class GatewayMetrics:
             metric.remove(*pair)
         self.signals.forget(pair)
 
+    def before_scrapes(self, teller: Callable[[], None]) -> None:
+        """What brings its series up to date when they are read."""
+        self._tellers.append(teller)
+
     def exposition(self) -> bytes:
+        for teller in self._tellers:
+            teller()
         return generate_latest(self.registry)

@@ -30,6 +30,9 @@ LARGEST_BODY_BYTES: Final = 512 * 1024
 SLICE_SECONDS: Final = 0.0003
 REST_SECONDS: Final = 0.006
 
+# As OpenAI's API says that a filter has cut an answer.
+FILTERED: Final = "content_filter"
+
 Steps = Generator[None, None, None]
 
 
@@ -45,6 +48,12 @@ class Keep(Protocol):
     def exchange(self, exchange: Exchange, answer: Said) -> Steps: ...
 
 
+class Callers(Protocol):
+    """Who wants to know whose answers decline."""
+
+    def answered(self, name: bytes, *, is_declined: bool) -> None: ...
+
+
 class Observer:
     """A queue of finished exchanges and the task that works it off."""
 
@@ -53,11 +62,13 @@ class Observer:
         metrics: SignalMetrics,
         topics: Topics,
         keep: Keep | None,
+        callers: Callers | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._metrics = metrics
         self._topics = topics
         self._keep = keep
+        self._callers = callers
         self._clock = clock
         self._waiting: deque[Exchange] = deque()
         self._bytes = 0
@@ -114,6 +125,9 @@ class Observer:
         is_refusal = features.is_refusal(answer.text)
         if is_refusal:
             metrics.refusals.add(pair)
+        if self._callers is not None:
+            is_declined = is_refusal or answer.finish == FILTERED
+            self._callers.answered(exchange.caller, is_declined=is_declined)
         if exchange.is_unit:
             metrics.unit_answers.add(pair, answer.finish)
             if is_refusal:

@@ -81,7 +81,7 @@ class SignalMetrics:
         self.refusals = counts("refusals", "Complete answers that begin by declining.")
         self.signal = counts(
             "signal",
-            "Requests that open a conversation, by what they and their answers are like.",
+            "Requests that open a conversation, by what they and their answers are like; and ratings.",
             "signal",
             "bucket",
         )

@@ -12,7 +12,7 @@ from trimtab_serving.gateway.said import Said
 
 
 class Signal(StrEnum):
-    """What is counted of openings."""
+    """What is counted of openings; the last one of ratings."""
 
     PROMPT_LENGTH = "PromptLength"
     COMPLETION_LENGTH = "CompletionLength"
@@ -20,6 +20,7 @@ class Signal(StrEnum):
     REFUSALS = "Refusals"
     LANGUAGES = "Languages"
     TOPICS = "Topics"
+    NEGATIVE_FEEDBACK = "NegativeFeedback"
 
 
 def prompt_of(content: object) -> str | None:

@@ -143,6 +143,7 @@ class Watching:
                 request_bytes=len(watched.ask.body) if needs_content else 0,
                 is_unit=watched.is_unit,
                 is_opening=watched.is_opening,
+                caller=watched.caller.name,
                 nonce=watched.response.nonce if is_kept and watched.response else None,
                 body=watched.body,
                 heard=watched.heard,

@@ -84,8 +84,15 @@ def begun(
     profiles: Mapping[str, Mapping[str, float]], weights: Mapping[str, float] | None = None
 ) -> DriftState:
     """Nothing seen yet of these signals; without weights all weigh the same."""
-    weights = weights or dict.fromkeys(profiles, 1 / max(len(profiles), 1))
-    return DriftState({n: SignalState.begun(p) for n, p in profiles.items()}, dict(weights))
+    return beginning_with({n: SignalState.begun(p) for n, p in profiles.items()}, weights)
+
+
+def beginning_with(
+    signals: Mapping[str, SignalState], weights: Mapping[str, float] | None = None
+) -> DriftState:
+    """These signals as they are; without weights all weigh the same."""
+    weights = weights or dict.fromkeys(signals, 1 / max(len(signals), 1))
+    return DriftState(dict(signals), dict(weights))
 
 
 def fold(state: DriftState, tallies: Iterable[Tally], threshold: float = THRESHOLD) -> DriftState:

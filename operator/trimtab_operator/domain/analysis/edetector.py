@@ -8,6 +8,7 @@ expected value is at most 1 as long as no share is above its edge, so the sum of
 more than 1 per unit in the mean, and the mean number of units until it passes A is at least A.
 
 Only rising shares are bet on; one that vanishes shows, later, through those that take its place.
+Where only some categories are of interest, the others have no edge and get no part of the stake.
 """
 
 import math
@@ -20,21 +21,26 @@ _DIGITS = 6
 def fold(
     bets: Sequence[float | None],
     counts: Sequence[int],
-    edges: Sequence[float],
+    edges: Sequence[float | None],
     part: float = 1.0,
 ) -> tuple[float | None, ...]:
-    """The logarithms of all M after a block; None is an M of zero. `edges` are of before the block.
+    """The logarithms of all M after a block; None is an M of zero. `edges` are of before the block,
+    None for a category that is not bet on.
 
     `part` is how much of the new stake this detector has, where several share one.
     """
     n = sum(counts)
     if not n:
         return tuple(bets)
-    added = math.log(part * n / (len(counts) * len(STAKES)))
+    staked = len(edges) - list(edges).count(None)
+    added = math.log(part * n / (staked * len(STAKES)))
     after: list[float | None] = []
     for place, (k, edge) in enumerate(zip(counts, edges, strict=True)):
         for stake_place, stake in enumerate(STAKES):
             bet = bets[place * len(STAKES) + stake_place]
+            if edge is None:
+                after.append(bet)
+                continue
             gain = k * math.log1p(stake * (1 - edge) / edge) + (n - k) * math.log1p(-stake)
             # Rounded here, so that a state that was stored and one that was not are the same.
             after.append(round(log_sum(bet, added) + gain, _DIGITS))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from pydantic import FiniteFloat, NonNegativeInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from trimtab_operator.domain.analysis import edetector
 from trimtab_operator.domain.analysis.edetector import STAKES, log_sum
@@ -53,6 +53,12 @@ class SignalState:
     hours: Mapping[int, tuple[NonNegativeInt, ...]]
     hour: int
     this_hour: tuple[NonNegativeInt, ...]
+    # How many openings the anchor is made of.
+    reference: PositiveInt = ANCHOR
+    # What a rise is news of; without any, of every category.
+    rising: tuple[str, ...] = ()
+    # So many openings the profile counts for.
+    profile_weight: PositiveFloat = _PROFILE_WEIGHT
 
     def __post_init__(self) -> None:
         rows = (self.profile, self.anchor, self.seen, self.recent, self.this_hour)
@@ -62,9 +68,17 @@ class SignalState:
             raise ValueError("the bets do not go with the categories")
         if self.categories[-1:] != (OTHER,):
             raise ValueError(f"the last category is {OTHER}")
+        if not set(self.rising) <= set(self.categories):
+            raise ValueError("what is to rise is no category")
 
     @classmethod
-    def begun(cls, profile: Mapping[str, float]) -> Self:
+    def begun(
+        cls,
+        profile: Mapping[str, float],
+        reference: int = ANCHOR,
+        rising: Sequence[str] = (),
+        profile_weight: float = _PROFILE_WEIGHT,
+    ) -> Self:
         """Nothing seen yet; the profile's counts or shares are taken as shares."""
         names = (*(name for name in profile if name != OTHER), OTHER)
         counts = [max(profile.get(name, 0.0), 0.0) + 0.5 for name in names]
@@ -80,12 +94,15 @@ class SignalState:
             hours={},
             hour=-1,
             this_hour=none,
+            reference=reference,
+            rising=tuple(rising),
+            profile_weight=profile_weight,
         )
 
     @property
     def is_anchored(self) -> bool:
         """Whether enough was seen to judge by."""
-        return sum(self.anchor) >= ANCHOR
+        return sum(self.anchor) >= self.reference
 
     @property
     def log_evidence(self) -> float:
@@ -93,9 +110,10 @@ class SignalState:
         return log_sum(*self.bets, *self.hourly_bets)
 
     @property
-    def reference(self) -> tuple[float, ...]:
+    def baseline(self) -> tuple[float, ...]:
         """The shares that the version is held against: the anchor's, with a little of the profile."""
-        counts = [_PROFILE_WEIGHT * p + a for p, a in zip(self.profile, self.anchor, strict=True)]
+        rows = zip(self.profile, self.anchor, strict=True)
+        counts = [self.profile_weight * p + a for p, a in rows]
         return _shares(counts)
 
     @property
@@ -103,14 +121,14 @@ class SignalState:
         """The population stability index of the latest openings: a size for people, not the test."""
         total, k = sum(self.recent), len(self.categories)
         now = [(count + 0.5) / (total + 0.5 * k) for count in self.recent]
-        pairs = zip(now, self.reference, strict=True)
+        pairs = zip(now, self.baseline, strict=True)
         return sum((a - b) * math.log(a / b) for a, b in pairs) if total else 0.0
 
     def moved(self, most: int = 5) -> tuple[Moved, ...]:
         """What has changed most, with its share in the reference and of late."""
         if not sum(self.recent):
             return ()
-        rows = zip(self.categories, self.reference, _shares(self.recent), strict=True)
+        rows = zip(self.categories, self.baseline, _shares(self.recent), strict=True)
         changes = [Moved(name, before, now) for name, before, now in rows]
         return tuple(sorted(changes, key=lambda m: -abs(m.now - m.before))[:most])
 
@@ -133,18 +151,27 @@ def _judged(state: SignalState, counts: tuple[int, ...]) -> dict[str, Any]:
     edges = _of_the_hour(state)
     part = 0.5 if edges else 1.0
     after = {
-        "bets": edetector.fold(state.bets, counts, _tolerant(state), part),
+        "bets": edetector.fold(state.bets, counts, _bet_on(state, _tolerant(state)), part),
         "seen": _sum(state.seen, counts),
     }
     if edges:
-        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, edges, part)
+        of_the_hour = _bet_on(state, edges)
+        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, of_the_hour, part)
     return after
+
+
+def _bet_on(state: SignalState, edges: Sequence[float]) -> list[float | None]:
+    """The edges of the categories whose rise is news."""
+    if not state.rising:
+        return list(edges)
+    pairs = zip(state.categories, edges, strict=True)
+    return [edge if name in state.rising else None for name, edge in pairs]
 
 
 def _tolerant(state: SignalState) -> list[float]:
     """The baseline of all that was seen, and above it what is let pass."""
     rows = zip(state.profile, state.anchor, state.seen, strict=True)
-    shares = _shares([_PROFILE_WEIGHT * p + a + s + 0.5 for p, a, s in rows])
+    shares = _shares([state.profile_weight * p + a + s + 0.5 for p, a, s in rows])
     return [_below_one(p + max(_TOLERANCE_POINTS, _TOLERANCE_SHARE * p)) for p in shares]
 
 
@@ -153,7 +180,7 @@ def _of_the_hour(state: SignalState) -> list[float] | None:
     before = state.hours.get(state.hour % 24, ())
     if sum(before) < _HOUR_KNOWN:
         return None
-    rows = zip(before, state.this_hour, state.reference, strict=True)
+    rows = zip(before, state.this_hour, state.baseline, strict=True)
     return [_below_one(p) for p in _shares([b + t + _HOUR_PRIOR * r + 0.01 for b, t, r in rows])]
 
 

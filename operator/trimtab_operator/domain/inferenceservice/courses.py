@@ -20,14 +20,14 @@ from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import RollbackStatus, Rollout, RolloutStatus
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.domain.inferenceservice import looks, rollout
+from trimtab_operator.domain.inferenceservice import driftrollback, looks, rollout
 from trimtab_operator.domain.inferenceservice.consent import Consent, isolated
 from trimtab_operator.domain.inferenceservice.course import Course, Direction, Record
 from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand
 from trimtab_operator.domain.inferenceservice.looks import Ask, Heard
 from trimtab_operator.domain.inferenceservice.notes import Notes, notes_of
 from trimtab_operator.domain.inferenceservice.steering import Steering, steering, told
-from trimtab_operator.domain.inferenceservice.versions import wanted
+from trimtab_operator.domain.inferenceservice.versions import not_ready, wanted
 from trimtab_operator.domain.outcome import soonest
 
 # What has lost its requests stays loaded for those that are under way on it.
@@ -61,6 +61,8 @@ class Turned:
     # Why a rollout that was under way is none any more, where that was no verdict.
     ended: str | None = None
     is_paused: bool = False
+    # What drift leads to, where it leads to a rollback.
+    drift_plan: str | None = None
 
 
 def turns(service: InferenceService, around: Surroundings, now: datetime) -> dict[str, Turned]:
@@ -143,7 +145,16 @@ def _turn(
         is_paused=steers.pause is not None,
     )
     status = before.rollout
-    if status is not None and model.rollout is not None:
+    place = _place(model, steers, barred, active, resident, around)
+    turned = replace(turned, drift_plan=driftrollback.plan(model, place))
+    drifted = (
+        None
+        if is_pending(before.last_rollback)
+        else driftrollback.decided(model, before.drift, place, now)
+    )
+    if drifted is not None:
+        turned = replace(turned, record=replace(turned.record, last_rollback=drifted))
+    elif status is not None and model.rollout is not None:
         ended = "the name is pinned" if pin and status.promoted is None else None
         ended = ended or _ended(
             model, status, active, replace(around.consent, barred=barred), around
@@ -156,6 +167,29 @@ def _turn(
     elif status is not None:
         turned = replace(turned, ended="the model has no rollout in the spec any more")
     return _with_leaving(turned, barred, now)
+
+
+def _place(
+    model: ServedModel,
+    steers: Steering,
+    barred: Mapping[str, Finding],
+    active: RoutedVersion | None,
+    resident: RoutedVersion | None,
+    around: Surroundings,
+) -> driftrollback.Place:
+    consent = replace(around.consent, barred=barred)
+    before = around.versions.get(resident.version) if resident else None
+    if resident and before and before.spec.artifact.digest != resident.digest:
+        before = None  # another artifact has come under its name
+    return driftrollback.Place(
+        active=active,
+        resident=resident,
+        is_at_hand=resident is not None and is_at_hand(resident, around.engines),
+        wanted=wanted(model, around.versions, consent),
+        before=before,
+        against=(consent.against(before) or not_ready(before)) if before else None,
+        hold=steers.hold,
+    )
 
 
 def _gone_on(

@@ -19,7 +19,7 @@ from trimtab_api.v1alpha1.drift import Drift, DriftSignal, DriftStatus, MovedSha
 from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_operator.domain.analysis import drift as analysis
 from trimtab_operator.domain.analysis.drift import Bucket, Watch
-from trimtab_operator.domain.analysis.signals import ANCHOR
+from trimtab_operator.domain.analysis.signals import SignalState
 from trimtab_operator.domain.conditions import moment_of, timestamp
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
@@ -41,6 +41,8 @@ FARTHEST: Final = timedelta(hours=1)
 STALE_AFTER: Final = timedelta(minutes=10)
 RENEWED_AFTER: Final = timedelta(minutes=10)
 MOVED_AT_MOST: Final = 5
+# A rollback is decided at the next visit, when status has what it rests on.
+ROLLED_BACK_AFTER: Final = timedelta(milliseconds=50)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,15 @@ def asked_from(memory: Memory, now: datetime) -> datetime:
 
 def beginning(drift: Drift, profile: ReferenceProfile | None) -> analysis.DriftState:
     """Nothing seen yet; the profile is a first guess at the shares."""
-    return analysis.begun({signal.value: _prior(signal, profile) for signal in drift.signals})
+    return analysis.beginning_with({s.value: _signal(s, profile) for s in drift.signals})
+
+
+def _signal(signal: DriftSignal, profile: ReferenceProfile | None) -> SignalState:
+    """Of ratings there are few, and fewer bad ones are no news."""
+    prior = _prior(signal, profile)
+    if signal is DriftSignal.NEGATIVE_FEEDBACK:
+        return SignalState.begun(prior, RATINGS_LEARNED, (NEGATIVE,), GUESS_WEIGHT)
+    return SignalState.begun(prior)
 
 
 def looked(memory: Memory, watched: Watched, series: Sequence[RawSeries], now: datetime) -> Memory:
@@ -187,10 +197,10 @@ def told(
     is_same = (before.version, before.since) == (status.version, status.since)
     kept = {"retrainings": before.retrainings, "plan": before.plan if is_same else None}
     status = status.model_copy(update=kept)
-    return before if _is_old_news(before, status, now) else status
+    return before if is_old_news(before, status, now) else status
 
 
-def _is_old_news(before: DriftStatus, after: DriftStatus, now: datetime) -> bool:
+def is_old_news(before: DriftStatus, after: DriftStatus, now: datetime) -> bool:
     """Figures change with every request; what is said of them seldom does."""
     if (before.version, before.reason, before.since) != (after.version, after.reason, after.since):
         return False
@@ -211,16 +221,33 @@ def _judged(memory: Memory) -> Finding:
     if not any(signal.is_anchored for signal in state.signals.values()):
         return Finding.unknown(
             DriftReason.LEARNING,
-            f"{_requests(memory)} of {ANCHOR} opening requests are known, by which later ones are judged",
+            f"{_known(memory)} are known, by which later ones are judged",
         )
     if not state.is_drifting or state.leader is None:
-        return Finding(DriftReason.NO_DRIFT, f"as in the first {ANCHOR} opening requests")
+        return Finding(DriftReason.NO_DRIFT, f"as in the first {_reference(memory)}")
     signal = state.signals[state.leader]
     rows = ", ".join(f"{m.category} {m.before:.1%} to {m.now:.1%}" for m in signal.moved(3))
     since = f" since {timestamp(memory.since)}" if memory.since else ""
     return Finding(
         DriftReason.DRIFTING, f"{state.leader} has moved{since} (PSI {signal.psi:.2f}): {rows}"
     )
+
+
+def _known(memory: Memory) -> str:
+    """How much is known of the signal that will be judged first."""
+    signals = memory.watch.state.signals
+    name = max(signals, key=lambda n: sum(signals[n].anchor) / signals[n].reference)
+    return f"{sum(signals[name].anchor)} of {signals[name].reference} {_unit(name)}"
+
+
+def _reference(memory: Memory) -> str:
+    signals = memory.watch.state.signals
+    name = max(signals, key=lambda n: (signals[n].is_anchored, signals[n].reference))
+    return f"{signals[name].reference} {_unit(name)}"
+
+
+def _unit(signal: str) -> str:
+    return "ratings" if signal == DriftSignal.NEGATIVE_FEEDBACK else "opening requests"
 
 
 def _requests(memory: Memory) -> int:
@@ -247,8 +274,15 @@ def _prior(signal: DriftSignal, profile: ReferenceProfile | None) -> Mapping[str
         case DriftSignal.TOPICS:
             counts = profile.topics.counts if profile and profile.topics else ()
             return {str(number): count for number, count in enumerate(counts)}
+        case DriftSignal.NEGATIVE_FEEDBACK:
+            return FEEDBACK_GUESSED
 
 
+# Nobody knows before the first rating, so that the guess counts for little.
+NEGATIVE: Final = "negative"
+FEEDBACK_GUESSED: Final = {NEGATIVE: 1.0, "positive": 4.0}
+GUESS_WEIGHT: Final = 2.0
+RATINGS_LEARNED: Final = 200
 FINISH_REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "empty")
 
 
@@ -272,7 +306,7 @@ def without_version(before: DriftStatus | None, now: datetime) -> DriftStatus:
         measured=timestamp(now),
         retrainings=before.retrainings if before else [],
     )
-    return before if before and _is_old_news(before, status, now) else status
+    return before if before and is_old_news(before, status, now) else status
 
 
 def unavailable(url: str, why: str) -> Finding:

@@ -8,6 +8,7 @@ from typing import Final
 
 from trimtab_api import names
 from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1.traffic import OnAbuse
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.engine import (
@@ -101,6 +102,7 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
             ("TRIMTAB_API_KEYS", names.API_KEYS_PATH if keys is not None else ""),
             ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
             *_traffic_settings(service),
+            *_abuse_settings(service),
         ),
         ports=(("http", names.PORT_GATEWAY), ("admin", names.PORT_GATEWAY_ADMIN)),
         wants={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
@@ -161,6 +163,22 @@ def _traffic_settings(service: InferenceService) -> list[tuple[str, str]]:
             ("TRIMTAB_CAPTURE_MAX_BYTES", str(capture.max_bytes)),
         ]
     return settings
+
+
+def _abuse_settings(service: InferenceService) -> list[tuple[str, str]]:
+    abuse = service.spec.gateway.abuse
+    if abuse is None:
+        return []
+    is_throttled = abuse.on_abuse is OnAbuse.THROTTLE
+    return [
+        ("TRIMTAB_ABUSE_REQUESTS_PER_MINUTE", str(abuse.requests_per_minute or "")),
+        ("TRIMTAB_ABUSE_TIMES_BUSIEST_MINUTE", str(abuse.times_busiest_minute)),
+        ("TRIMTAB_ABUSE_REFUSED_PERCENT", str(abuse.refused_percent)),
+        (
+            "TRIMTAB_ABUSE_THROTTLED_PER_MINUTE",
+            str(abuse.throttled_per_minute) if is_throttled else "",
+        ),
+    ]
 
 
 def _asked(path: str, *, period: int, tries: int) -> Manifest:

@@ -109,6 +109,8 @@ class Plan:
     # What the status decision tells of rollouts; afterwards it would be news no more.
     announced: tuple[Event, ...] = ()
     promoted: tuple[str, ...] = ()
+    # What drift leads to, of the models where it leads to a rollback.
+    drift_plans: Mapping[str, str] = field(default_factory=dict)
     again_after: timedelta | None = None
 
 
@@ -166,6 +168,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         unloadable=unloadable(observed.pods.engines, observed.reports),
         announced=rollouts.announced(service, turned.values()),
         promoted=rollouts.promotions(service, turned.values()),
+        drift_plans={n: each.drift_plan for n, each in turned.items() if each.drift_plan},
         again_after=soonest(*(each.again_after for each in turned.values())),
     )
 

@@ -35,6 +35,7 @@ CONDEMNING: Final = frozenset(
         RolloutReason.CANDIDATE_WORSE,
         RolloutReason.QUERY_FAILED,
         RolloutReason.DEADLINE_EXCEEDED,
+        RolloutReason.DRIFTED,
     }
 )
 

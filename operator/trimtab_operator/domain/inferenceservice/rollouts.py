@@ -76,7 +76,8 @@ def quarantine(
     if not condemns(rollback):
         return None
     inputs = (service.metadata.uid, model, rollback.from_digest, rollback.time)
-    why = f"rollout of {model} in InferenceService {service.metadata.name}: {rollback.message}"
+    what = "drift" if rollback.reason == RolloutReason.DRIFTED else "rollout"
+    why = f"{what} of {model} in InferenceService {service.metadata.name}: {rollback.message}"
     return {
         "apiVersion": names.API_VERSION,
         "kind": "Decision",

@@ -41,7 +41,7 @@ def decided_against(version: ModelVersion, fit: Fit) -> Finding | None:
     return fit.consent.against(version)
 
 
-def not_ready(version: ModelVersion, _: Fit) -> Finding | None:
+def not_ready(version: ModelVersion, _: Fit | None = None) -> Finding | None:
     if is_ready(version):
         return None
     ready = find(version.status.conditions, "Ready")

@@ -9,6 +9,7 @@ from trimtab_api.documents import EvaluationRun, Output, Owner
 from trimtab_api.documents.common import Mounted, Stored
 from trimtab_api.documents.evaluation import ComparisonWanted, ContenderRun, JudgeRun, SuiteRun
 from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_api.v1alpha1.evaluation import Suite, SuiteName
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, Contender, Opponents
 from trimtab_operator.domain import endpoints, pods
@@ -223,8 +224,30 @@ def children(
     settings: Settings,
 ) -> list[Manifest]:
     """The task's ConfigMap and the Job."""
-    name = job_name(version)
-    document = run_document(version, base, against, settings)
+    return task(
+        KIND,
+        version,
+        version,
+        job_name(version),
+        run_document(version, base, against, settings),
+        settings,
+        image=image(version, settings),
+        seconds=longest_seconds(version),
+    )
+
+
+def task(  # noqa: PLR0913 - whose it is, and what it is about
+    kind: str,
+    owner: AnyResource,
+    version: ModelVersion,
+    name: str,
+    document: EvaluationRun,
+    settings: Settings,
+    *,
+    image: str,
+    seconds: int,
+) -> list[Manifest]:
+    """ConfigMap and Job of an evaluation of the version, as children of the owner."""
     mounts = [
         pods.run_document(name),
         pods.scratch_space(),
@@ -245,24 +268,24 @@ def children(
     wants = version.spec.evaluation.resources
     container = pods.container(
         names.EVALUATE,
-        image(version, settings),
+        image,
         ["python", "-m", "trimtab_pipelines", names.EVALUATE],
         mounts,
         settings,
         wants=pods.resources(wants.gpus, wants.cpu, wants.memory, is_memory_limited=False),
     )
     job = pods.task_job(
-        KIND,
-        version,
+        kind,
+        owner,
         names.EVALUATE,
         name,
         pods.pod_spec([container], mounts, settings, overrides=version.spec.evaluation.pod),
         backoff_limit=BACKOFF_LIMIT,
-        active_deadline_seconds=longest_seconds(version),
+        active_deadline_seconds=seconds,
         labels=_passed_on(version),
     )
     text = document.model_dump_json(exclude_none=True)
-    return [pods.run_config_map(KIND, version, names.EVALUATE, name, text), job]
+    return [pods.run_config_map(kind, owner, names.EVALUATE, name, text), job]
 
 
 def _judge_credentials(version: ModelVersion) -> list[pods.Mount]:
