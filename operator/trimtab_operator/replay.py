@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 import aiohttp
 from pydantic import ValidationError
@@ -18,14 +17,12 @@ from pydantic import ValidationError
 from trimtab_api.v1alpha1.drift import Drift, DriftSignal
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.prometheus import Prometheus
+from trimtab_operator.adapters.recordings import recorded
 from trimtab_operator.domain import replay
 from trimtab_operator.domain.errors import MetricsError
 from trimtab_operator.domain.inferenceservice.drift import METRIC
 from trimtab_operator.domain.replayplot import picture
 from trimtab_operator.domain.series import RawSeries
-
-# One answer of the server: a day of raw samples in one piece would be too large.
-PIECE: Final = timedelta(minutes=30)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,19 +77,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _asked(url: str, selector: str, span: timedelta) -> tuple[RawSeries, ...]:
-    """Piece by piece, each sample once: a piece ends where the next begins."""
     end = SystemClock().now()
-    start = end - span
-    found: dict[tuple[tuple[str, str], ...], RawSeries] = {}
     async with aiohttp.ClientSession() as session:
-        server = Prometheus(session, url)
-        while start < end:
-            until = min(start + PIECE, end)
-            for one in await server.samples(selector, start, until):
-                key = tuple(sorted(one.labels.items()))
-                before = found[key].samples if key in found else ()
-                last = before[-1].time if before else 0.0
-                fresh = tuple(s for s in one.samples if s.time > last)
-                found[key] = RawSeries(one.labels, before + fresh)
-            start = until
-    return tuple(found.values())
+        return await recorded(Prometheus(session, url), selector, end - span, end)

@@ -66,12 +66,13 @@ def selector(
     service: InferenceService, model: str, pair: Sequence[str], metrics: Iterable[RolloutMetric]
 ) -> str:
     """The series of these metrics, of both versions, from every gateway of the service."""
-    wanted = sorted({name for metric in metrics for name in series_of(metric)})
     versions = "|".join(version.replace(".", "[.]") for version in sorted(set(pair)))
-    return (
-        f'{{__name__=~"{"|".join(wanted)}",namespace="{service.metadata.namespace}",'
-        f'pod=~"{_pods(service)}",model="{model}",version=~"{versions}"}}'
-    )
+    return f'{{{_of_model(service, model, metrics)},version=~"{versions}"}}'
+
+
+def selector_of_all(service: InferenceService, model: str, metrics: Iterable[RolloutMetric]) -> str:
+    """The same of every version that there was."""
+    return f"{{{_of_model(service, model, metrics)}}}"
 
 
 def once(series: Iterable[RawSeries]) -> tuple[RawSeries, ...]:
@@ -109,8 +110,16 @@ def slow_above(
         is_bucket = each.name == f"{HISTOGRAMS[metric]}_bucket"
         bound = _bound(each)
         if is_bucket and bound is not None and each.labels.get("version") == rollout.stable:
-            below[bound] = below.get(bound, 0.0) + _gained(each.samples)
+            below[bound] = below.get(bound, 0.0) + gained(each.samples)
     return threshold(below)
+
+
+def _of_model(service: InferenceService, model: str, metrics: Iterable[RolloutMetric]) -> str:
+    wanted = sorted({name for metric in metrics for name in series_of(metric)})
+    return (
+        f'__name__=~"{"|".join(wanted)}",namespace="{service.metadata.namespace}",'
+        f'pod=~"{_pods(service)}",model="{model}"'
+    )
 
 
 def _pods(service: InferenceService) -> str:
@@ -151,7 +160,7 @@ def _name(series: RawSeries) -> str:
     return "/".join([series.name, *(text for text in told if text)])
 
 
-def _gained(samples: Sequence[Sample]) -> float:
+def gained(samples: Sequence[Sample]) -> float:
     """What a counter has gained from the first sample to the last; one that fell began again."""
     values = [s.value for s in samples if math.isfinite(s.value) and s.value >= 0]
     steps = pairwise(values)
