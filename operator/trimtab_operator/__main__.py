@@ -1,7 +1,7 @@
 """`python -m trimtab_operator` runs the operator; `release-finalizers` is for uninstalling.
 
 `replay` and `replay-rollout` say what a policy of drift, or of rollouts, would have said of recorded
-traffic.
+traffic; `history` makes a page of what was decided about a service.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from trimtab_api import names
-from trimtab_operator import replay, rolloutreplay
+from trimtab_operator import history, replay, rolloutreplay
 from trimtab_operator.adapters import visits
 from trimtab_operator.adapters.lease import LeadershipLost
 from trimtab_operator.handlers import process
@@ -29,6 +29,7 @@ EXIT_LEADERSHIP_LOST: Final = 1
 FOR_PEOPLE: Final = {
     "replay": replay.main,
     "replay-rollout": rolloutreplay.main,
+    "history": history.main,
 }
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

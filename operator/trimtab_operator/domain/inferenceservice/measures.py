@@ -75,6 +75,11 @@ def selector_of_all(service: InferenceService, model: str, metrics: Iterable[Rol
     return f"{{{_of_model(service, model, metrics)}}}"
 
 
+def gateways(service: InferenceService) -> str:
+    """What all series of the service's gateways have in their labels."""
+    return f'namespace="{service.metadata.namespace}",pod=~"{_pods(service)}"'
+
+
 def once(series: Iterable[RawSeries]) -> tuple[RawSeries, ...]:
     """Each gateway as one scraper sees it: where two scrape it, every request would count twice."""
     found = list(series)
@@ -116,10 +121,7 @@ def slow_above(
 
 def _of_model(service: InferenceService, model: str, metrics: Iterable[RolloutMetric]) -> str:
     wanted = sorted({name for metric in metrics for name in series_of(metric)})
-    return (
-        f'__name__=~"{"|".join(wanted)}",namespace="{service.metadata.namespace}",'
-        f'pod=~"{_pods(service)}",model="{model}"'
-    )
+    return f'__name__=~"{"|".join(wanted)}",{gateways(service)},model="{model}"'
 
 
 def _pods(service: InferenceService) -> str:

@@ -69,6 +69,11 @@ def pending(models: Iterable[ServedModelStatus]) -> Mapping[str, RollbackStatus]
     return {name: last for name, last in found if last is not None and is_pending(last)}
 
 
+def quarantined_for(service: InferenceService, model: str) -> str:
+    """How the reason of such a quarantine begins."""
+    return f"rollout of {model} in InferenceService {service.metadata.name}: "
+
+
 def quarantine(
     service: InferenceService, model: str, rollback: RollbackStatus, by: str
 ) -> Manifest | None:
@@ -76,7 +81,7 @@ def quarantine(
     if not condemns(rollback):
         return None
     inputs = (service.metadata.uid, model, rollback.from_digest, rollback.time)
-    why = f"rollout of {model} in InferenceService {service.metadata.name}: {rollback.message}"
+    why = f"{quarantined_for(service, model)}{rollback.message}"
     return {
         "apiVersion": names.API_VERSION,
         "kind": "Decision",
