@@ -17,7 +17,6 @@ import yaml
 from pydantic import ValidationError
 
 from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
-from trimtab_api.v1alpha1.common import ObjectMeta
 from trimtab_operator.adapters import past
 from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
@@ -30,6 +29,7 @@ from trimtab_operator.domain.history.page import History, page
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.notes import COMPONENT, notes_of, stored_notes
 from trimtab_operator.domain.manifests import Manifest, get, name_of
+from trimtab_operator.domain.naming import child_name
 
 EVENTS_LAST: Final = "Events are kept for an hour by most clusters. What is older is told by status, Decisions and versions alone."
 
@@ -105,9 +105,7 @@ async def _objects(given: argparse.Namespace) -> tuple[list[Manifest], list[str]
         if not isinstance(document, Mapping) or not isinstance(document.get("items"), list):
             raise _Unusable(f"{given.file} is no list of objects, as kubectl get -o yaml writes it")
         return [item for item in document["items"] if isinstance(item, dict)], []
-    # The name of its notes follows from its own.
-    meta = ObjectMeta(name=given.service, namespace=given.namespace)
-    notes = children.name(InferenceService.model_construct(metadata=meta), COMPONENT)
+    notes = child_name(given.service, COMPONENT)
     api = await Api.connect(given.kubeconfig)
     try:
         found = await past.found(api, given.namespace, given.service, notes)

@@ -19,7 +19,12 @@ from pydantic import ValidationError
 
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.common import ObjectMeta
-from trimtab_api.v1alpha1.inferenceservice import ServedModel, VersionSelector
+from trimtab_api.v1alpha1.inferenceservice import (
+    InferenceServiceSpec,
+    ServedBase,
+    ServedModel,
+    VersionSelector,
+)
 from trimtab_api.v1alpha1.rollout import Rollout
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.prometheus import Prometheus
@@ -128,7 +133,8 @@ def _subjects(document: object, given: argparse.Namespace) -> list[_Subject]:
         version=VersionSelector(latest_of=given.model),
         rollout=Rollout.model_validate(document),
     )
-    return [_Subject(InferenceService.model_construct(metadata=meta), model)]
+    spec = InferenceServiceSpec(base_model=ServedBase(name="base"), models=[model])
+    return [_Subject(InferenceService(metadata=meta, spec=spec), model)]
 
 
 def _of_service(document: Mapping[str, object], given: argparse.Namespace) -> list[_Subject]:

@@ -107,9 +107,18 @@ async def test_drift_and_what_came_of_it(told: Story) -> None:
         "eventTime": "2026-01-02T05:00:00.123456Z",
     }
     told.events["trained"] = trained
+    told.events["all is quiet"] = {
+        **trained,
+        "involvedObject": {"kind": "InferenceService", "name": "chat"},
+        "reason": "NoDrift",
+        "message": "the traffic of 1 models is as it was",
+    }
     told.events["of another"] = {**trained, "metadata": {"namespace": NAMESPACE}}
     found = entries(sources_of(told))
-    assert [e.why for e in of(found, What.DRIFT)] == ["Topics has moved"]
+    assert [(e.model, e.title, e.why) for e in of(found, What.DRIFT)] == [
+        ("bot", "the traffic of bot-2 has moved since then", "Topics has moved"),
+        ("", "the traffic of 1 models is as it was", ""),
+    ]
     proposed, nothing, succeeded = sorted(
         of(found, What.RETRAINING), key=lambda e: (e.time, e.title)
     )

@@ -36,7 +36,7 @@ def answer(candidate: Rate = alike, minutes: int = 20, **labels: str) -> dict[st
     totals: dict[tuple[str, str], float] = {}
     values: dict[tuple[str, str], list[list[Any]]] = {}
     for scrape in range(minutes * 12):
-        gains = {"bot-1": (100, 5)}
+        gains: dict[str, tuple[int, int]] = {"bot-1": (100, 5)}
         if scrape >= 24:
             gains["bot-2"] = candidate(scrape)
         for version, (requests, errors) in gains.items():
@@ -44,7 +44,7 @@ def answer(candidate: Rate = alike, minutes: int = 20, **labels: str) -> dict[st
                 totals[version, code] = totals.get((version, code), 0.0) + gain
         for place, total in totals.items():
             values.setdefault(place, []).append([BEGIN + 5 * scrape, str(total)])
-    common = {
+    common: dict[Any, str] = {
         "__name__": "trimtab_gateway_units_total",
         "namespace": "ns",
         "pod": POD,
@@ -72,7 +72,8 @@ def replayed(
 
 def places(found: Replay) -> list[object]:
     """The steps that were gone through, and the end."""
-    seen = list(dict.fromkeys("promoted" if x.promoted else x.step for x in found.looks))
+    seen: list[object] = ["promoted" if x.promoted else x.step for x in found.looks]
+    seen = list(dict.fromkeys(seen))
     return [*seen, "back"] if found.rollback else seen
 
 

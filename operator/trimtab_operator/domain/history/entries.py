@@ -5,7 +5,7 @@ Status has the figures, Decisions outlive everything, Events have what status ha
 order the same story is told once, by whoever tells it best.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -312,21 +312,24 @@ def _of_events(sources: Sources) -> Iterator[Entry]:
         label = get(event, "metadata", "labels", default={}).get(names.LABEL_CORRELATION)
         if not mine and label is not None and label in correlations:
             what = What.RETRAINING
-        if time is not None and what is not None:
-            yield _event(event, about, time, what, mine=mine)
+        if time is None or what is None:
+            continue
+        message = str(event.get("message") or "")
+        if mine:
+            models = {model.name for model in sources.service.spec.models}
+            yield _event(message, models, time, what)
+        else:
+            subject = str(about.get("name") or "")
+            title = f"{about.get('kind')} {subject}: {event.get('reason')}"
+            yield Entry(time, what, title, why=message, subject=subject)
 
 
-def _event(
-    event: Manifest, about: Mapping[str, Any], time: datetime, what: What, *, mine: bool
-) -> Entry:
-    message = str(event.get("message") or "")
-    if not mine:
-        subject = str(about.get("name") or "")
-        title = f"{about.get('kind')} {subject}: {event.get('reason')}"
-        return Entry(time, what, title, why=message, subject=subject)
+def _event(message: str, models: Collection[str], time: datetime, what: What) -> Entry:
+    """Messages about one model begin with its name, most of them with a colon after it."""
     model, _, rest = message.partition(": ")
-    if not rest:  # that another version answers is told without a colon
-        return Entry(time, what, message, model=message.split(" ", maxsplit=1)[0])
+    if model not in models:
+        first = message.split(" ", maxsplit=1)[0]
+        return Entry(time, what, message, model=first if first in models else "")
     subject = rest.removeprefix("the rollout of ").removeprefix("FineTuneJob ").split(" ")[0]
     title, _, why = rest.partition(": ")
     return Entry(time, what, title, why=why, model=model, subject=subject.rstrip(":;,"))

@@ -55,9 +55,10 @@ def page(history: History) -> str:
 
 
 def _figures(history: History) -> str:
-    def count(what: What, word: str = "") -> int:
-        return sum(e.what is what and word in e.title for e in history.entries)
+    def count(what: What) -> int:
+        return sum(e.what is what for e in history.entries)
 
+    drifts = [m.drift for m in history.service.status.models if m.drift]
     people = {e.by for e in history.entries if e.what is What.DECISION}
     return tiles(
         [
@@ -67,7 +68,7 @@ def _figures(history: History) -> str:
             ("rollbacks", str(count(What.ROLLBACK))),
             ("decisions", str(count(What.DECISION))),
             ("who decided", str(len(people))),
-            ("retrainings", str(count(What.RETRAINING, "FineTuneJob"))),
+            ("retrainings", str(sum(len(d.retrainings) for d in drifts))),
         ]
     )
 
