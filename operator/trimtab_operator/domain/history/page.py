@@ -16,7 +16,6 @@ from trimtab_operator.domain.conditions import is_true
 from trimtab_operator.domain.history import plots
 from trimtab_operator.domain.history.courses import Course, Courses, Curve
 from trimtab_operator.domain.history.entries import Entry, What, origin
-from trimtab_operator.domain.history.plots import Span
 
 MOST_ENTRIES: Final = 300
 _TOLD: Final[Mapping[What, str]] = {What.ROLLBACK: "bad", What.PROMOTION: "good"}
@@ -41,15 +40,15 @@ def page(history: History) -> str:
     """HTML, with the latest first."""
     meta = history.service.metadata
     title = f"Decisions about {meta.name}"
-    span = plots.span_of(history.entries, _all_curves(history), history.made)
-    cards = "".join(_model(history, model, span) for model in history.service.status.models)
+    models = [m for m in history.service.status.models if _has_story(history, m)]
+    cards = "".join(_model(history, model) for model in models)
     head = (
         f"<header><h1>{escape(title)}</h1><p>InferenceService {escape(meta.name)} in namespace "
         f"{escape(meta.namespace)}, as it was at {_moment(history.made)}.</p></header>"
     )
     body = (
-        f"{head}{_figures(history)}{pages.remarks(history.remarks)}{_overview(history, span)}"
-        f'<div class="cards">{cards}</div>{_story(history)}{_versions(history)}'
+        f"{head}{_figures(history)}{pages.remarks(history.remarks)}{_overview(history)}"
+        f'<div class="cards{"" if len(models) > 1 else " one"}">{cards}</div>{_story(history)}{_versions(history)}'
     )
     return pages.document(title, body, plots.STYLE)
 
@@ -67,30 +66,37 @@ def _figures(history: History) -> str:
             ("promotions", str(count(What.PROMOTION))),
             ("rollbacks", str(count(What.ROLLBACK))),
             ("decisions", str(count(What.DECISION))),
-            ("who decided", str(len(people))),
+            ("people who decided", str(len(people))),
             ("retrainings", str(sum(len(d.retrainings) for d in drifts))),
         ]
     )
 
 
-def _overview(history: History, span: Span) -> str:
+def _has_story(history: History, model: ServedModelStatus) -> bool:
+    """The base answers from the first day on, and nobody decides about it."""
+    is_base = model.name == history.service.spec.base_model.name
+    return not is_base or any(e.model == model.name for e in history.entries)
+
+
+def _overview(history: History) -> str:
     if not history.entries:
         return section("What happened when", "Nothing has been decided about it yet.", "")
+    span = plots.span_of(history.entries, history.made)
     return section("What happened when", "", plots.strips(history.entries, span))
 
 
 # --- one model ------------------------------------------------------------------------------------
 
 
-def _model(history: History, model: ServedModelStatus, span: Span) -> str:
+def _model(history: History, model: ServedModelStatus) -> str:
     mine = [e for e in history.entries if e.model == model.name]
     colours = _versions_in_order(history, model.name)
     body = "".join(
         (
             _now(model, history.looks.get(model.name)),
-            _plot(history, model.name, Course.SHARE, "Share of requests", mine, colours, span),
-            _plot(history, model.name, Course.ERRORS, "Server errors", mine, colours, span),
-            _plot(history, model.name, Course.DRIFT, "Traffic has moved", mine, colours, span),
+            _plot(history, model.name, Course.SHARE, "Share of requests", mine, colours),
+            _plot(history, model.name, Course.ERRORS, "Server errors", mine, colours),
+            _plot(history, model.name, Course.DRIFT, "Traffic has moved", mine, colours),
             _evidence_now(model),
             _last_rollback(model),
             _drift(model.drift) if model.drift else "",
@@ -125,11 +131,11 @@ def _plot(
     title: str,
     entries: Sequence[Entry],
     colours: Sequence[str],
-    span: Span,
 ) -> str:
     curves = history.courses.get(course, {}).get(model, ())
     if not curves:
         return ""
+    span = plots.span_of_curves(_curves_of(history, model))
     top = plots.highest(curves) if course is Course.ERRORS else 1.0
     upper = f" <small>up to {percent(top)}</small>" if course is Course.ERRORS else ""
     return f"<h3>{title}{upper}</h3>{plots.lines(curves, colours, span, entries, top)}"
@@ -137,7 +143,7 @@ def _plot(
 
 def _versions_in_order(history: History, model: str) -> list[str]:
     """The versions of all its plots, so that each has one colour in all of them."""
-    every = [c for by_model in history.courses.values() for c in by_model.get(model, ())]
+    every = _curves_of(history, model)
     first = {c.name: c.points[0][0] for c in sorted(every, key=_begin, reverse=True)}
     return sorted(first, key=lambda name: (first[name], name))
 
@@ -297,5 +303,5 @@ def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _all_curves(history: History) -> list[Curve]:
-    return [c for each in history.courses.values() for curves in each.values() for c in curves]
+def _curves_of(history: History, model: str) -> list[Curve]:
+    return [c for by_model in history.courses.values() for c in by_model.get(model, ())]

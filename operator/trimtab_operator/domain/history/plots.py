@@ -30,6 +30,7 @@ polyline{fill:none;stroke-width:1.5;vector-effect:non-scaling-stroke}
 .mark.bad{stroke:var(--bad)}.mark.good{stroke:var(--good)}.mark.moved{stroke:var(--c2);stroke-dasharray:4 3}
 rect.bad{fill:var(--bad)}rect.good{fill:var(--good)}
 .over{width:100%;max-width:none;height:120px}.ends{display:flex;justify-content:space-between;gap:1rem;font-size:.82rem;color:var(--soft)}
+.cards.one{columns:1}.strips .row{grid-template-columns:6.5rem 1fr auto}
 .strip{width:100%;height:14px;background:var(--line);border-radius:4px}
 ol.story{list-style:none;margin:0;padding:0}ol.story>li{border-top:1px solid var(--line);padding:.55rem 0;break-inside:avoid;overflow-wrap:anywhere}
 ol.story p{margin:.1rem 0;font-size:.92rem}ol.story small{display:block}
@@ -67,11 +68,17 @@ class Span:
         return f'<div class="ends">{left}{right}</div>'
 
 
-def span_of(entries: Iterable[Entry], curves: Iterable[Curve], now: datetime) -> Span:
-    """From the first thing that is known to now."""
-    times = [e.time.timestamp() for e in entries]
-    times += [curve.points[0][0] for curve in curves]
-    return Span(min(times, default=now.timestamp()), now.timestamp())
+def span_of(entries: Iterable[Entry], now: datetime) -> Span:
+    """From the first decision that is known to now; versions may have come long before."""
+    told = [e.time.timestamp() for e in entries if e.what is not What.VERSION]
+    told = told or [e.time.timestamp() for e in entries]
+    return Span(min(told, default=now.timestamp()), now.timestamp())
+
+
+def span_of_curves(curves: Iterable[Curve]) -> Span:
+    """What was asked of Prometheus, as far as it knew anything."""
+    times = [time for curve in curves for time, _ in (curve.points[0], curve.points[-1])]
+    return Span(min(times), max(times))
 
 
 def strips(entries: Sequence[Entry], span: Span) -> str:
@@ -83,7 +90,7 @@ def strips(entries: Sequence[Entry], span: Span) -> str:
             continue
         kind = _CALLED.get(what, "c1").replace("moved", "c2")
         ticks = "".join(
-            f'<rect class="{kind}" x="{min(100 * span.across(e.time.timestamp()), 99.2):.2f}" width="0.8" height="10">'
+            f'<rect class="{kind}" x="{_tick(e, span):.2f}" width="0.8" height="10">'
             f"<title>{escape(e.title)}</title></rect>"
             for e in mine
         )
@@ -92,7 +99,7 @@ def strips(entries: Sequence[Entry], span: Span) -> str:
             f'<svg class="strip" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
             f'aria-label="{len(mine)} of {what}">{ticks}</svg><span class="told">{len(mine)}</span></div>'
         )
-    return f'<div class="bars">{"".join(rows)}</div>{span.ends}' if rows else ""
+    return f'<div class="bars strips">{"".join(rows)}</div>{span.ends}' if rows else ""
 
 
 def lines(
@@ -111,7 +118,11 @@ def lines(
         for curve in curves
         for part in _parts(curve.points)
     )
-    marks = "".join(_mark(e, span) for e in entries if e.what in _CALLED)
+    marks = "".join(
+        _mark(e, span)
+        for e in entries
+        if e.what in _CALLED and 0 <= span.across(e.time.timestamp()) <= 1
+    )
     legend = "".join(
         f'<li><i class="c{_colour(curve.name, colours)}"></i>{escape(curve.name)} '
         f"<small>{percent(curve.points[-1][1])} at last</small></li>"
@@ -123,6 +134,11 @@ def lines(
         f'aria-label="from 0 to {percent(top)}">{grid}{drawn}{marks}</svg>{span.ends}'
         f'<ul class="legend">{legend}</ul>'
     )
+
+
+def _tick(entry: Entry, span: Span) -> float:
+    """Within the strip: what came before it stands at its beginning."""
+    return min(max(100 * span.across(entry.time.timestamp()), 0.0), 99.2)
 
 
 def highest(curves: Iterable[Curve]) -> float:
