@@ -329,11 +329,12 @@ class FakeAgents:
 
 @dataclass
 class FakeMetrics:
-    """A Prometheus that holds these series and numbers; `error` fails everything."""
+    """A Prometheus that holds these series and numbers; `error` fails everything, `refuses` each expression."""
 
     series: list[RawSeries] = field(default_factory=list)
     numbers: dict[str, float | None] = field(default_factory=dict)
     error: MetricsError | None = None
+    refuses: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
     async def samples(self, selector: str, start: datetime, end: datetime) -> Sequence[RawSeries]:
@@ -350,6 +351,8 @@ class FakeMetrics:
         self.asked.append(query)
         if self.error is not None:
             raise self.error
+        if self.refuses is not None:
+            raise self.refuses
         if query not in self.numbers:
             raise MetricsRefused(f"parse error in {query}")
         return self.numbers[query]

@@ -34,6 +34,8 @@ class Traffic:
     fake: FakeWorld
     totals: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    counter: str = "units_total"
+    label: str = "code"
 
     def scrape(self) -> None:
         now = self.fake.clock.now().timestamp()
@@ -42,16 +44,16 @@ class Traffic:
         self.fake.metrics.series = [
             RawSeries(
                 {
-                    "__name__": "trimtab_gateway_units_total",
+                    "__name__": f"trimtab_gateway_{self.counter}",
                     "namespace": "ns",
                     "pod": POD,
                     "model": "bot",
                     "version": version,
-                    "code": code,
+                    self.label: value,
                 },
                 tuple(samples),
             )
-            for (version, code), samples in self.samples.items()
+            for (version, value), samples in self.samples.items()
         ]
 
     def served(self, version: str, requests: int, errors: int = 0) -> None:

@@ -1,6 +1,7 @@
 """`python -m trimtab_operator` runs the operator; `release-finalizers` is for uninstalling.
 
-`replay` says what a policy would have said of recorded traffic.
+`replay` and `replay-rollout` say what a policy of drift, or of rollouts, would have said of recorded
+traffic; `history` makes a page of what was decided about a service.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from trimtab_api import names
-from trimtab_operator import replay
+from trimtab_operator import history, replay, rolloutreplay
 from trimtab_operator.adapters import visits
 from trimtab_operator.adapters.lease import LeadershipLost
 from trimtab_operator.handlers import process
@@ -24,6 +25,12 @@ from trimtab_operator.main import Operator, release_finalizers
 from trimtab_operator.settings import SETTINGS_PATH, Settings
 
 EXIT_LEADERSHIP_LOST: Final = 1
+# They run anywhere, beside the operator or without it.
+FOR_PEOPLE: Final = {
+    "replay": replay.main,
+    "replay-rollout": rolloutreplay.main,
+    "history": history.main,
+}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -48,8 +55,8 @@ class JsonLines(logging.Formatter):
 
 def main() -> int:
     """Parse the command line and run."""
-    if sys.argv[1:2] == ["replay"]:
-        return replay.main(sys.argv[2:])
+    if sys.argv[1:2] and (command := FOR_PEOPLE.get(sys.argv[1])) is not None:
+        return command(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="trimtab_operator", description=__doc__)
     parser.add_argument("command", nargs="?", default="run", choices=["run", "release-finalizers"])
     parser.add_argument("--settings", type=Path, default=Path(SETTINGS_PATH))

@@ -10,22 +10,20 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 import aiohttp
 from pydantic import ValidationError
 
 from trimtab_api.v1alpha1.drift import Drift, DriftSignal
 from trimtab_operator.adapters.clock import SystemClock
-from trimtab_operator.adapters.prometheus import Credentials, Prometheus
+from trimtab_operator.adapters.prometheus import Prometheus
+from trimtab_operator.adapters.recordings import recorded
+from trimtab_operator.commandline import add_credentials, credentials
 from trimtab_operator.domain import replay
 from trimtab_operator.domain.errors import MetricsError
 from trimtab_operator.domain.inferenceservice.drift import METRIC
 from trimtab_operator.domain.replayplot import picture
 from trimtab_operator.domain.series import RawSeries
-
-# One answer of the server: a day of raw samples in one piece would be too large.
-PIECE: Final = timedelta(minutes=30)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,8 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"an answer of Prometheus's /api/v1/query to {METRIC}{{…}}[24h]",
     )
     source.add_argument("--server", help="a Prometheus, for example http://127.0.0.1:9090")
-    parser.add_argument("--token-file", type=Path, help="with --server: a bearer token for it")
-    parser.add_argument("--ca-file", type=Path, help="with --server: whom its certificate is of")
+    add_credentials(parser)
     parser.add_argument("--selector", default=METRIC, help="with --server: the series")
     parser.add_argument("--hours", type=float, default=24, help="with --server: how far back")
     default = Drift()
@@ -82,20 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _asked(given: argparse.Namespace) -> tuple[RawSeries, ...]:
-    """Piece by piece, each sample once: a piece ends where the next begins."""
     end = SystemClock().now()
-    start = end - timedelta(hours=given.hours)
-    found: dict[tuple[tuple[str, str], ...], RawSeries] = {}
     async with aiohttp.ClientSession() as session:
-        credentials = Credentials(given.token_file, given.ca_file)
-        server = Prometheus(session, given.server, credentials)
-        while start < end:
-            until = min(start + PIECE, end)
-            for one in await server.samples(given.selector, start, until):
-                key = tuple(sorted(one.labels.items()))
-                before = found[key].samples if key in found else ()
-                last = before[-1].time if before else 0.0
-                fresh = tuple(s for s in one.samples if s.time > last)
-                found[key] = RawSeries(one.labels, before + fresh)
-            start = until
-    return tuple(found.values())
+        server = Prometheus(session, given.server, credentials(given))
+        return await recorded(server, given.selector, end - timedelta(hours=given.hours), end)

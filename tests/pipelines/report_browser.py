@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser import Page, open_page
+from tests.browser import open_page
 from tests.ociserver import FakeRegistry, registry_in_thread
 from tests.pods import Pod, jsonl
 from tests.preparedfiles import report_of
+from tests.readable import COLOURS, DESK, PHONE, SHEET, SMALLEST, contrast, fits, luminance
 
 from trimtab_api.v1alpha1.lineage import LineageGraph
 from trimtab_pipelines.lineage.drawing import svg
 
-PHONE, DESK, SHEET = (390, 844), (1280, 900), (794, 1123)  # the last is A4 at 96 dots to the inch
 LONG = "unbreakable" * 60
 TEXTS = [
     "How do I read a file in Python?",
@@ -27,14 +27,6 @@ TEXTS = [
     "<b>not bold</b> & \N{PARTY POPPER} " * 20,
     "https://example.com/" + "a/very/long/address/" * 20,
 ]
-# What is not in the page's width: everything that is seen must be.
-TOO_WIDE = """
-[...document.querySelectorAll('body *')].filter(e => {
-  const r = e.getBoundingClientRect();
-  return r.width > 0 && (r.right > document.documentElement.clientWidth + 1 || r.left < -1);
-}).map(e => e.tagName + '.' + (e.getAttribute('class') || '')).slice(0, 5)
-"""
-SCROLLS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # Every plot with the area of what is drawn in it, in pixels of the screen.
 PLOTS = """
 [...document.querySelectorAll('svg')].map(s => {
@@ -43,15 +35,6 @@ PLOTS = """
   return {kind: s.getAttribute('class'), width: r.width, height: r.height,
           area: drawn.reduce((sum, d) => sum + d.width * d.height, 0)};
 })
-"""
-COLOURS = """
-(() => { const of = (e, p) => getComputedStyle(e)[p]; const s = document.querySelector('section');
-  return {ink: of(s.querySelector('h2'), 'color'), soft: of(s.querySelector('small, p') || s, 'color'),
-          card: of(s, 'backgroundColor'), bar: of(document.querySelector('rect.c1'), 'fill')}; })()
-"""
-SMALLEST = """
-Math.min(...[...document.querySelectorAll('body *')].filter(e => !e.closest('svg') && e.offsetHeight &&
-  [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => parseFloat(getComputedStyle(e).fontSize)))
 """
 
 
@@ -90,25 +73,6 @@ def report(
         file = root / "report.html"
         file.write_text(html, encoding="utf-8")
         yield file, figures
-
-
-async def fits(page: Page, width: int) -> None:
-    bar = 20  # a scroll bar takes some of a desk's width
-    assert width - bar < await page.asks("document.documentElement.clientWidth") <= width
-    assert await page.asks(SCROLLS) <= 0, await page.asks(TOO_WIDE)
-    assert await page.asks(TOO_WIDE) == []
-
-
-def contrast(one: str, other: str) -> float:
-    """The ratio of WCAG 2.2 between two colours as the browser has computed them."""
-    lights = sorted((_luminance(one), _luminance(other)))
-    return (lights[1] + 0.05) / (lights[0] + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("size", [PHONE, (320, 568), DESK], ids=["phone", "small phone", "desk"])
@@ -158,7 +122,7 @@ async def test_it_can_be_read(
     assert contrast(seen["ink"], seen["card"]) >= 7
     assert contrast(seen["soft"], seen["card"]) >= 4.5
     assert contrast(seen["bar"], seen["card"]) >= 3
-    assert (_luminance(seen["card"]) < 0.1) == dark
+    assert (luminance(seen["card"]) < 0.1) == dark
 
 
 async def test_on_paper_it_is_whole_and_light(
@@ -174,7 +138,7 @@ async def test_on_paper_it_is_whole_and_light(
         )
         examples = await page.asks("document.querySelectorAll('details blockquote').length")
         printed = await page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
-    assert _luminance(seen["card"]) > 0.9, "ink is dear, also for those who work by night"
+    assert luminance(seen["card"]) > 0.9, "ink is dear, also for those who work by night"
     assert examples > 0
     assert hidden == 0, "nobody can open what is folded on paper"
     sheets = len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(printed["data"])))

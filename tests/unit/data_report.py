@@ -8,8 +8,9 @@ import pytest
 from tests.pods import Pod, jsonl, pairs
 from tests.preparedfiles import report_of
 
+from trimtab_api.pages import bars, number, percent
 from trimtab_pipelines.report import figures
-from trimtab_pipelines.report.charts import bars, histogram, number, percent, shares
+from trimtab_pipelines.report.charts import histogram, shares
 from trimtab_pipelines.report.topics import topics_of
 
 VOID = {"meta", "rect", "line", "br"}

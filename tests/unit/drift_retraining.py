@@ -109,12 +109,29 @@ async def test_it_is_proposed_once_even_if_somebody_deletes_it() -> None:
     assert len(drift(fake).retrainings) == 1
 
 
-async def test_a_dry_run_says_what_would_be_made() -> None:
-    model = following("Retrain", dryRun=True)
+@pytest.mark.parametrize("on_drift", ["Propose", "Retrain"])
+async def test_a_dry_run_says_what_would_be_made(on_drift: str) -> None:
+    model = following(on_drift, dryRun=True)
     fake, _ = await drifted(a_template(), the_data(), **model)
     assert made(fake) == made(fake, "Dataset") == []
     assert (drift(fake).plan or "").startswith("dryRun: FineTuneJob bot-drift-")
     assert drift(fake).retrainings == []
+
+
+async def test_a_dry_run_also_stops_what_was_decided_before_and_not_made_yet() -> None:
+    fake, _ = await drifted(a_template(), the_data(), **following("Retrain"))
+    assert "is not Ready" in (drift(fake).plan or "")
+    models = [following("Retrain", dryRun=True)]
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
+    prepared(fake)
+    await reconcile(KEY, fake.world)
+    await reconcile(KEY, fake.world)
+    assert made(fake) == []
+    assert (drift(fake).plan or "").startswith("dryRun: FineTuneJob bot-drift-")
+    models = [following("Retrain")]
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
+    await reconcile(KEY, fake.world)
+    assert len(made(fake)) == 1
 
 
 async def test_a_retraining_waits_for_its_data_and_then_runs() -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from trimtab_operator.adapters.prometheus import Prometheus
+from trimtab_operator.adapters.recordings import recorded, recorded_values
 from trimtab_operator.domain.errors import (
     MetricsError,
     MetricsRefused,
@@ -48,6 +49,7 @@ async def served() -> AsyncIterator[tuple[Server, Prometheus]]:
     server = Server()
     app = web.Application()
     app.router.add_post("/prom/api/v1/query", server.query)
+    app.router.add_post("/prom/api/v1/query_range", server.query)
     async with TestServer(app) as running, aiohttp.ClientSession() as session:
         yield server, Prometheus(session, str(running.make_url("/prom/")))
 
@@ -58,6 +60,35 @@ async def test_raw_samples_at_the_times_of_their_scrapes(served: tuple[Server, P
     assert series.name == "a_total"
     assert [(s.time, s.value) for s in series.samples] == [(1.5, 3.0), (6.5, 7.0)]
     assert server.asked == [{"query": '{a="b"}[90000ms]', "time": f"{NOW.timestamp():.3f}"}]
+
+
+async def test_what_an_expression_gave_step_by_step(served: tuple[Server, Prometheus]) -> None:
+    server, prometheus = served
+    step = timedelta(seconds=5)
+    (series,) = await prometheus.values("x", NOW - timedelta(seconds=90), NOW, step)
+    assert [s.value for s in series.samples] == [3.0, 7.0]
+    (asked,) = server.asked
+    assert float(asked["end"]) - float(asked["start"]) == 90
+    assert asked["step"] == "5.000"
+    server.gives("vector", [])
+    with pytest.raises(MetricsUnusable, match="no series"):
+        await prometheus.values("x", NOW, NOW, step)
+
+
+async def test_hours_are_asked_for_in_pieces_and_each_sample_is_there_once(
+    served: tuple[Server, Prometheus],
+) -> None:
+    server, prometheus = served
+    start = NOW - timedelta(minutes=70)
+    (series,) = await recorded(prometheus, "{}", start, NOW)
+    assert [s.time for s in series.samples] == [1.5, 6.5]
+    assert [a["query"] for a in server.asked] == ["{}[1800000ms]", "{}[1800000ms]", "{}[600000ms]"]
+    server.asked.clear()
+    (series,) = await recorded_values(prometheus, "x", start, NOW, timedelta(seconds=7))
+    assert len(series.samples) == 2
+    begins = [float(a["start"]) - start.timestamp() for a in server.asked]
+    assert [b % 7 for b in begins] == [0.0] * 3, "all moments are steps of one ladder"
+    assert begins == [0.0, 1806.0, 3612.0]
 
 
 async def test_one_number(served: tuple[Server, Prometheus]) -> None:

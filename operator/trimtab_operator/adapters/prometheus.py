@@ -8,9 +8,9 @@ is no number of the asked form is an error, never a figure.
 import json
 import math
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -112,14 +112,14 @@ class Prometheus:
     async def samples(self, selector: str, start: datetime, end: datetime) -> Sequence[RawSeries]:
         """Every series of a selector with its raw samples in (start, end]."""
         milliseconds = max(math.ceil((end - start).total_seconds() * 1000), 1)
-        data = await self._asked(f"{selector}[{milliseconds}ms]", end)
+        data = await self._at(f"{selector}[{milliseconds}ms]", end)
         if data.get("resultType") != "matrix":
             raise MetricsUnusable(f"{selector} gave a {data.get('resultType')}, no series")
         return [_series(each) for each in _list(data)]
 
     async def scalar(self, query: str, at: datetime) -> float | None:
         """The one number that an expression gives."""
-        data = await self._asked(query, at)
+        data = await self._at(query, at)
         kind = data.get("resultType")
         if kind == "scalar":
             return _value(data.get("result"))
@@ -132,18 +132,35 @@ class Prometheus:
             )
         return _value(found[0].get("value")) if found else None
 
-    async def _asked(self, query: str, at: datetime) -> dict[str, Any]:
+    async def values(
+        self, query: str, start: datetime, end: datetime, step: timedelta
+    ) -> Sequence[RawSeries]:
+        """What an expression gives at start, a step later, and so on until end; for looking back."""
+        asked = {
+            "query": query,
+            "start": f"{start.timestamp():.3f}",
+            "end": f"{end.timestamp():.3f}",
+            "step": f"{step.total_seconds():.3f}",
+        }
+        data = await self._asked("query_range", asked)
+        if data.get("resultType") != "matrix":
+            raise MetricsUnusable(f"{query} gave a {data.get('resultType')}, no series")
+        return [_series(each) for each in _list(data)]
+
+    async def _at(self, query: str, at: datetime) -> dict[str, Any]:
+        return await self._asked("query", {"query": query, "time": f"{at.timestamp():.3f}"})
+
+    async def _asked(self, path: str, form: Mapping[str, str]) -> dict[str, Any]:
         if not self._url:
             raise MetricsUnavailable(
                 "the operator was given no Prometheus to ask; set prometheus.url in the chart"
             )
-        form = {"query": query, "time": f"{at.timestamp():.3f}"}
         timeout = aiohttp.ClientTimeout(total=SECONDS)
         where = urlsplit(self._url).netloc
         headers, trusted = self._credentials.headers(), self._trust.context()
         try:
             async with self._session.post(
-                f"{self._url}/api/v1/query",
+                f"{self._url}/api/v1/{path}",
                 data=form,
                 timeout=timeout,
                 headers=headers,

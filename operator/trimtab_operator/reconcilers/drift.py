@@ -211,7 +211,8 @@ async def act(service: InferenceService, world: World) -> InferenceService:
         pending = told.drift and any(
             e.state is RetrainingState.DECIDED for e in told.drift.retrainings
         )
-        if model is None or told.drift is None or not pending:
+        is_dry = model is not None and model.drift is not None and model.drift.dry_run
+        if model is None or told.drift is None or not pending or is_dry:
             models.append(told)
             continue
         drift, said = await _carried_out(service, model, told.drift, world, now)

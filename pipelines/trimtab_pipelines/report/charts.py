@@ -3,36 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from trimtab_api.pages import number, percent
+
 _WIDTH, _HEIGHT = 360, 150
 _LEFT, _BOTTOM, _TOP = 4, 22, 8
 _MOST_TICKS = 7
 SPLIT_CLASSES = {"train": "c1", "validation": "c2", "test": "c3"}
-
-
-def number(value: float) -> str:
-    """Digits in groups of three; at most two behind the point."""
-    if float(value).is_integer():
-        return f"{int(value):,}".replace(",", "\u202f")
-    return f"{value:,.2f}".replace(",", "\u202f")
-
-
-def percent(share: float) -> str:
-    if 0 < share < 0.001:
-        return "<\u202f0.1\u202f%"
-    return f"{100 * share:.1f}\u202f%"
-
-
-def bars(rows: Sequence[tuple[str, float, str]], kind: str = "c1") -> str:
-    """One bar per row: name, size, and what is written behind it."""
-    most = max((size for _, size, _ in rows), default=0) or 1
-    lines = [
-        f'<div class="row"><span class="name">{escape(name)}</span>'
-        f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">'
-        f'<rect class="{kind}" width="{100 * size / most:.2f}" height="10"/></svg>'
-        f'<span class="told">{escape(told)}</span></div>'
-        for name, size, told in rows
-    ]
-    return f'<div class="bars">{"".join(lines)}</div>'
 
 
 def shares(parts: Sequence[tuple[str, int]]) -> str:

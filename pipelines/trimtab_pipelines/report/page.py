@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from trimtab_pipelines.report.charts import SPLIT_CLASSES, bars, histogram, number, percent, shares
-from trimtab_pipelines.report.style import STYLE
+from trimtab_api import pages
+from trimtab_api.pages import bars, number, percent, section, tiles
+from trimtab_pipelines.report.charts import SPLIT_CLASSES, histogram, shares
 
 Document = Mapping[str, Any]
 
@@ -35,21 +36,15 @@ _OUTLIERS = {
 
 def page(document: Document) -> str:
     """HTML from what stands in report.json."""
-    sections = "".join(section(document) for section in _SECTIONS)
+    sections = "".join(part(document) for part in _SECTIONS)
     title = f"Prepared data: {number(document['records']['kept'])} records"
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{_heading(document)}{_warnings(document)}"
-        f'<div class="cards">{sections}</div></main></body></html>\n'
-    )
+    shown = f'{_heading(document)}{pages.remarks(document["warnings"])}<div class="cards">{sections}</div>'
+    return pages.document(title, shown)
 
 
 def _heading(document: Document) -> str:
     records = document["records"]
-    tiles = [
+    shown = [
         ("read", records["read"]),
         ("kept", records["kept"]),
         ("train", records["train"]),
@@ -57,27 +52,19 @@ def _heading(document: Document) -> str:
         ("test", records["test"]),
         *([("synthetic", records["synthetic"])] if records.get("synthetic") else []),
     ]
-    shown = "".join(
-        f"<div><b>{number(value)}</b><span>{name}</span></div>" for name, value in tiles
-    )
     digest = document.get("data")
     named = f'<p class="digest">{escape(str(digest))}</p>' if digest else ""
     return (
         f"<header><h1>Prepared data</h1><p>Task {escape(document['task'])}, "
         f"{number(document['meanCharacters'])} characters per record on average.</p>{named}</header>"
-        f'<div class="tiles">{shown}</div>'
+        f"{tiles([(name, number(value)) for name, value in shown])}"
     )
-
-
-def _warnings(document: Document) -> str:
-    found = "".join(f"<li>{escape(text)}</li>" for text in document["warnings"])
-    return f'<section class="warnings"><h2>Remarks</h2><ul>{found}</ul></section>' if found else ""
 
 
 def _splits(document: Document) -> str:
     records = document["records"]
     parts = [(name, records[name]) for name in SPLIT_CLASSES]
-    return _section("Splits", f"By hash of the {document['splitBy'].lower()}.", shares(parts))
+    return section("Splits", f"By hash of the {document['splitBy'].lower()}.", shares(parts))
 
 
 def _steps(document: Document) -> str:
@@ -87,7 +74,7 @@ def _steps(document: Document) -> str:
         for step in steps
     ]
     details = "".join(_step_details(step) for step in steps)
-    return _section("Dropped", "By step, in the order of the steps.", bars(rows) + details)
+    return section("Dropped", "By step, in the order of the steps.", bars(rows) + details)
 
 
 def _step_details(step: Document) -> str:
@@ -136,20 +123,20 @@ def _lengths(document: Document) -> str:
         "a model's own tokens are about a third more. " + _of_sample(document)
     )
     plot = histogram(lengths["edges"], lengths["counts"])
-    return _section("Lengths in tokens", told, f'{plot}<ul class="legend">{legend}</ul>')
+    return section("Lengths in tokens", told, f'{plot}<ul class="legend">{legend}</ul>')
 
 
 def _languages(document: Document) -> str:
     rows = [
         (item["language"], item["count"], percent(item["share"])) for item in document["languages"]
     ]
-    return _section("Languages", _of_sample(document), bars(rows)) if rows else ""
+    return section("Languages", _of_sample(document), bars(rows)) if rows else ""
 
 
 def _duplicates(document: Document) -> str:
     found = document["duplicates"]
     if not found["clusters"]:
-        return _section("Duplicates", "No record repeats another.", "")
+        return section("Duplicates", "No record repeats another.", "")
     rows = [(_span(size), size["clusters"], number(size["clusters"])) for size in found["sizes"]]
     largest = "".join(
         f"<blockquote><small>{number(item['size'])} records</small><p>{escape(item['text'])}</p></blockquote>"
@@ -160,7 +147,7 @@ def _duplicates(document: Document) -> str:
         "nearly equal ones. Groups by their size:"
     )
     body = f"{bars(rows)}<details><summary>The largest groups</summary>{largest}</details>"
-    return _section("Duplicates", told, body)
+    return section("Duplicates", told, body)
 
 
 def _span(size: Document) -> str:
@@ -176,7 +163,7 @@ def _topics(document: Document) -> str:
         return ""
     rows = [(" · ".join(item["words"]), item["count"], percent(item["share"])) for item in topics]
     told = "Groups of records that share telling words. " + _of_sample(document)
-    return _section("Topics", told, f'<div class="long">{bars(rows)}</div>')
+    return section("Topics", told, f'<div class="long">{bars(rows)}</div>')
 
 
 def _labels(document: Document) -> str:
@@ -184,7 +171,7 @@ def _labels(document: Document) -> str:
         f"<h3>{escape(name)}</h3>{_label_bars(items, SPLIT_CLASSES[name])}"
         for name, items in document["labels"].items()
     ]
-    return _section("Labels", "", "".join(parts)) if parts else ""
+    return section("Labels", "", "".join(parts)) if parts else ""
 
 
 def _label_bars(items: Sequence[Document], kind: str) -> str:
@@ -204,16 +191,11 @@ def _outliers(document: Document) -> str:
             for item in items
         )
         parts.append(f"<details><summary>{title}</summary>{shown}</details>")
-    return _section("Outliers", "Worth a look before training on them.", "".join(parts))
+    return section("Outliers", "Worth a look before training on them.", "".join(parts))
 
 
 def _measure(value: float) -> str:
     return number(value) if isinstance(value, int) else percent(value)
-
-
-def _section(title: str, told: str, body: str) -> str:
-    said = f"<p>{escape(told)}</p>" if told else ""
-    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
 
 
 def _of_sample(document: Document) -> str:

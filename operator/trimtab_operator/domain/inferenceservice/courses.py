@@ -65,6 +65,44 @@ class Turned:
     drift_plan: str | None = None
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """What one turn of a rollout rests on beside what was measured."""
+
+    now: datetime
+    steering: Steering
+    # Decisions about the candidate's content, if there were any.
+    isolation: Ruling | None = None
+    has_way_back: bool = True
+
+
+def one_turn(
+    service: InferenceService,
+    model: ServedModel,
+    status: RolloutStatus,
+    notes: Notes,
+    heard: Heard | None,
+    around: Circumstances,
+) -> tuple[rollout.Turn, Notes]:
+    """A rollout after one look, or after none; a replay of the past goes by it too."""
+    wished = model.rollout or Rollout()
+    if heard is not None:
+        notes = looks.noted(wished, status, notes, heard)
+    went = rollout.turn(
+        wished,
+        status,
+        rollout.Situation(
+            judged=looks.judged(wished, status, notes, around.now),
+            steering=around.steering,
+            now=around.now,
+            isolation=around.isolation,
+            has_way_back=around.has_way_back,
+            query=looks.asked_for(service, model, status),
+        ),
+    )
+    return went, looks.at_step(went.status, notes) if went.status else notes
+
+
 def turns(service: InferenceService, around: Surroundings, now: datetime) -> dict[str, Turned]:
     """Each name's turn."""
     before = {m.name: m for m in service.status.models}
@@ -203,21 +241,16 @@ def _gone_on(
 ) -> Turned:
     model = turned.model
     wished = model.rollout or Rollout()
-    notes = notes_of(status, around.notes.get(model.name))
-    heard = around.heard.get(model.name)
-    if heard is not None:
-        notes = looks.noted(wished, status, notes, heard)
-    went = rollout.turn(
-        wished,
+    circumstances = Circumstances(
+        now, steers, around.isolations.get(status.candidate_digest), has_way_back
+    )
+    went, notes = one_turn(
+        service,
+        model,
         status,
-        rollout.Situation(
-            judged=looks.judged(wished, status, notes, now),
-            steering=steers,
-            now=now,
-            isolation=around.isolations.get(status.candidate_digest),
-            has_way_back=has_way_back,
-            query=looks.asked_for(service, model, status),
-        ),
+        notes_of(status, around.notes.get(model.name)),
+        around.heard.get(model.name),
+        circumstances,
     )
     if went.status is None:
         rollback = went.rollback or turned.record.last_rollback
@@ -226,7 +259,7 @@ def _gone_on(
         turned,
         direction=replace(turned.direction, course=_course(wished, went.status)),
         record=replace(turned.record, rollout=went.status),
-        notes=looks.at_step(went.status, notes),
+        notes=notes,
         again_after=soonest(
             looks.due_in(notes, now) or looks.LOOK_EVERY,
             rollout.next_due(wished, went.status, now),

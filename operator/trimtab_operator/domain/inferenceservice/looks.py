@@ -89,6 +89,8 @@ class Judged:
     requests_needed: int | None = None
     # What the candidate has answered in this step, as far as it was counted.
     step_requests: int = 0
+    # Whether no metric has seen both versions of late: then nobody knows how the candidate does.
+    is_blind: bool = False
 
 
 def due_in(notes: Notes, now: datetime) -> timedelta:
@@ -158,12 +160,13 @@ def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime)
         return _guarded(rollout, notes, levels, queries)
     deadline = timedelta(seconds=rollout.analysis.deadline_seconds)
     began = moment_of(status.since) or now
+    policy = Policy(
+        levels=levels,
+        rolls_back_when_overdue=rollout.analysis.on_inconclusive is OnInconclusive.ROLL_BACK,
+    )
     found = judge(
         notes.evidence,
-        Policy(
-            levels=levels,
-            rolls_back_when_overdue=rollout.analysis.on_inconclusive is OnInconclusive.ROLL_BACK,
-        ),
+        policy,
         Situation(
             now=now.timestamp(),
             share=rollout.steps[min(status.step, len(rollout.steps)) - 1].weight / 100,
@@ -181,6 +184,10 @@ def judged(rollout: Rollout, status: RolloutStatus, notes: Notes, now: datetime)
         (*(_figures(f) for f in found.figures), *_query_figures(rollout, notes)),
         max(known) if known and len(known) == len(needed) else None,
         notes.answered - notes.counted_before if notes.step == status.step else 0,
+        is_blind=all(
+            one.compared is None or now.timestamp() - one.compared > policy.silence_seconds
+            for one in notes.evidence.metrics.values()
+        ),
     )
 
 

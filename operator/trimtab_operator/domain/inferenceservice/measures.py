@@ -67,12 +67,18 @@ def selector(
     service: InferenceService, model: str, pair: Sequence[str], metrics: Iterable[RolloutMetric]
 ) -> str:
     """The series of these metrics, of both versions, from every gateway of the service."""
-    wanted = sorted({name for metric in metrics for name in series_of(metric)})
     versions = "|".join(version.replace(".", "[.]") for version in sorted(set(pair)))
-    return (
-        f'{{__name__=~"{"|".join(wanted)}",namespace="{service.metadata.namespace}",'
-        f'pod=~"{_pods(service)}",model="{model}",version=~"{versions}"}}'
-    )
+    return f'{{{_of_model(service, model, metrics)},version=~"{versions}"}}'
+
+
+def selector_of_all(service: InferenceService, model: str, metrics: Iterable[RolloutMetric]) -> str:
+    """The same of every version that there was."""
+    return f"{{{_of_model(service, model, metrics)}}}"
+
+
+def gateways(service: InferenceService) -> str:
+    """What all series of the service's gateways have in their labels."""
+    return f'namespace="{service.metadata.namespace}",pod=~"{_pods(service)}"'
 
 
 def once(series: Iterable[RawSeries]) -> tuple[RawSeries, ...]:
@@ -114,8 +120,13 @@ def slow_above(
         is_bucket = each.name == f"{HISTOGRAMS[metric]}_bucket"
         bound = _bound(each)
         if is_bucket and bound is not None and each.labels.get("version") == rollout.stable:
-            below[bound] = below.get(bound, 0.0) + _gained(each.samples)
+            below[bound] = below.get(bound, 0.0) + gained(each.samples)
     return threshold(below)
+
+
+def _of_model(service: InferenceService, model: str, metrics: Iterable[RolloutMetric]) -> str:
+    wanted = sorted({name for metric in metrics for name in series_of(metric)})
+    return f'__name__=~"{"|".join(wanted)}",{gateways(service)},model="{model}"'
 
 
 def _pods(service: InferenceService) -> str:
@@ -156,7 +167,7 @@ def _name(series: RawSeries) -> str:
     return "/".join([series.name.removeprefix(_PREFIX), *(text for text in told if text)])
 
 
-def _gained(samples: Sequence[Sample]) -> float:
+def gained(samples: Sequence[Sample]) -> float:
     """What a counter has gained from the first sample to the last; one that fell began again."""
     values = [s.value for s in samples if math.isfinite(s.value) and s.value >= 0]
     steps = pairwise(values)

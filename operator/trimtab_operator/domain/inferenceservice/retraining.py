@@ -164,7 +164,11 @@ def decided(case: Case) -> DriftStatus:
     """The status with what follows from the drift: an entry to be carried out, or why there is none."""
     known = next((e for e in case.status.retrainings if e.correlation == case.correlation), None)
     if known is not None:
-        waits = known.state is RetrainingState.DECIDED and case.status.plan
+        is_waiting = known.state is RetrainingState.DECIDED
+        if is_waiting and case.watched.drift.dry_run:
+            plan = f"dryRun: FineTuneJob {known.job} was decided upon before, and is not made"
+            return case.status.model_copy(update={"plan": plan})
+        waits = is_waiting and case.status.plan
         return case.status.model_copy(update={"plan": waits or told(known)})
     why = obstacle(case)
     if why is not None:

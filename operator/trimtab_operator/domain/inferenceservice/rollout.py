@@ -154,7 +154,7 @@ def _forward(rollout: Rollout, status: RolloutStatus, seen: Situation) -> Rollou
     judged, is_last = seen.judged, status.step >= len(rollout.steps)
     if status.reason == RolloutReason.DRY_RUN and status.verdict is RolloutVerdict.ROLL_BACK:
         return status  # an alarm that was told stays told
-    if judged.reason in HOLDING:
+    if judged.reason in HOLDING or judged.is_blind:
         return status
     if not (is_due and is_answered):
         if judged.reason in (RolloutReason.GATHERING, RolloutReason.NOT_WORSE):

@@ -20,6 +20,9 @@ from trimtab_operator.domain.naming import fitted, short_hash
 KIND: Final = children.KIND
 PROGRESSING: Final = "RolloutProgressing"
 ROLLED_BACK: Final = "RolledBack"
+# What a version can be quarantined for by the operator.
+ROLLOUT: Final = "rollout"
+DRIFT: Final = "drift"
 _WHY_LENGTH: Final = 1024
 
 
@@ -69,6 +72,11 @@ def pending(models: Iterable[ServedModelStatus]) -> Mapping[str, RollbackStatus]
     return {name: last for name, last in found if last is not None and is_pending(last)}
 
 
+def quarantined_for(service: InferenceService, model: str, what: str) -> str:
+    """How the reason of such a quarantine begins."""
+    return f"{what} of {model} in InferenceService {service.metadata.name}: "
+
+
 def quarantine(
     service: InferenceService, model: str, rollback: RollbackStatus, by: str
 ) -> Manifest | None:
@@ -76,8 +84,8 @@ def quarantine(
     if not condemns(rollback):
         return None
     inputs = (service.metadata.uid, model, rollback.from_digest, rollback.time)
-    what = "drift" if rollback.reason == RolloutReason.DRIFTED else "rollout"
-    why = f"{what} of {model} in InferenceService {service.metadata.name}: {rollback.message}"
+    what = DRIFT if rollback.reason == RolloutReason.DRIFTED else ROLLOUT
+    why = f"{quarantined_for(service, model, what)}{rollback.message}"
     return {
         "apiVersion": names.API_VERSION,
         "kind": "Decision",

@@ -1,6 +1,71 @@
-"""How the page looks: by day and by night, on a phone and on paper."""
+"""Pages that need nothing else: no script, no font, no picture from elsewhere. Shared by the programs that make any. Pure.
 
-STYLE = """
+They are pleasant by day and by night, on a phone and on paper; tests look at them in a real browser.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+
+def document(title: str, body: str, more_style: str = "") -> str:
+    """The whole page; `body` is HTML."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{STYLE}{more_style}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+
+
+def section(title: str, told: str, body: str) -> str:
+    """A card with a heading and a sentence; `body` is HTML."""
+    said = f"<p>{escape(told)}</p>" if told else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
+
+
+def tiles(values: Sequence[tuple[str, str]]) -> str:
+    """A few figures, each above its name."""
+    shown = "".join(
+        f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in values
+    )
+    return f'<div class="tiles">{shown}</div>'
+
+
+def remarks(texts: Sequence[str]) -> str:
+    """What the reader must know before the rest; nothing where there is nothing."""
+    found = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f'<section class="warnings"><h2>Remarks</h2><ul>{found}</ul></section>' if found else ""
+
+
+def number(value: float) -> str:
+    """Digits in groups of three; at most two behind the point."""
+    if float(value).is_integer():
+        return f"{int(value):,}".replace(",", "\u202f")
+    return f"{value:,.2f}".replace(",", "\u202f")
+
+
+def percent(share: float) -> str:
+    if 0 < share < 0.001:
+        return "<\u202f0.1\u202f%"
+    return f"{100 * share:.1f}\u202f%"
+
+
+def bars(rows: Sequence[tuple[str, float, str]], kind: str = "c1") -> str:
+    """One bar per row: name, size, and what is written behind it."""
+    most = max((size for _, size, _ in rows), default=0) or 1
+    lines = [
+        f'<div class="row"><span class="name">{escape(name)}</span>'
+        f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">'
+        f'<rect class="{kind}" width="{100 * size / most:.2f}" height="10"/></svg>'
+        f'<span class="told">{escape(told)}</span></div>'
+        for name, size, told in rows
+    ]
+    return f'<div class="bars">{"".join(lines)}</div>'
+
+
+STYLE: Final = """
 :root{--paper:#fbfaf7;--card:#fff;--ink:#1d2329;--soft:#5c6670;--line:#e3e0d8;--c1:#2f6fab;--c2:#d98e2b;--c3:#4d9a6a;
 --warn:#8a5a00;--warnpaper:#fff6e0}
 @media (prefers-color-scheme:dark){:root{--paper:#14181c;--card:#1c2228;--ink:#e6e8ea;--soft:#9aa4ad;--line:#2e363e;
