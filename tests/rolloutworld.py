@@ -32,6 +32,7 @@ class Traffic:
     """Counters of one gateway, scraped every few seconds of the fake's clock."""
 
     fake: FakeWorld
+    model: str = "bot"
     totals: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
@@ -45,7 +46,7 @@ class Traffic:
                     "__name__": "trimtab_gateway_units_total",
                     "namespace": "ns",
                     "pod": POD,
-                    "model": "bot",
+                    "model": self.model,
                     "version": version,
                     "code": code,
                 },

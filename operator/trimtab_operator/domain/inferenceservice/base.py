@@ -62,7 +62,8 @@ def resolve(
     status, spec = service.status, service.spec.base_model
     called = spec.model_version.name if spec.model_version else spec.name
     if status.base_uri and status.base_digest:
-        return BasePlan(Base(called, status.base_digest, status.base_uri))
+        told = next((m.active_version for m in status.models if m.name == spec.name), None)
+        return BasePlan(Base(told or called, status.base_digest, status.base_uri))
     if spec.model_version is not None:
         found = of_version(spec.model_version.name, named)
         if isinstance(found, Finding):

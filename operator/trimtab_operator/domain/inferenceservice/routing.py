@@ -13,6 +13,9 @@ travels one way only:
 With a rollout the way from weight 0 to 100 has steps: the table follows what `rollout` has decided and
 status already says, and begins nothing by itself.
 
+The base goes the same way while another one is to take its place: its versions are on engines of
+their own, and the one before stays only as long as it is a way back, since it costs those engines.
+
 What people have decided against is not wanted. If it has the requests already, it keeps them until
 something else that is wanted can be served: a decision about one version is no order to serve none.
 What must not be served at all (rolled back, quarantined) gives way to the version before it.
@@ -21,6 +24,7 @@ What must not be served at all (rolled back, quarantined) gives way to the versi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import (
     EngineAddress,
     RoutedModel,
@@ -35,6 +39,7 @@ from trimtab_operator.domain.inferenceservice.course import (
     NOTHING_RECORDED,
     NOWHERE,
     STRAIGHT,
+    Change,
     Course,
     Direction,
     Record,
@@ -95,6 +100,9 @@ class Known:
     directions: Mapping[str, Direction] = field(default_factory=dict)
     # What lost its requests just now, and is still loaded for those that are under way.
     leaving: str | None = None
+    has_course: bool = False
+    # What engines of another base lack.
+    lacking: Finding | None = None
 
     def salt(self, model: str) -> str | None:
         """What spreads the users over the versions of this name."""
@@ -112,6 +120,7 @@ def route(  # noqa: PLR0913 - what the table rests on
     plain_http: bool = False,
     policy: NamespacePolicy = NO_RULES,
     directions: Mapping[str, Direction] = NOWHERE,
+    change: Change | None = None,
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
     served_before = _served_before(previous, base)
@@ -123,18 +132,23 @@ def route(  # noqa: PLR0913 - what the table rests on
         demands_signatures=service.spec.signatures is not None,
         directions=directions,
     )
-    entries: list[RoutedModel] = [_routed_base(service, base)]
-    explained: list[ModelRoute] = [ModelRoute(service.spec.base_model.name, base.version)]
+    entry, explanation = _route_base(service, base, served_before, known, change)
+    entries, explained = [entry], [explanation]
+    is_changing = len(entry.versions) > 1
+    answers = _active(entry.versions)
     for model in service.spec.models:
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
-        entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
+        if is_changing:
+            entry, explanation = _put_off(model)
+        else:
+            entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
         entries.append(entry.model_copy(update={"salt": known.salt(model.name)}))
         explained.append(explanation)
     table = RoutingTable(
         namespace=service.metadata.namespace,
         service=service.metadata.name,
-        base_digest=base.digest,
+        base_digest=answers.digest if answers else base.digest,
         plain_http=plain_http,
         engines=[EngineAddress(name=e.name, address=e.address) for e in known.engines],
         models=entries,
@@ -194,6 +208,36 @@ def _routed_base(service: InferenceService, base: Base) -> RoutedModel:
     return RoutedModel(name=service.spec.base_model.name, versions=[version])
 
 
+def _route_base(
+    service: InferenceService,
+    base: Base,
+    served_before: Mapping[str, tuple[RoutedVersion, ...]],
+    known: Known,
+    change: Change | None,
+) -> tuple[RoutedModel, ModelRoute]:
+    """The base answers its name; another one comes as any version does, once it has engines."""
+    plain = _routed_base(service, base)
+    if change is None:
+        return plain, ModelRoute(plain.name, base.version)
+    before = served_before.get(plain.name) or tuple(plain.versions)
+    known = replace(known, fit=replace(known.fit, is_base=True), lacking=change.lacking)
+    if change.hold is not None:
+        active = _active(before)
+        active = active.model_copy(update={"weight": 100}) if active else None
+        return _kept(change.model, active, None, known, change.hold)
+    entry, explanation = _route_model(change.model, before, known)
+    salt = known.salt(plain.name)
+    return entry.model_copy(update={"salt": salt}), explanation
+
+
+def _put_off(model: ServedModel) -> tuple[RoutedModel, ModelRoute]:
+    """No adapter begins on engines of which nobody knows yet whether they stay."""
+    waits = Finding(
+        ServiceReason.BASE_CHANGING, "it is loaded once the change of spec.baseModel is over"
+    )
+    return RoutedModel(name=model.name, versions=[]), ModelRoute(model.name, None, finding=waits)
+
+
 def _route_model(
     model: ServedModel, before: tuple[RoutedVersion, ...], known: Known
 ) -> tuple[RoutedModel, ModelRoute]:
@@ -213,12 +257,11 @@ def _route_model(
         return _returned(model, active, resident, known, fault)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
-    target = routed(found)
+    target, course = routed(found), direction.course
     if active is not None and _same(active, target):
         refreshed = target.model_copy(update={"weight": 100})
         return _kept(model, refreshed, resident, known, _unloaded(target, known))
-    pending = _unloaded(target, known)
-    course = direction.course
+    pending = _pending(target, course, known)
     if active is not None and course is not None and course.is_of(active, target):
         if course.weight < 100 or pending is not None:
             return _shared(model, active, target, course, pending)
@@ -334,10 +377,13 @@ def _is_barred(version: RoutedVersion, known: Known) -> bool:
 
 
 def _steered(known: Known, direction: Direction) -> Known:
-    if not direction.barred and direction.leaving is None:
-        return known
     consent = replace(known.fit.consent, barred=direction.barred)
-    return replace(known, fit=replace(known.fit, consent=consent), leaving=direction.leaving)
+    return replace(
+        known,
+        fit=replace(known.fit, consent=consent),
+        leaving=direction.leaving,
+        has_course=direction.course is not None,
+    )
 
 
 def _active(versions: Sequence[RoutedVersion]) -> RoutedVersion | None:
@@ -358,11 +404,14 @@ def _way_back(
 def _is_useful(resident: RoutedVersion, known: Known) -> bool:
     if resident.digest == known.leaving:
         return True
+    states = (state_of(engine, resident) for engine in known.engines)
+    has_failed = any(s and s.state == FAILED for s in states)
+    if known.fit.is_base:
+        return known.has_course and not has_failed
     version = known.versions.get(resident.version)
     if version is None or version.spec.artifact.digest != resident.digest:
         return False
-    states = (state_of(engine, resident) for engine in known.engines)
-    return misfit(version, known.fit) is None and not any(s and s.state == FAILED for s in states)
+    return misfit(version, known.fit) is None and not has_failed
 
 
 def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
@@ -376,5 +425,14 @@ def _note(version: RoutedVersion, known: Known) -> str | None:
     return remark(known.versions.get(version.version)) or noted
 
 
+def _pending(version: RoutedVersion, course: Course | None, known: Known) -> Finding | None:
+    """What a version lacks before it may have requests; once it has some, only what it has lost."""
+    begins = known.lacking if course is None else None
+    return begins or _unloaded(version, known)
+
+
 def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
-    return unloaded(version, known.engines, demands_signatures=known.demands_signatures)
+    if not known.fit.is_base:
+        return unloaded(version, known.engines, demands_signatures=known.demands_signatures)
+    engines = [e for e in known.engines if e.base == version.digest]
+    return unloaded(version, engines, demands_signatures=False)

@@ -1,0 +1,517 @@
+"""Another base takes the place of the present one: on engines of its own, or not at all."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from tests.baseworld import (
+    NEW,
+    NO_GPU,
+    OLD,
+    a_full,
+    answered_by,
+    ask_for,
+    comes_up,
+    deployments,
+    engines,
+    finds_no_node,
+    on_base_one,
+    tidy_pods,
+    tiny,
+)
+from tests.fakes import Crash, FakeCluster, FakeWorld, settle
+from tests.rolloutworld import SCRAPE, Traffic
+from tests.servicelife import KEY, message, seen, told
+from tests.servingbuilders import NAMESPACE, a_decision, a_ready_version, digest_of
+
+from trimtab_api.routing import AdapterState, AgentReport, RoutingTable
+from trimtab_api.v1alpha1 import ModelVersion
+from trimtab_operator.domain.modelversion.usage import uses
+from trimtab_operator.reconcilers import modelversion
+from trimtab_operator.reconcilers.inferenceservice import reconcile
+
+STEPS: dict[str, Any] = {
+    "steps": [{"weight": 10}, {"weight": 50}],
+    "stepSeconds": 30,
+    "stepRequests": 100,
+    "rollbackWindowSeconds": 600,
+}
+
+
+def tables(fake: FakeWorld) -> dict[str, RoutingTable]:
+    data = fake.cluster.objects["ConfigMap", (NAMESPACE, "chat-routing")]["data"]
+    return {key: RoutingTable.model_validate_json(text) for key, text in data.items()}
+
+
+def shares(fake: FakeWorld) -> dict[str, int]:
+    """What gateways are told of the base's name."""
+    found = tables(fake)
+    table = found.get("gateway.json") or found["table.json"]
+    return {v.version: v.weight for v in table.models[0].versions}
+
+
+async def visits(fake: FakeWorld) -> None:
+    await settle(reconcile, KEY, fake)
+
+
+# --- beside the present engines ------------------------------------------------------------------
+
+
+async def test_another_base_gets_engines_beside_those_of_the_present_one() -> None:
+    fake = await on_base_one()
+    before = fake.cluster.objects["Deployment", (NAMESPACE, OLD)]["spec"]
+    ask_for(fake)
+    await visits(fake)
+    assert engines(fake) == {OLD, NEW}
+    assert fake.cluster.objects["Deployment", (NAMESPACE, OLD)]["spec"] == before
+    made = fake.cluster.objects["Deployment", (NAMESPACE, NEW)]["spec"]
+    labels = made["template"]["metadata"]["labels"]
+    assert made["selector"]["matchLabels"].items() <= labels.items()
+    assert labels["trimtab.dev/pool"] == "engine-74776f74"
+    (agent,) = made["template"]["spec"]["containers"]
+    env = {e["name"]: e.get("value") for e in agent["env"]}
+    assert env["TRIMTAB_ROUTING_KEY"] == "engine-74776f74.json"
+    (volume,) = (v for v in made["template"]["spec"]["volumes"] if v["name"] == "base")
+    assert digest_of("two") in volume["image"]["reference"]
+    assert shares(fake) == {"one": 100, "two": 0}
+    assert told(fake, "EngineReady") == ("True", "EngineReady")
+    assert told(fake) == ("False", "Starting")
+    assert [p.name for p in seen(fake).status.engine_pools] == ["engine", "engine-74776f74"]
+
+
+async def test_engines_are_told_of_their_own_base_alone() -> None:
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    comes_up(fake)
+    await reconcile(KEY, fake.world)
+    found = tables(fake)
+    assert set(found) == {"gateway.json", "table.json", "engine-74776f74.json"}
+    for key, version, pod in [
+        ("table.json", "one", f"{OLD}-0"),
+        ("engine-74776f74.json", "two", f"{NEW}-0"),
+    ]:
+        table = found[key]
+        assert table.base_digest == digest_of(version)
+        assert [v.version for v in table.models[0].versions] == [version]
+        assert [e.name for e in table.engines] == [pod]
+    assert {e.name for e in found["gateway.json"].engines} == {f"{OLD}-0", f"{NEW}-0"}
+
+
+async def test_without_a_rollout_it_has_all_requests_once_it_is_there_and_the_old_engines_go() -> (
+    None
+):
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    comes_up(fake)
+    answered_by(fake, "two")
+    await visits(fake)
+    assert shares(fake) == {"two": 100}
+    assert engines(fake) == {NEW}
+    status = seen(fake).status
+    assert (status.base_digest, tiny(fake).active_version) == (digest_of("two"), "two")
+    assert told(fake) == ("True", "Ready")
+    assert [p.version for p in status.engine_pools] == ["two"]
+    assert "VersionActive" in {e.reason for e in fake.cluster.events.values()}
+    models = {"spec": {"models": [{"name": "bot", "version": {"name": "bot-1"}}]}}
+    fake.cluster.add(
+        a_ready_version("bot-1", status={**a_ready_version().to_wire()["status"], **base_two()})  # type: ignore[dict-item]
+    )
+    fake.cluster.edit("InferenceService", KEY, models)
+    await visits(fake)
+    assert [v.version for v in tables(fake)["engine-74776f74.json"].models[1].versions] == ["bot-1"]
+
+
+def base_two() -> dict[str, str]:
+    return {"baseDigest": digest_of("two")}
+
+
+async def test_it_begins_only_when_all_its_engines_are_there() -> None:
+    fake = await on_base_one(replicas=2)
+    ask_for(fake)
+    await visits(fake)
+    comes_up(fake)
+    await visits(fake)
+    assert shares(fake) == {"one": 100, "two": 0}
+    assert "1 of 2 engines of two are ready" in message(fake, "AdaptersReady")
+
+
+async def test_back_to_the_present_one_before_it_began_takes_its_engines_away() -> None:
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    ask_for(fake, "one")
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert set(tables(fake)) == {"table.json"}
+    assert seen(fake).status.engine_pools == []
+    assert told(fake) == ("True", "Ready")
+
+
+@pytest.mark.parametrize(
+    ("two", "reason"),
+    [
+        pytest.param(None, "VersionMissing", id="there is no such version"),
+        pytest.param(a_ready_version("two"), "BaseNotFull", id="it is an adapter"),
+        pytest.param(a_full("two", status={}), "VersionNotReady", id="it is not Ready"),
+    ],
+)
+async def test_what_cannot_be_a_base_gets_no_engines(two: Any, reason: str) -> None:
+    fake = await on_base_one()
+    fake.cluster.take_away("ModelVersion", (NAMESPACE, "two"))
+    if two is not None:
+        fake.cluster.add(two)
+    ask_for(fake)
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert told(fake, "AdaptersReady") == ("False", reason)
+    assert shares(fake) == {"one": 100}
+
+
+async def test_the_same_content_under_another_name_needs_no_engines() -> None:
+    fake = await on_base_one()
+    again = a_full("one").to_wire()
+    again["metadata"] = {**again["metadata"], "name": "one-again", "uid": "again"}  # type: ignore[dict-item]
+    fake.cluster.add({**again, "kind": "ModelVersion"})
+    ask_for(fake, "one-again")
+    answered_by(fake, "one-again")
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert shares(fake) == {"one-again": 100}
+    assert told(fake) == ("True", "Ready")
+
+
+async def test_adapters_of_the_present_base_keep_it() -> None:
+    fake = await on_base_one()
+    status = {**a_ready_version().to_wire()["status"], "baseDigest": digest_of("one")}  # type: ignore[dict-item]
+    fake.cluster.add(a_ready_version("bot-1", status=status))
+    models = [{"name": "bot", "version": {"name": "bot-1"}}]
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
+    await visits(fake)
+    ask_for(fake)
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert told(fake, "AdaptersReady") == ("False", "BaseInUse")
+    assert [v.version for v in tables(fake)["table.json"].models[1].versions] == ["bot-1"]
+
+
+async def test_adapters_that_come_in_the_middle_wait() -> None:
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    models = [{"name": "bot", "version": {"name": "bot-1"}}]
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
+    await visits(fake)
+    assert tables(fake)["gateway.json"].models[1].versions == []
+    assert "bot: it is loaded once" in message(fake, "AdaptersReady")
+
+
+# --- by steps ------------------------------------------------------------------------------------
+
+
+async def rolling(fake: FakeWorld, **changes: Any) -> Traffic:
+    """`two` has its first share."""
+    ask_for(fake, **STEPS, **changes)
+    await visits(fake)
+    comes_up(fake)
+    traffic = Traffic(fake, model="tiny")
+    traffic.served("one", 1000, 50)
+    traffic.scrape()
+    await visits(fake)
+    return traffic
+
+
+async def flows(fake: FakeWorld, traffic: Traffic, seconds: int, **errors: int) -> None:
+    for _ in range(seconds // SCRAPE):
+        fake.clock.advance(seconds=SCRAPE)
+        for version, bad in errors.items():
+            traffic.served(version, 100, bad)
+        traffic.scrape()
+        await reconcile(KEY, fake.world)
+
+
+async def test_a_good_base_goes_all_the_way_and_the_old_engines_stay_while_it_is_guarded() -> None:
+    fake = await on_base_one()
+    traffic = await rolling(fake)
+    assert shares(fake) == {"one": 90, "two": 10}
+    assert told(fake) == ("True", "Ready")
+    assert told(fake, "RolloutProgressing")[0] == "True"
+    await flows(fake, traffic, 60, one=5, two=5)
+    assert shares(fake) == {"one": 50, "two": 50}
+    answered_by(fake, "two")
+    await flows(fake, traffic, 300, one=5, two=5)
+    assert shares(fake) == {"two": 100, "one": 0}
+    assert engines(fake) == {OLD, NEW}
+    assert told(fake, "RolloutProgressing") == ("False", "Guarding")
+    await flows(fake, traffic, 700, two=5)
+    assert shares(fake) == {"two": 100}
+    assert engines(fake) == {NEW}
+    assert told(fake) == ("True", "Ready")
+
+
+@pytest.mark.parametrize("when", ["before the promotion", "after it"])
+async def test_a_bad_base_goes_back_and_its_engines_go_a_minute_later(when: str) -> None:
+    fake = await on_base_one()
+    traffic = await rolling(fake)
+    if when == "after it":
+        await flows(fake, traffic, 360, one=5, two=5)
+        assert shares(fake) == {"two": 100, "one": 0}
+    await flows(fake, traffic, 60, one=5, two=60)
+    assert shares(fake) == {"one": 100, "two": 0}
+    answered_by(fake, "one")
+    last = tiny(fake).last_rollback
+    assert last is not None
+    assert (last.from_version, last.to_version, last.reason) == ("two", "one", "CandidateWorse")
+    decision = fake.cluster.one("Decision")
+    assert decision["spec"]["target"]["digest"] == digest_of("two")
+    fake.clock.advance(seconds=61)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)
+    assert shares(fake) == {"one": 100}
+    assert engines(fake) == {OLD}
+    assert seen(fake).status.base_digest == digest_of("one")
+    assert told(fake, "RolledBack") == ("True", "RolledBack")
+    assert told(fake) == ("False", "VersionQuarantined"), "the spec names what was rolled back"
+
+
+async def test_the_table_is_lost_in_the_middle_and_the_steps_go_on() -> None:
+    fake = await on_base_one()
+    traffic = await rolling(fake)
+    before = shares(fake)
+    fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
+    await flows(fake, traffic, 5, one=5, two=5)
+    assert shares(fake) == before
+    assert engines(fake) == {OLD, NEW}
+
+
+# --- no room -------------------------------------------------------------------------------------
+
+
+async def without_room(fake: FakeWorld, seconds: int = 600, **rollout: Any) -> None:
+    ask_for(fake, **rollout)
+    await visits(fake)
+    finds_no_node(fake, seconds_ago=seconds)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)
+
+
+async def test_where_there_is_no_room_it_is_waited_for_and_then_refused() -> None:
+    fake = await on_base_one()
+    await without_room(fake, seconds=599)
+    assert engines(fake) == {OLD, NEW}
+    assert told(fake, "AdaptersReady") == ("False", "Unschedulable")
+    assert NO_GPU in message(fake, "AdaptersReady")
+    outcome = await reconcile(KEY, fake.world)
+    assert outcome.again_after is not None
+    assert outcome.again_after.total_seconds() == 1
+    fake.clock.advance(seconds=1)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert shares(fake) == {"one": 100}
+    assert told(fake, "AdaptersReady") == ("False", "NoSpareCapacity")
+    assert "allowDowntime" in message(fake, "AdaptersReady")
+    assert NO_GPU in message(fake, "AdaptersReady")
+    assert told(fake, "EngineReady") == ("True", "EngineReady")
+    change = seen(fake).status.base_change
+    assert change is not None
+    assert change.verdict == "Refuse"
+    assert "NoSpareCapacity" in {e.reason for e in fake.cluster.events.values()}
+
+
+async def test_what_was_refused_is_tried_again_later_or_when_something_else_is_asked_for() -> None:
+    fake = await on_base_one()
+    await without_room(fake)
+    fake.clock.advance(minutes=29)
+    outcome = await settle(reconcile, KEY, fake)
+    assert engines(fake) == {OLD}
+    assert outcome.again_after is not None  # type: ignore[union-attr]
+    assert outcome.again_after.total_seconds() <= 60  # type: ignore[union-attr]
+    fake.clock.advance(minutes=1)
+    await visits(fake)
+    assert engines(fake) == {OLD, NEW}
+    fake = await on_base_one()
+    await without_room(fake)
+    fake.cluster.edit(
+        "InferenceService", KEY, {"metadata": {"annotations": {"trimtab.dev/retry": "1"}}}
+    )
+    await visits(fake)
+    assert engines(fake) == {OLD, NEW}
+    comes_up(fake)
+    answered_by(fake, "two")
+    await visits(fake)
+    assert (shares(fake), seen(fake).status.base_change) == ({"two": 100}, None)
+
+
+async def test_a_quota_that_forbids_the_pods_is_no_room_either() -> None:
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    told_by_controller = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": "exceeded quota: gpus",
+        "lastTransitionTime": "2026-01-02T00:00:00Z",
+    }
+    fake.cluster.edit(
+        "Deployment", (NAMESPACE, NEW), {"status": {"conditions": [told_by_controller]}}
+    )
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert "exceeded quota: gpus" in message(fake, "AdaptersReady")
+
+
+# --- with downtime -------------------------------------------------------------------------------
+
+
+async def test_where_downtime_is_allowed_the_old_engines_make_room() -> None:
+    fake = await on_base_one()
+    await without_room(fake, allowDowntime=True)
+    assert engines(fake) == {NEW}
+    assert shares(fake) == {"one": 100, "two": 0}
+    assert told(fake, "EngineReady") == ("False", "ReplacingEngines")
+    change = seen(fake).status.base_change
+    assert change is not None
+    assert change.verdict == "Replace"
+    comes_up(fake)
+    answered_by(fake, "two")
+    await visits(fake)
+    assert shares(fake) == {"two": 100}, "there is nothing to compare with, so no steps"
+    assert engines(fake) == {NEW}
+    assert told(fake) == ("True", "Ready")
+    assert seen(fake).status.base_change is None
+
+
+async def test_downtime_is_a_last_resort() -> None:
+    fake = await on_base_one()
+    ask_for(fake, allowDowntime=True, **STEPS)
+    await visits(fake)
+    comes_up(fake)
+    await visits(fake)
+    assert shares(fake) == {"one": 90, "two": 10}
+    assert engines(fake) == {OLD, NEW}
+
+
+async def cannot_load(fake: FakeWorld) -> None:
+    comes_up(fake)
+    fake.agents.reports["10.0.0.2:8000"] = AgentReport(
+        sequence=2,
+        engine_ready=True,
+        adapters=[
+            AdapterState(
+                version="two",
+                digest=digest_of("two"),
+                state="Failed",
+                reason="FingerprintMismatch",
+                message="it answers as another",
+            )
+        ],
+    )
+
+
+async def still_no_node(fake: FakeWorld) -> None:
+    finds_no_node(fake)
+    fake.clock.advance(seconds=600 + 330)
+
+
+async def never_ready(fake: FakeWorld) -> None:
+    fake.clock.advance(seconds=330 + 1800)
+
+
+@pytest.mark.parametrize("trouble", [cannot_load, still_no_node, never_ready])
+async def test_new_engines_that_fail_in_the_room_give_it_back(trouble: Any) -> None:
+    fake = await on_base_one()
+    await without_room(fake, allowDowntime=True)
+    await trouble(fake)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)
+    (back,) = engines(fake)
+    assert back != NEW
+    assert shares(fake) == {"one": 100}
+    assert told(fake, "AdaptersReady") == ("False", "ReplacementFailed")
+    comes_up(fake, back, "one", "10.0.0.3")
+    await visits(fake)
+    assert told(fake, "EngineReady") == ("True", "EngineReady")
+    assert seen(fake).status.base_digest == digest_of("one")
+
+
+async def test_no_engines_make_room_for_what_must_not_be_served() -> None:
+    fake = await on_base_one()
+    await without_room(fake, allowDowntime=True)
+    fake.cluster.add(a_decision("Quarantine", "two"))
+    await settle(modelversion.reconcile, (NAMESPACE, "two"), fake)
+    await visits(fake)
+    (back,) = engines(fake)
+    assert back != NEW
+    assert seen(fake).status.base_change is None
+    assert told(fake, "AdaptersReady") == ("False", "VersionQuarantined")
+
+
+async def test_while_room_is_made_another_base_is_asked_for() -> None:
+    fake = await on_base_one(None, a_full("six"))
+    await without_room(fake, allowDowntime=True)
+    ask_for(fake, "six", allowDowntime=True)
+    await visits(fake)
+    assert engines(fake) == {"chat-engine-73697873"}
+    change = seen(fake).status.base_change
+    assert change is not None
+    assert (change.version, change.verdict) == ("six", "Replace")
+
+
+# --- crashes, and who needs a base ---------------------------------------------------------------
+
+
+async def to_the_end(fake: FakeWorld, course: str, dies_after: int) -> dict[str, Any]:
+    """One of the courses, with an operator that is killed once at each stage."""
+
+    async def stage() -> None:
+        fake.cluster.dies_in(dies_after)
+        with suppress(Crash):
+            await reconcile(KEY, fake.world)
+        fake.cluster.revive()
+        await visits(fake)
+        tidy_pods(fake)
+        await visits(fake)
+
+    ask_for(fake, **({"allowDowntime": True} if course == "replaced" else {}))
+    await stage()
+    if course == "taken over":
+        comes_up(fake)
+    else:
+        finds_no_node(fake, seconds_ago=600)
+    await stage()
+    if course == "replaced":
+        comes_up(fake)
+        await stage()
+    if course != "refused":
+        answered_by(fake, "two")
+    await stage()
+    state = fake.cluster.state
+    return {**state, "objects": {k: v for k, v in state["objects"].items() if "Pod " not in k}}
+
+
+@pytest.mark.parametrize("course", ["taken over", "refused", "replaced"])
+@pytest.mark.parametrize("dies_after", [1, 2, 3, 4, 5, 6, 7, 8])
+async def test_a_crash_after_any_write_ends_in_the_same_state(course: str, dies_after: int) -> None:
+    calm = await to_the_end(await on_base_one(FakeCluster()), course, 10_000)
+    shaken = await to_the_end(await on_base_one(FakeCluster()), course, dies_after)
+    assert json.dumps(shaken, sort_keys=True) == json.dumps(calm, sort_keys=True)
+
+
+async def test_both_bases_are_in_use_while_one_may_be_needed_again() -> None:
+    fake = await on_base_one()
+    await rolling(fake)
+    service = seen(fake)
+    for version in ("one", "two"):
+        found = [str(u) for u in uses(version, [service], [], [])]
+        assert found == ["InferenceService chat (base)"]
+    assert uses("six", [service], [], []) == ()
+    assert fake.cluster.get(ModelVersion, (NAMESPACE, "one")) is not None
+    assert deployments(fake) >= {OLD, NEW}
