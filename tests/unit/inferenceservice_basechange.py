@@ -515,3 +515,17 @@ async def test_both_bases_are_in_use_while_one_may_be_needed_again() -> None:
     assert uses("six", [service], [], []) == ()
     assert fake.cluster.get(ModelVersion, (NAMESPACE, "one")) is not None
     assert deployments(fake) >= {OLD, NEW}
+
+
+async def test_the_present_base_under_another_name_ends_a_change_that_goes_on() -> None:
+    fake = await on_base_one()
+    await rolling(fake)
+    again = a_full("one").to_wire()
+    again["metadata"] = {**again["metadata"], "name": "one-again", "uid": "again"}  # type: ignore[dict-item]
+    fake.cluster.add({**again, "kind": "ModelVersion"})
+    ask_for(fake, "one-again", **STEPS)
+    answered_by(fake, "one-again")
+    await visits(fake)
+    assert shares(fake) == {"one-again": 100}
+    assert engines(fake) == {OLD}
+    assert told(fake) == ("True", "Ready")

@@ -260,8 +260,6 @@ def _lacking(
     name = candidate.version.version
     part = Part("engine", ServiceReason.ENGINE_READY, wanted, candidate.deployment, candidate.pods)
     found = trouble(part, now)
-    if wanted == 0:
-        found = Finding(ServiceReason.SCALED_TO_ZERO, "replicas is 0")
     told = f"{ready} of {wanted} engines of {name} are ready"
     if ruling is not None:
         return Finding(ServiceReason.REPLACING_ENGINES, f"{ruling.message}; {told}")

@@ -219,7 +219,11 @@ def _route_base(
     plain = _routed_base(service, base)
     if change is None:
         return plain, ModelRoute(plain.name, base.version)
-    before = served_before.get(plain.name) or tuple(plain.versions)
+    # The same content may be known by another name since.
+    before = tuple(
+        v.model_copy(update={"version": base.version}) if v.digest == base.digest else v
+        for v in served_before.get(plain.name) or plain.versions
+    )
     known = replace(known, fit=replace(known.fit, is_base=True), lacking=change.lacking)
     if change.hold is not None:
         active = _active(before)
