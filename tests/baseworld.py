@@ -7,7 +7,7 @@ from tests.fakes import FakeCluster, FakeWorld, settings, settle
 from tests.servicelife import KEY, loaded, run, seen
 from tests.servingbuilders import NAMESPACE, a_ready_version, a_service
 
-from trimtab_api.routing import ProbeAnswer
+from trimtab_api.routing import ProbeAnswer, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.inferenceservice import ServedModelStatus
 from trimtab_operator.domain.conditions import timestamp
@@ -100,3 +100,28 @@ def engines(fake: FakeWorld) -> set[str]:
 
 def tiny(fake: FakeWorld) -> ServedModelStatus:
     return next(m for m in seen(fake).status.models if m.name == "tiny")
+
+
+def tables(fake: FakeWorld) -> dict[str, RoutingTable]:
+    data = fake.cluster.objects["ConfigMap", (NAMESPACE, "chat-routing")]["data"]
+    return {key: RoutingTable.model_validate_json(text) for key, text in data.items()}
+
+
+def shares(fake: FakeWorld) -> dict[str, int]:
+    """What gateways are told of the base's name."""
+    found = tables(fake)
+    table = found.get("gateway.json") or found["table.json"]
+    return {v.version: v.weight for v in table.models[0].versions}
+
+
+async def visits(fake: FakeWorld) -> None:
+    await settle(reconcile, KEY, fake)
+
+
+async def without_room(fake: FakeWorld, seconds: int = 600, **rollout: Any) -> None:
+    ask_for(fake, **rollout)
+    await visits(fake)
+    finds_no_node(fake, seconds_ago=seconds)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)

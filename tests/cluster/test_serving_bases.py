@@ -56,9 +56,9 @@ def node(server: Server) -> Iterator[str]:
     status = {"capacity": ROOM, "allocatable": ROOM, "conditions": [ready]}
     server.core.patch_node_status(name, {"status": status})
     yield name
-    server.clear(SERVICE, VERSION)
-    for pod in server.core.list_namespaced_pod(server.namespace).items:
-        ends(server, pod.metadata.name)
+    server.delete(SERVICE, "chat")
+    eventually(lambda: ended(server), seconds=60, what="pods are left behind")
+    server.clear(VERSION)
     server.core.delete_node(name)
 
 
@@ -106,6 +106,15 @@ def ends(server: Server, pod: str) -> None:
     """What a kubelet does with a pod that was asked to go."""
     with suppress(client.ApiException):
         server.core.delete_namespaced_pod(pod, server.namespace, grace_period_seconds=0)
+
+
+def ended(server: Server) -> bool:
+    """Whether all pods that were asked to go are gone."""
+    pods = server.core.list_namespaced_pod(server.namespace).items
+    for pod in pods:
+        if pod.metadata.deletion_timestamp is not None:
+            ends(server, pod.metadata.name)
+    return not pods
 
 
 def placed(server: Server, node: str, digest: str) -> list[str]:
