@@ -7,6 +7,7 @@ run, and the test ends them as a kubelet would.
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,7 @@ async def _push(prefix: str, folder: Path) -> dict[str, tuple[str, str]]:
             made = await registry.push_directory(
                 files, f"{prefix}/tiny", kind="Full", annotations={}
             )
-            about = {"kind": "Full", "rank": None, "baseDigest": None}
-            report = a_report(artifactDigest=made.digest, **about)
+            report = a_report(artifactDigest=made.digest, kind="Full", rank=None, baseDigest=None)
             document = await registry.push_document(
                 f"{prefix}/tiny",
                 report.model_dump_json(exclude_none=True).encode(),
@@ -141,7 +141,7 @@ def test_on_a_node_with_one_gpu_a_change_of_the_base_never_waits_for_itself(
         server.create(
             {"apiVersion": names.API_VERSION, "kind": VERSION, "metadata": metadata, "spec": spec}
         )
-        eventually(lambda name=name: server.is_true(VERSION, name, "Ready"))  # type: ignore[misc]
+        eventually(partial(server.is_true, VERSION, name, "Ready"))
     one, two = (models[name][0].partition("@")[2] for name in ("one", "two"))
     server.create(a_service(node))
     first = eventually(lambda: placed(server, node, one))

@@ -154,7 +154,7 @@ async def test_what_cannot_be_a_base_gets_no_engines(two: Any, reason: str) -> N
 async def test_the_same_content_under_another_name_needs_no_engines() -> None:
     fake = await on_base_one()
     again = a_full("one").to_wire()
-    again["metadata"] = {**again["metadata"], "name": "one-again", "uid": "again"}  # type: ignore[dict-item]
+    again["metadata"] = {**again["metadata"], "name": "one-again", "uid": "again"}
     fake.cluster.add({**again, "kind": "ModelVersion"})
     ask_for(fake, "one-again")
     answered_by(fake, "one-again")
@@ -287,7 +287,7 @@ async def test_the_present_base_under_another_name_ends_a_change_that_goes_on() 
     fake = await on_base_one()
     await rolling(fake)
     again = a_full("one").to_wire()
-    again["metadata"] = {**again["metadata"], "name": "one-again", "uid": "again"}  # type: ignore[dict-item]
+    again["metadata"] = {**again["metadata"], "name": "one-again", "uid": "again"}
     fake.cluster.add({**again, "kind": "ModelVersion"})
     ask_for(fake, "one-again", **STEPS)
     answered_by(fake, "one-again")

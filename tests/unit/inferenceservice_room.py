@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.servingbuilders import NAMESPACE, a_decision, digest_of, metadata_of
 
 from trimtab_api.routing import AdapterState, AgentReport
 from trimtab_api.v1alpha1 import Decision
+from trimtab_operator.domain.outcome import Done
 from trimtab_operator.reconcilers import modelversion
 from trimtab_operator.reconcilers.inferenceservice import reconcile
 
@@ -39,9 +41,7 @@ async def test_where_there_is_no_room_it_is_waited_for_and_then_refused() -> Non
     assert engines(fake) == {OLD, NEW}
     assert told(fake, "AdaptersReady") == ("False", "Unschedulable")
     assert NO_GPU in message(fake, "AdaptersReady")
-    outcome = await reconcile(KEY, fake.world)
-    assert outcome.again_after is not None
-    assert outcome.again_after.total_seconds() == 1
+    assert await reconcile(KEY, fake.world) == Done(timedelta(seconds=1))
     fake.clock.advance(seconds=1)
     await visits(fake)
     tidy_pods(fake)
@@ -62,10 +62,8 @@ async def test_what_was_refused_is_tried_again_later_or_when_something_else_is_a
     fake = await on_base_one()
     await without_room(fake)
     fake.clock.advance(minutes=29)
-    outcome = await settle(reconcile, KEY, fake)
+    assert await settle(reconcile, KEY, fake) == Done(timedelta(minutes=1))
     assert engines(fake) == {OLD}
-    assert outcome.again_after is not None  # type: ignore[union-attr]
-    assert outcome.again_after.total_seconds() <= 60  # type: ignore[union-attr]
     fake.clock.advance(minutes=1)
     await visits(fake)
     assert engines(fake) == {OLD, NEW}
