@@ -32,6 +32,7 @@ class Traffic:
     """Counters of one gateway, scraped every few seconds of the fake's clock."""
 
     fake: FakeWorld
+    model: str = "bot"
     totals: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=lambda: defaultdict(list))
     counter: str = "units_total"
@@ -47,7 +48,7 @@ class Traffic:
                     "__name__": f"trimtab_gateway_{self.counter}",
                     "namespace": "ns",
                     "pod": POD,
-                    "model": "bot",
+                    "model": self.model,
                     "version": version,
                     self.label: value,
                 },

@@ -303,6 +303,8 @@ class FakeApiServer:
     watches: int = 0
     expires: bool = False  # the next watch is answered with 410
     address: str = ""
+    # What else the ConfigMap holds, by key.
+    others: dict[str, RoutingTable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._changed = asyncio.Event()
@@ -369,4 +371,5 @@ class FakeApiServer:
     def _configmap(self) -> dict[str, Any]:
         text = self.text or json.dumps(self.table.to_wire() if self.table else {})
         metadata = {"name": "svc-routing", "resourceVersion": str(self.version)}
-        return {"metadata": metadata, "data": {"table.json": text}}
+        others = {key: json.dumps(table.to_wire()) for key, table in self.others.items()}
+        return {"metadata": metadata, "data": {"table.json": text, **others}}

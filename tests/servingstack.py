@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -21,6 +21,7 @@ from tests.servingkit import (
 )
 
 from trimtab_api.documents.profile import ReferenceProfile
+from trimtab_api.names import GATEWAY_TABLE_KEY, ROUTING_TABLE_KEY
 from trimtab_api.routing import AdapterState, RoutedVersion
 from trimtab_serving.agent.main import Agent
 from trimtab_serving.gateway.main import Gateway
@@ -118,13 +119,14 @@ async def engine_pod(
     recheck_seconds: float = 0,
     trust: Path | None = None,
     signed_base: Path | None = None,
+    table_key: str = ROUTING_TABLE_KEY,
 ) -> AsyncIterator[EnginePod]:
     directory.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         engine = engine or FakeEngine()
         await stack.enter_async_context(engine.running())
         settings = AgentSettings(
-            table=api.source(directory),
+            table=replace(api.source(directory), keys=(table_key,)),
             service="svc",
             pod="pod",
             engine_url=f"http://{engine.address}",
@@ -188,7 +190,7 @@ async def data_plane(
             for n in range(engines)
         ]
         settings = GatewaySettings(
-            table=api.source(directory),
+            table=replace(api.source(directory), keys=(GATEWAY_TABLE_KEY, ROUTING_TABLE_KEY)),
             service="svc",
             pod="gateway",
             api_keys=keys,

@@ -444,6 +444,20 @@ SERVICES: Wrong = {
         inference_service(baseModel={"name": "a"}),
         ("baseModel needs exactly one of uri and modelVersion",),
     ),
+    "a rollout of a base that has an address": (
+        inference_service(baseModel={"name": "a", "uri": "oci://r/a:1", "rollout": {}}),
+        ("baseModel.rollout is about changes of baseModel.modelVersion", "remove rollout"),
+    ),
+    "a base that is given up at once": (
+        inference_service(
+            baseModel={
+                "name": "a",
+                "modelVersion": {"name": "b"},
+                "rollout": {"schedulingDeadlineSeconds": 1},
+            }
+        ),
+        ("spec.baseModel.rollout.schedulingDeadlineSeconds", "greater than or equal to 10"),
+    ),
     "a served base at a branch": (
         inference_service(baseModel={"name": "a", "uri": "hf://org/name", "revision": "main"}),
         ("baseModel.revision must be the full commit",),

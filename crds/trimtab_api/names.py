@@ -22,6 +22,8 @@ LABEL_DATASET_DIGEST: Final = f"{GROUP}/dataset-digest"
 LABEL_BASE_DIGEST: Final = f"{GROUP}/base-digest"
 # The same on everything that one drift has led to: Dataset, FineTuneJob, ModelVersion, Events.
 LABEL_CORRELATION: Final = f"{GROUP}/correlation"
+# On engines of another base than the first: which pool they belong to.
+LABEL_POOL: Final = f"{GROUP}/pool"
 LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 # Annotations that a user sets to ask for something that is no part of the wanted state.
@@ -83,4 +85,7 @@ CAPTURE_PATH: Final = "/capture"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 TERMINATION_MESSAGE_BYTES: Final = 4096
 
+# The table of the first engines; of everybody, where there are no others.
 ROUTING_TABLE_KEY: Final = "table.json"
+# The table of the gateways, where engines hold different bases.
+GATEWAY_TABLE_KEY: Final = "gateway.json"

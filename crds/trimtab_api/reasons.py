@@ -226,6 +226,11 @@ class ServiceReason(StrEnum):
         "VersionQuarantined"  # its content was quarantined, by a rollback or by a person
     )
     VERSION_ABORTED = "VersionAborted"  # somebody has ended its rollout here
+    NO_SPARE_CAPACITY = "NoSpareCapacity"  # there is no room for engines of another base beside the present ones; the message quotes the cluster
+    REPLACING_ENGINES = "ReplacingEngines"  # the engines have made room for those of another base, as the spec allows; nothing answers
+    REPLACEMENT_FAILED = "ReplacementFailed"  # engines of another base did not come up in the room that was made; the former ones come back
+    BASE_CHANGING = "BaseChanging"  # adapters wait until the change of base is over
+    BASE_IN_USE = "BaseInUse"  # adapters of the present base are served, so that it stays
 
 
 class RolloutReason(StrEnum):

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from trimtab_api.names import (
+    GATEWAY_TABLE_KEY,
     PORT_AGENT,
     PORT_GATEWAY,
     PORT_GATEWAY_ADMIN,
     REGISTRY_CREDENTIALS_PATH,
+    ROUTING_TABLE_KEY,
 )
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -35,7 +37,10 @@ def required(environment: Environment, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """Where the routing table is: one ConfigMap behind an API server, and a copy for bad days."""
+    """Where the routing table is: one ConfigMap behind an API server, and a copy for bad days.
+
+    Of `keys` the first that is there counts.
+    """
 
     api_server: str
     namespace: str
@@ -43,9 +48,10 @@ class TableSource:
     token_file: Path
     ca_file: Path
     cache: Path | None
+    keys: tuple[str, ...] = (ROUTING_TABLE_KEY,)
 
     @classmethod
-    def of(cls, environment: Environment, program: str) -> "TableSource":
+    def of(cls, environment: Environment, program: str, *keys: str) -> "TableSource":
         account = Path(environment.get("TRIMTAB_SERVICE_ACCOUNT", str(SERVICE_ACCOUNT)))
         cache = environment.get("TRIMTAB_TABLE_CACHE", f"/tmp/trimtab-{program}-table.json")  # noqa: S108 - the pod's own /tmp
         return cls(
@@ -55,6 +61,7 @@ class TableSource:
             token_file=account / "token",
             ca_file=account / "ca.crt",
             cache=Path(cache) if cache else None,
+            keys=keys,
         )
 
 
@@ -169,7 +176,7 @@ class GatewaySettings:
     def of(cls, environment: Environment) -> "GatewaySettings":
         keys = environment.get("TRIMTAB_API_KEYS", "")
         return cls(
-            table=TableSource.of(environment, "gateway"),
+            table=TableSource.of(environment, "gateway", GATEWAY_TABLE_KEY, ROUTING_TABLE_KEY),
             service=required(environment, "TRIMTAB_SERVICE"),
             pod=environment.get("TRIMTAB_POD", ""),
             api_keys=Path(keys) if keys else None,
@@ -211,7 +218,9 @@ class AgentSettings:
         trust = environment.get("TRIMTAB_TRUST", "")
         base = environment.get("TRIMTAB_SIGNED_BASE", "")
         return cls(
-            table=TableSource.of(environment, "agent"),
+            table=TableSource.of(
+                environment, "agent", environment.get("TRIMTAB_ROUTING_KEY", ROUTING_TABLE_KEY)
+            ),
             service=required(environment, "TRIMTAB_SERVICE"),
             pod=environment.get("TRIMTAB_POD", ""),
             engine_url=required(environment, "TRIMTAB_ENGINE_URL").rstrip("/"),

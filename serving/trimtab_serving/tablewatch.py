@@ -17,7 +17,6 @@ from typing import Any, Final
 import aiohttp
 from pydantic import ValidationError
 
-from trimtab_api.names import ROUTING_TABLE_KEY
 from trimtab_api.routing import RoutingTable
 from trimtab_serving.settings import TableSource
 
@@ -132,9 +131,10 @@ class TableWatch:
         return str(version) if version else None
 
     def _take(self, configmap: dict[str, Any]) -> None:
-        text = (configmap.get("data") or {}).get(ROUTING_TABLE_KEY)
+        data, keys = configmap.get("data") or {}, self._source.keys
+        text = next((data[key] for key in keys if key in data), None)
         if text is None:
-            logger.error("the ConfigMap of the routing table has no %s", ROUTING_TABLE_KEY)
+            logger.error("the ConfigMap of the routing table has no %s", " nor ".join(keys))
         elif (table := _table(text)) is not None and table != self._current:
             self._current = table
             self._keep_copy(text)

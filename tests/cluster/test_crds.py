@@ -258,13 +258,52 @@ def test_what_is_not_stated_is_what_the_reference_says(server: Server) -> None:
     assert said == 'Instruction {"deduplicate":{"method":"Exact"}} Completion 10Gi'
 
 
-def test_a_service_changes_but_for_its_base(server: Server) -> None:
-    service = inference_service("unchangeable")
+ADDRESS = {"modelVersion": None, "uri": "oci://r/other:1"}
+OTHER_BASE = {"modelVersion": {"name": "tiny-base-dddddddd"}}
+BASE_CHANGES: dict[str, tuple[Manifest, str | None]] = {
+    "the name": ({"baseModel": {"name": "other"}}, "spec.baseModel.name cannot be changed"),
+    "an address": (
+        {"baseModel": ADDRESS, "models": []},
+        "spec.baseModel can be changed to another modelVersion only",
+    ),
+    "another version below adapters": (
+        {"baseModel": OTHER_BASE},
+        "spec.baseModel.modelVersion cannot be changed while there are models",
+    ),
+    "another version": (
+        {"baseModel": {**OTHER_BASE, "rollout": {"allowDowntime": True}}, "models": []},
+        None,
+    ),
+    "how versions take over": ({"baseModel": {"rollout": {"steps": [{"weight": 5}]}}}, None),
+    "all else": ({"replicas": 3, "models": []}, None),
+}
+
+
+@pytest.fixture(scope="module")
+def served(server: Server) -> Manifest:
+    made = inference_service("unchangeable")
+    assert server.refusal(made, keep=True) is None
+    return made
+
+
+@pytest.mark.parametrize(("change", "words"), BASE_CHANGES.values(), ids=BASE_CHANGES)
+def test_of_its_base_a_service_changes_the_version_alone(
+    server: Server, served: Manifest, change: Manifest, words: str | None
+) -> None:
+    said = server.refusal_of_change({**served, "spec": change})
+    assert (said is None) == (words is None), said
+    assert words is None or words in str(said)
+
+
+def test_the_version_of_a_base_that_had_an_address_can_be_named(server: Server) -> None:
+    by_address = {"name": "tiny", "uri": "oci://r/tiny:1"}
+    service = inference_service("addressed", baseModel=by_address, models=[])
     assert server.refusal(service, keep=True) is None
-    said = server.refusal_of_change({**service, "spec": {"baseModel": {"name": "other"}}})
-    assert said is not None
-    assert "spec.baseModel cannot be changed" in said
-    assert server.refusal_of_change({**service, "spec": {"replicas": 3, "models": []}}) is None
+    named = {"baseModel": {**OTHER_BASE, "uri": None}}
+    assert server.refusal_of_change({**service, "spec": named}) is None
+    other = {"baseModel": {"uri": "oci://r/tiny:2"}}
+    said = server.refusal_of_change({**service, "spec": other})
+    assert "can be changed to another modelVersion only" in str(said)
 
 
 def test_a_rollout_has_a_default_for_everything(server: Server) -> None:

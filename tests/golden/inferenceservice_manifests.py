@@ -8,7 +8,8 @@ from tests.goldenfiles import check
 from tests.servingbuilders import a_service, uri_of
 
 from trimtab_api.v1alpha1 import InferenceService
-from trimtab_operator.domain.inferenceservice.plan import Observed, plan
+from trimtab_operator.domain.inferenceservice.observed import Observed
+from trimtab_operator.domain.inferenceservice.plan import plan
 from trimtab_operator.settings import (
     EngineSettings,
     Exposure,

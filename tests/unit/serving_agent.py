@@ -22,6 +22,7 @@ from tests.servingkit import (
 from tests.servingstack import AgentWorld, agent_world, engine_pod
 
 from trimtab_api.routing import AgentReport
+from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
 
 @pytest.fixture
@@ -176,6 +177,19 @@ async def test_what_an_earlier_agent_left_in_the_engine_is_unloaded(tmp_path: Pa
     ):
         await eventually(lambda: pod.agent.board.report.engine_ready)
         assert list(engine.voices) == [BASE]
+
+
+@pytest.mark.parametrize(("answers", "state"), [("red", "Loaded"), ("blue", "Failed")])
+async def test_a_base_that_was_evaluated_has_to_show_too(
+    world: AgentWorld, answers: str, state: str
+) -> None:
+    adapter = await world.publish("red")
+    base = adapter.model_copy(update={"kind": ArtifactKind.FULL, "weight": 0})
+    world.engine.voices[BASE] = answers
+    table = table_of({"tiny": [base]}).model_copy(update={"base_digest": base.digest})
+    world.api.put(naming(table))
+    await eventually(lambda: world.pod.state(base.version) == state)
+    assert world.engine.loads == []
 
 
 async def test_an_engine_of_another_base_is_never_ready(tmp_path: Path) -> None:

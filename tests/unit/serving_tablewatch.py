@@ -8,6 +8,7 @@ from tests.servingkit import FakeApiServer, base_version, eventually, table_of
 from tests.servingstack import working
 
 from trimtab_api.routing import RoutingTable
+from trimtab_serving.settings import AgentSettings, GatewaySettings
 from trimtab_serving.tablewatch import TableWatch
 
 
@@ -42,6 +43,37 @@ async def test_a_table_that_comes_later_is_waited_for(tmp_path: Path) -> None:
             assert not watch.has_table
             api.put(table("a"))
             await eventually(lambda: watch.has_table)
+
+
+async def test_of_several_tables_each_program_follows_its_own(tmp_path: Path) -> None:
+    gateway, first, second = Seen(), Seen(), Seen()
+    api = FakeApiServer(table("first"))
+    api.others = {"gateway.json": table("all"), "engine-2.json": table("second")}
+    environment = {
+        "TRIMTAB_NAMESPACE": "ns",
+        "TRIMTAB_ROUTING_CONFIGMAP": "svc-routing",
+        "TRIMTAB_TABLE_CACHE": "",
+        "TRIMTAB_SERVICE": "svc",
+        "TRIMTAB_ENGINE_URL": "http://engine",
+        "TRIMTAB_BASE_NAME": "base",
+        "TRIMTAB_ADAPTER_DIRECTORY": str(tmp_path),
+    }
+    async with api.running():
+        environment["TRIMTAB_API_SERVER"] = api.address
+        later = {**environment, "TRIMTAB_ROUTING_KEY": "engine-2.json"}
+        watches = [
+            TableWatch(GatewaySettings.of(environment).table, gateway.append),
+            TableWatch(AgentSettings.of(environment).table, first.append),
+            TableWatch(AgentSettings.of(later).table, second.append),
+        ]
+        async with working(watches[0].run), working(watches[1].run), working(watches[2].run):
+            await eventually(lambda: all((gateway, first, second)))
+            api.others = {}
+            api.put(table("alone"))
+            await eventually(lambda: len(gateway) == 2)
+    assert gateway.names() == [["all"], ["alone"]]
+    assert first.names()[0] == ["first"]
+    assert second.names() == [["second"]], "a table that is gone stays in force"
 
 
 BAD_NEWS = {

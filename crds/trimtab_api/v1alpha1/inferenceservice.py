@@ -19,7 +19,14 @@ from trimtab_api.v1alpha1.common import (
 )
 from trimtab_api.v1alpha1.drift import Drift, DriftStatus, Retrain
 from trimtab_api.v1alpha1.engine import Engine
-from trimtab_api.v1alpha1.rollout import ModelRuling, RollbackStatus, Rollout, RolloutStatus
+from trimtab_api.v1alpha1.pools import BaseChange, EnginePool
+from trimtab_api.v1alpha1.rollout import (
+    BaseRollout,
+    ModelRuling,
+    RollbackStatus,
+    Rollout,
+    RolloutStatus,
+)
 from trimtab_api.v1alpha1.signing import SignaturePolicy
 from trimtab_api.v1alpha1.traffic import (
     MOST_UNUSUAL_KEYS,
@@ -38,6 +45,12 @@ class ServedBase(ApiModel):
             "uri", "modelVersion", what="baseModel", remedy="keep one and remove the other"
         ),
         *model_address("baseModel"),
+        Rule(
+            "!has(self.rollout) || has(self.modelVersion)",
+            "baseModel.rollout is about changes of baseModel.modelVersion, and a uri cannot be changed; name a "
+            "modelVersion, or remove rollout",
+            at=".rollout",
+        ),
     )
 
     name: Annotated[ModelName, Field(description="Its public name in the OpenAI API.")]
@@ -52,6 +65,13 @@ class ServedBase(ApiModel):
     ] = None
     model_version: Annotated[
         NamedReference | None, Field(description="A full ModelVersion of this namespace.")
+    ] = None
+    rollout: Annotated[
+        BaseRollout | None,
+        Field(
+            description="How another modelVersion takes over; without it, with all requests as soon as its engines are "
+            "there."
+        ),
     ] = None
 
 
@@ -167,14 +187,33 @@ class Gateway(ApiModel):
     ] = None
 
 
+# To name the version of what is served by its address already is a change too: what it holds is not seen here.
+_SAME_BASE = (
+    "(has(self.baseModel.modelVersion) ? has(oldSelf.baseModel.modelVersion) && "
+    "self.baseModel.modelVersion == oldSelf.baseModel.modelVersion : true)"
+)
+
+
 class InferenceServiceSpec(ApiModel):
     """What is served and how."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.baseModel == oldSelf.baseModel",
-            "spec.baseModel cannot be changed, because all engines hold it; create a new InferenceService",
+            "self.baseModel.name == oldSelf.baseModel.name",
+            "spec.baseModel.name cannot be changed, because callers know the base by it; create a new InferenceService",
+            at=".baseModel.name",
+        ),
+        Rule(
+            "has(self.baseModel.modelVersion) || self.baseModel == oldSelf.baseModel",
+            "spec.baseModel can be changed to another modelVersion only, because what takes over has to be evaluated; "
+            "create a ModelVersion of kind Full and name it in spec.baseModel.modelVersion",
             at=".baseModel",
+        ),
+        Rule(
+            f"{_SAME_BASE} || !has(self.models) || self.models.size() == 0",
+            "spec.baseModel.modelVersion cannot be changed while there are models, which are adapters of the present "
+            "base; create a new InferenceService with adapters of the new one, or remove models first",
+            at=".baseModel.modelVersion",
         ),
         Rule(
             "!has(self.models) || !self.models.exists(m, m.name == self.baseModel.name)",
@@ -195,7 +234,10 @@ class InferenceServiceSpec(ApiModel):
         ),
     )
 
-    base_model: Annotated[ServedBase, Field(description="What the engines hold; immutable.")]
+    base_model: Annotated[
+        ServedBase,
+        Field(description="What the engines hold; only to another modelVersion can it be changed."),
+    ]
     replicas: Annotated[int | None, Field(ge=0, le=1000, description="Engines; empty means 1.")] = (
         None
     )
@@ -312,6 +354,18 @@ class InferenceServiceStatus(ApiModel):
             description="Keys that are unusual now; for gateway.abuse.",
         ),
     ] = Field(default_factory=list)
+    engine_pools: Annotated[
+        list[EnginePool],
+        Field(
+            max_length=4,
+            description="The engines of each base; empty while there were never others than those of the first.",
+            json_schema_extra=MAP_BY_NAME,
+        ),
+    ] = Field(default_factory=list)
+    base_change: Annotated[
+        BaseChange | None,
+        Field(description="What was decided about a base that there was no room for."),
+    ] = None
     models: Annotated[
         list[ServedModelStatus],
         Field(

@@ -183,6 +183,26 @@ class Rollout(ApiModel):
     ] = False
 
 
+class BaseRollout(Rollout):
+    """Another base gets its requests by steps, on engines of its own beside those of the present one."""
+
+    allow_downtime: Annotated[
+        bool,
+        Field(
+            description="Where there is no room for both: the present engines go first, and nothing answers until the "
+            "new ones do. Without it the new base is refused, and the present one goes on."
+        ),
+    ] = False
+    scheduling_deadline_seconds: Annotated[
+        int,
+        Field(
+            ge=10,
+            le=86_400,
+            description="A pod of the new engines that found no node for so long shows that there is no room.",
+        ),
+    ] = 600
+
+
 class RolloutVerdict(StrEnum):
     """What follows from the figures so far."""
 

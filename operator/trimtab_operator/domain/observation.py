@@ -213,18 +213,18 @@ def lost_node(pod: Manifest) -> str | None:
 
 def settles_in(pods: Sequence[Manifest], now: datetime) -> timedelta | None:
     """When to look again, because a pod may turn out not to be schedulable although nothing changes."""
-    left = (_patience(found, now) for pod in pods if (found := _unscheduled(pod)))
+    left = (_patience(found, now) for pod in pods if (found := unscheduled(pod)))
     return soonest(*(each for each in left if each > timedelta()))
 
 
 def _not_scheduled(pod: Manifest, now: datetime) -> Obstacle | None:
-    found = _unscheduled(pod)
+    found = unscheduled(pod)
     if found is None or _patience(found, now) > timedelta():
         return None
     return Obstacle(UNSCHEDULABLE, f"no node can take the pod: {found.get('message', '')}")
 
 
-def _unscheduled(pod: Manifest) -> Manifest | None:
+def unscheduled(pod: Manifest) -> Manifest | None:
     """The scheduler's word on a pod that it could not place."""
     for each in get(pod, "status", "conditions", default=[]):
         is_scheduling = each.get("type") == "PodScheduled" and each.get("status") == "False"

@@ -89,6 +89,8 @@ def _of_service(service: Manifest) -> list[tuple[str, Any]]:
         (ARTIFACT, _digest(get(service, "spec", "baseModel", "uri"))),
         (ARTIFACT, get(service, "status", "baseDigest")),
     ]
+    pools = get(service, "status", "enginePools", default=[])
+    found += [(ARTIFACT, pool.get("digest")) for pool in pools]
     for model in get(service, "spec", "models", default=[]):
         found += [
             (VERSION, get(model, "version", "name")),

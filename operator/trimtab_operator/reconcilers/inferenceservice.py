@@ -24,17 +24,16 @@ from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.base import Preparation
 from trimtab_operator.domain.inferenceservice.health import is_ready
 from trimtab_operator.domain.inferenceservice.notes import stored_notes, written_notes
+from trimtab_operator.domain.inferenceservice.observed import Observed, Pods
 from trimtab_operator.domain.inferenceservice.plan import (
-    Observed,
     Plan,
-    Pods,
-    agent_address,
     conclude,
     observe_parts,
     plan,
     refused,
     to_ask,
 )
+from trimtab_operator.domain.inferenceservice.pools import agent_address
 from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import JobState, document_of, parsed, pods_of
 from trimtab_operator.domain.outcome import Done, Outcome, also_after, soonest
@@ -126,7 +125,8 @@ def _versions(
     namespace, _ = service.key
     selectors = [m.version for m in service.spec.models]
     table = children.read_table(routing)
-    named = {s.name for s in selectors if s.name}
+    base = service.spec.base_model.model_version
+    named = {s.name for s in selectors if s.name} | ({base.name} if base else set())
     named |= {v.version for m in (table.models if table else []) for v in m.versions}
     named |= {m.active_version for m in service.status.models if m.active_version}
     named |= {m.rollout.stable for m in service.status.models if m.rollout}
@@ -141,7 +141,7 @@ def _pods(service: InferenceService, cluster: Cluster) -> Pods:
     deployments = cluster.children(service, "Deployment")
     pods = cluster.children(service, "Pod")
     return Pods(
-        engine_deployment=_called(deployments, children.name(service, names.ENGINE)),
+        engine_deployments=_of_component(deployments, names.ENGINE),
         gateway_deployment=_called(deployments, children.name(service, names.GATEWAY)),
         engines=_of_component(pods, names.ENGINE),
         gateways=_of_component(pods, names.GATEWAY),
@@ -224,10 +224,10 @@ def _called(manifests: Sequence[Manifest], name: str) -> Manifest | None:
     return next((m for m in manifests if name_of(m) == name), None)
 
 
-def _of_component(pods: Sequence[Manifest], component: str) -> tuple[Manifest, ...]:
+def _of_component(manifests: Sequence[Manifest], component: str) -> tuple[Manifest, ...]:
     found = [
-        p
-        for p in pods
-        if get(p, "metadata", "labels", default={}).get(names.LABEL_COMPONENT) == component
+        m
+        for m in manifests
+        if get(m, "metadata", "labels", default={}).get(names.LABEL_COMPONENT) == component
     ]
     return tuple(sorted(found, key=name_of))

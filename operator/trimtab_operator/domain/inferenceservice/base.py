@@ -62,21 +62,24 @@ def resolve(
     status, spec = service.status, service.spec.base_model
     called = spec.model_version.name if spec.model_version else spec.name
     if status.base_uri and status.base_digest:
-        return BasePlan(_with_proof(Base(called, status.base_digest, status.base_uri), named))
+        told = next((m.active_version for m in status.models if m.name == spec.name), None)
+        return BasePlan(
+            with_proof(Base(told or called, status.base_digest, status.base_uri), named)
+        )
     if spec.model_version is not None:
         found = of_version(spec.model_version.name, named)
         if isinstance(found, Finding):
             return BasePlan(finding=found)
         if named is not None and (fault := consent.against(named)):
             return BasePlan(finding=fault)
-        return BasePlan(_with_proof(Base(called, found.digest, found.uri), named))
+        return BasePlan(with_proof(Base(called, found.digest, found.uri), named))
     uri = spec.uri or ""
     if uri.startswith("oci://") and BY_DIGEST in uri:
         return BasePlan(Base(called, uri.rpartition("@")[2], uri))
     return _prepared(service, called, preparation, settings, now)
 
 
-def _with_proof(base: Base, version: ModelVersion | None) -> Base:
+def with_proof(base: Base, version: ModelVersion | None) -> Base:
     """The base with what vouches for it; a version of other content does not."""
     if version is None or version.spec.artifact.digest != base.digest:
         return base

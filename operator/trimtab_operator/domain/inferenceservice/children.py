@@ -1,5 +1,6 @@
 """Names and labels that the children of an InferenceService share."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from trimtab_api import names
@@ -45,19 +46,20 @@ def selector_text(service: InferenceService, component: str) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted(selector(service, component).items()))
 
 
-def routing_config_map(service: InferenceService, table: RoutingTable) -> Manifest:
-    """The table as agents and gateways watch it."""
+def routing_config_map(service: InferenceService, tables: Mapping[str, RoutingTable]) -> Manifest:
+    """The tables as agents and gateways watch them, by key: all of them change at once."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(service, ROUTING, name(service, ROUTING)),
-        "data": {names.ROUTING_TABLE_KEY: table.model_dump_json(exclude_none=True)},
+        "data": {key: table.model_dump_json(exclude_none=True) for key, table in tables.items()},
     }
 
 
 def read_table(config_map: Manifest | None) -> RoutingTable | None:
-    """The table that was written last; None where there is none that can be read."""
-    text = (config_map or {}).get("data", {}).get(names.ROUTING_TABLE_KEY)
+    """The table that gateways were given last; None where there is none that can be read."""
+    data = (config_map or {}).get("data", {})
+    text = data.get(names.GATEWAY_TABLE_KEY) or data.get(names.ROUTING_TABLE_KEY)
     if not text:
         return None
     try:

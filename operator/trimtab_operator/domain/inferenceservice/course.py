@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from trimtab_api.routing import RoutedVersion
+from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_api.v1alpha1.rollout import ModelRuling, RollbackStatus, RolloutStatus
 from trimtab_operator.domain.finding import Finding
 
@@ -37,6 +38,17 @@ class Direction:
     pin: str | None = None
     # The digest of what has just lost its requests.
     leaving: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another base that is to take the place of the present one."""
+
+    model: ServedModel
+    # Why it is given no engines.
+    hold: Finding | None = None
+    # What its engines lack before it may have requests.
+    lacking: Finding | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from trimtab_operator.domain.inferenceservice.course import Course, Direction, R
 from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand
 from trimtab_operator.domain.inferenceservice.looks import Ask, Heard
 from trimtab_operator.domain.inferenceservice.notes import Notes, notes_of
+from trimtab_operator.domain.inferenceservice.pools import named_models
 from trimtab_operator.domain.inferenceservice.steering import Steering, steering, told
 from trimtab_operator.domain.inferenceservice.versions import not_ready, wanted
 from trimtab_operator.domain.outcome import soonest
@@ -106,7 +107,6 @@ def one_turn(
 def turns(service: InferenceService, around: Surroundings, now: datetime) -> dict[str, Turned]:
     """Each name's turn."""
     before = {m.name: m for m in service.status.models}
-    base = service.spec.base_model.name
     return {
         model.name: _turn(
             service,
@@ -115,8 +115,7 @@ def turns(service: InferenceService, around: Surroundings, now: datetime) -> dic
             around,
             now,
         )
-        for model in service.spec.models
-        if model.name != base
+        for model in named_models(service)
     }
 
 
@@ -145,7 +144,7 @@ def asks(
 ) -> Iterator[tuple[str, Ask]]:
     """What to ask Prometheus now, by model; nothing where no rollout is under way."""
     before = {m.name: m.rollout for m in service.status.models}
-    for model in service.spec.models:
+    for model in named_models(service):
         status = before.get(model.name)
         if status is not None and model.rollout is not None:
             notes = notes_of(status, written.get(model.name))

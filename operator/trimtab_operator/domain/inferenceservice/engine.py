@@ -73,6 +73,13 @@ class EnginePlan:
     base: Base
     release: FrozenRelease
     settings: Settings
+    pool: str = names.ENGINE
+    table_key: str = names.ROUTING_TABLE_KEY
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells its pods from those of other bases. The first engines have no such label."""
+        return {} if self.pool == names.ENGINE else {names.LABEL_POOL: self.pool}
 
 
 def release(service: InferenceService, settings: Settings) -> FrozenRelease:
@@ -91,7 +98,8 @@ def deployment(plan: EnginePlan, present: Manifest | None) -> Manifest:
     inputs = _inputs(plan)
     template = _kept_template(present, inputs) or _template(plan)
     service = plan.service
-    metadata = children.metadata(service, names.ENGINE, children.name(service, names.ENGINE))
+    metadata = children.metadata(service, names.ENGINE, children.name(service, plan.pool))
+    metadata["labels"] |= plan.labels
     metadata["annotations"] |= {
         ANNOTATION_INPUTS: inputs,
         ANNOTATION_TEMPLATE: json.dumps(template, separators=(",", ":"), sort_keys=True),
@@ -102,7 +110,7 @@ def deployment(plan: EnginePlan, present: Manifest | None) -> Manifest:
         "metadata": metadata,
         "spec": {
             "replicas": replicas(service),
-            "selector": {"matchLabels": children.selector(service, names.ENGINE)},
+            "selector": {"matchLabels": children.selector(service, names.ENGINE) | plan.labels},
             "strategy": strategy(service.spec.engine, replicas(service)),
             "minReadySeconds": JOINED_SECONDS,
             "progressDeadlineSeconds": HUNG_PERIOD_SECONDS * HUNG_TRIES,
@@ -215,10 +223,9 @@ def _template(plan: EnginePlan) -> Manifest:
     )
     spec["serviceAccountName"] = children.name(service, names.ENGINE)
     spec["terminationGracePeriodSeconds"] = GRACE_SECONDS
-    return {
-        "metadata": children.pod_metadata(service, names.ENGINE, names.PORT_AGENT),
-        "spec": spec,
-    }
+    metadata = children.pod_metadata(service, names.ENGINE, names.PORT_AGENT)
+    metadata["labels"] |= plan.labels
+    return {"metadata": metadata, "spec": spec}
 
 
 def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
@@ -265,6 +272,7 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
             ("TRIMTAB_ADAPTER_DIRECTORY", ADAPTER_DIRECTORY),
             ("TRIMTAB_REGISTRY_CREDENTIALS", names.REGISTRY_CREDENTIALS_PATH),
             ("TRIMTAB_STOP_FINISH_SECONDS", str(FINISH_SECONDS)),
+            *([("TRIMTAB_ROUTING_KEY", plan.table_key)] if plan.labels else []),
             *_trust(service),
         ),
         ports=(("agent", names.PORT_AGENT),),

@@ -19,11 +19,15 @@ FAILED: Final = "Failed"
 
 @dataclass(frozen=True)
 class EnginePod:
-    """A ready engine pod and what its agent last said; None until it has said anything."""
+    """A ready engine pod and what its agent last said; None until it has said anything.
+
+    `base` is the digest of what it holds; empty where all engines hold the same.
+    """
 
     name: str
     address: str
     report: AgentReport | None = None
+    base: str = ""
 
     @property
     def is_counted(self) -> bool:

@@ -4,28 +4,27 @@ Two pure steps, because the second rests on what came of the first: `plan` says 
 `conclude` judges what is there afterwards and how the models answered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from trimtab_api import names
 from trimtab_api.reasons import FailureReason, ServiceReason
 from trimtab_api.routing import AgentReport, ProbeAnswer
-from trimtab_api.v1alpha1 import Decision, InferenceService, ModelVersion
+from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.inferenceservice import (
     FrozenRelease,
     InferenceServiceStatus,
     ServedModelStatus,
 )
-from trimtab_api.v1alpha1.modelversion import Ruling
+from trimtab_api.v1alpha1.pools import BaseChange
 from trimtab_operator.domain.conditions import find, moment_of
 from trimtab_operator.domain.events import Event
 from trimtab_operator.domain.finding import Answer, Finding
 from trimtab_operator.domain.inferenceservice import children, engine, gateway, network, rollouts
-from trimtab_operator.domain.inferenceservice.base import BasePlan, Preparation, resolve
+from trimtab_operator.domain.inferenceservice.base import BasePlan, resolve
 from trimtab_operator.domain.inferenceservice.consent import Consent
-from trimtab_operator.domain.inferenceservice.courses import Surroundings, Turned, begun, turns
+from trimtab_operator.domain.inferenceservice.courses import Turned
 from trimtab_operator.domain.inferenceservice.health import (
     SANDBOX_EXPECTED_WITHIN,
     Part,
@@ -33,15 +32,21 @@ from trimtab_operator.domain.inferenceservice.health import (
     is_ready,
     waits_for_sandbox,
 )
-from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod
-from trimtab_operator.domain.inferenceservice.looks import Heard
-from trimtab_operator.domain.inferenceservice.notes import config_map, outdated, stored_notes
-from trimtab_operator.domain.inferenceservice.recall import recalled
+from trimtab_operator.domain.inferenceservice.loads import FAILED
+from trimtab_operator.domain.inferenceservice.notes import config_map, outdated
+from trimtab_operator.domain.inferenceservice.observed import Observed, Pods
+from trimtab_operator.domain.inferenceservice.placement import placed
+from trimtab_operator.domain.inferenceservice.pools import (
+    FIRST,
+    Pool,
+    agent_address,
+    pods_of_pool,
+    pool_name,
+    told,
+)
 from trimtab_operator.domain.inferenceservice.routing import (
     Base,
     Routing,
-    route,
-    with_base,
 )
 from trimtab_operator.domain.inferenceservice.status import (
     Facts,
@@ -53,46 +58,14 @@ from trimtab_operator.domain.inferenceservice.status import (
     unproven,
     with_failures,
 )
-from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.manifests import Manifest, get, name_of
 from trimtab_operator.domain.observation import settles_in
 from trimtab_operator.domain.outcome import Done, Outcome, Retry, soonest
-from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 from trimtab_operator.settings import Settings
 
 # A gateway sees a new table within milliseconds, a model that fails will go on failing for a while.
 ASKED_AGAIN_SOON: Final = timedelta(milliseconds=250)
 ASKED_AGAIN_LATER: Final = timedelta(seconds=5)
-
-
-@dataclass(frozen=True)
-class Pods:
-    """What runs: Deployments and pods of engines and gateways."""
-
-    engine_deployment: Manifest | None = None
-    gateway_deployment: Manifest | None = None
-    engines: tuple[Manifest, ...] = ()
-    gateways: tuple[Manifest, ...] = ()
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Everything that the first decision rests on."""
-
-    service: InferenceService
-    versions: Mapping[str, ModelVersion] = field(default_factory=dict)
-    base: ModelVersion | None = None
-    preparation: Preparation = field(default_factory=Preparation)
-    routing: Manifest | None = None
-    pods: Pods = field(default_factory=Pods)
-    reports: Mapping[str, AgentReport | None] = field(default_factory=dict)
-    exposures: tuple[Manifest, ...] = ()
-    policy: NamespacePolicy = NO_RULES
-    # About names of this service; and the last Quarantine or LiftQuarantine of each digest.
-    decisions: tuple[Decision, ...] = ()
-    isolations: Mapping[str, Ruling] = field(default_factory=dict)
-    # What was noted of rollouts, a ConfigMap for each model.
-    evidence: tuple[Manifest, ...] = ()
-    heard: Mapping[str, Heard] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +78,10 @@ class Plan:
     delete: tuple[Manifest, ...] = ()
     routing: Routing | None = None
     release: FrozenRelease | None = None
+    pools: tuple[Pool, ...] = ()
+    # What answers the base's name now, and whether its engines have made room for others.
+    present: Base | None = None
+    base_change: BaseChange | None = None
     unloadable: Mapping[str, Finding] = field(default_factory=dict)
     # What the status decision tells of rollouts; afterwards it would be news no more.
     announced: tuple[Event, ...] = ()
@@ -131,21 +108,21 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     if found.base is None:
         return Plan(found, delete=leftovers)
     release = engine.release(service, settings)
-    turned, routing = _routed(observed, found.base, settings, now)
-    if observed.base is not None:
-        routing = with_base(routing, observed.base, observed.policy)
+    routed = placed(observed, found.base, settings, now)
+    turned, routing, base, pools = routed.turned, routed.routing, routed.base, routed.pools
     frozen = {
-        "base_uri": found.base.uri,
-        "base_digest": found.base.digest,
+        "base_uri": base.uri,
+        "base_digest": base.digest,
         "release": release,
+        "engine_pools": told(pools),
+        "base_change": routed.ruling,
     }
     is_frozen = all(getattr(service.status, k) == v for k, v in frozen.items())
     models = decided(service, turned)
     is_decided = is_frozen and models is None
     notes = {name: each.notes for name, each in turned.items() if each.notes is not None}
-    made_of = engine.EnginePlan(service, found.base, release, settings)
     return Plan(
-        base=found,
+        base=replace(found, base=base),
         decision=None
         if is_decided
         else service.status.model_copy(
@@ -153,8 +130,8 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         ),
         apply=(
             *children.access(service),
-            children.routing_config_map(service, routing.table),
-            engine.deployment(made_of, observed.pods.engine_deployment),
+            children.routing_config_map(service, routed.tables),
+            *_engines(observed, pools, release, settings),
             gateway.deployment(service, settings),
             gateway.front(service),
             *gateway.disruption_budgets(service),
@@ -162,58 +139,38 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             *network.exposure(service, settings),
             *(config_map(service, model, each) for model, each in sorted(notes.items())),
         ),
-        delete=(*leftovers, *outdated(service, observed.evidence, notes)),
+        delete=(
+            *leftovers,
+            *outdated(service, observed.evidence, notes),
+            *_unwanted(observed.pods, pools),
+        ),
         routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
+        pools=pools,
+        present=base,
+        base_change=routed.ruling,
         unloadable=unloadable(observed.pods.engines, observed.reports),
         announced=rollouts.announced(service, turned.values()),
         promoted=rollouts.promotions(service, turned.values()),
         drift_plans={n: each.drift_plan for n, each in turned.items() if each.drift_plan},
-        again_after=soonest(*(each.again_after for each in turned.values())),
+        again_after=soonest(routed.again_after, *(each.again_after for each in turned.values())),
     )
 
 
-def _routed(
-    observed: Observed, base: Base, settings: Settings, now: datetime
-) -> tuple[dict[str, Turned], Routing]:
-    """Each name's turn, and the table that follows from them."""
-    service = observed.service
-    engines = engine_pods(observed.pods.engines, observed.reports)
-    written = children.read_table(observed.routing)
-    previous = written or recalled(service, observed.versions, engines)
-    around = Surroundings(
-        versions=observed.versions,
-        engines=engines,
-        previous=previous if previous and previous.base_digest == base.digest else None,
-        consent=Consent.of(observed.policy),
-        decisions=observed.decisions,
-        isolations=observed.isolations,
-        notes=stored_notes(observed.evidence),
-        heard=observed.heard,
-    )
-    turned = turns(service, around, now)
-
-    def routing() -> Routing:
-        return route(
-            service,
-            base,
-            observed.versions,
-            engines,
-            previous,
-            plain_http=settings.registry.plain_http,
-            policy=observed.policy,
-            directions={name: each.direction for name, each in turned.items()},
+def _engines(
+    observed: Observed, pools: tuple[Pool, ...], release: FrozenRelease, settings: Settings
+) -> Iterator[Manifest]:
+    for pool in pools:
+        made_of = engine.EnginePlan(
+            observed.service, pool.base, release, settings, pool.name, pool.table_key
         )
+        yield engine.deployment(made_of, observed.pods.engines_of(pool.name))
 
-    found = routing()
-    waiting = {r.name: r.begins for r in found.models if r.begins is not None}
-    if waiting:
-        turned |= {n: begun(service, turned[n], pair, now) for n, pair in waiting.items()}
-        found = routing()
-    models = (
-        replace(r, record=turned[r.name].record) if r.name in turned else r for r in found.models
-    )
-    return turned, replace(found, models=tuple(models))
+
+def _unwanted(pods: Pods, pools: tuple[Pool, ...]) -> tuple[Manifest, ...]:
+    """The engines of bases that are not in the table any more: begun answers may finish there."""
+    wanted = {pool.name for pool in pools}
+    return tuple(d for d in pods.engine_deployments if pool_name(d) not in wanted)
 
 
 def decided(
@@ -238,22 +195,6 @@ def decided(
     ]
 
 
-def engine_pods(
-    pods: tuple[Manifest, ...], reports: Mapping[str, AgentReport | None]
-) -> list[EnginePod]:
-    """The engines that gateways may know of, and what their agents say.
-
-    A new one is ready only once the table names it, so that its agent's word has to do.
-    """
-    found = []
-    for pod in pods:
-        address = agent_address(pod)
-        report = reports.get(address) if address else None
-        if address and (is_ready(pod) or (report is not None and report.joins)):
-            found.append(EnginePod(name_of(pod), address, report))
-    return found
-
-
 def unloadable(
     pods: tuple[Manifest, ...], reports: Mapping[str, AgentReport | None]
 ) -> dict[str, Finding]:
@@ -271,30 +212,12 @@ def unloadable(
     return found
 
 
-def agent_address(pod: Manifest) -> str | None:
-    """host:port of the pod's agent, once the pod has an address and until it goes."""
-    ip = get(pod, "status", "podIP")
-    if not ip or is_deleting(pod):
-        return None
-    return f"[{ip}]:{names.PORT_AGENT}" if ":" in ip else f"{ip}:{names.PORT_AGENT}"
-
-
 def observe_parts(service: InferenceService, todo: Plan, pods: Pods, now: datetime) -> Parts:
     """How engines, adapters and gateways are."""
     routes = todo.routing.models if todo.routing else ()
     keys = service.spec.gateway.api_keys
     return Parts(
-        engine=health(
-            Part(
-                "engine",
-                ServiceReason.ENGINE_READY,
-                engine.replicas(service),
-                pods.engine_deployment,
-                pods.engines,
-                told=todo.unloadable,
-            ),
-            now,
-        ),
+        engine=_engine_health(service, todo, pods, now),
         adapters=adapters(service, routes),
         gateway=health(
             Part(
@@ -308,6 +231,30 @@ def observe_parts(service: InferenceService, todo: Plan, pods: Pods, now: dateti
             now,
         ),
     )
+
+
+def _engine_health(service: InferenceService, todo: Plan, pods: Pods, now: datetime) -> Answer:
+    """How the engines are that answer the base's name; of those of another base, its route tells."""
+    pool = _serving(todo)
+    if pool is None:
+        change = todo.base_change
+        message = change.message if change else "its engines are being started"
+        return Answer(False, ServiceReason.REPLACING_ENGINES, message)
+    part = Part(
+        "engine",
+        ServiceReason.ENGINE_READY,
+        engine.replicas(service),
+        pods.engines_of(pool),
+        pods_of_pool(pods.engines, pool),
+        told=todo.unloadable,
+    )
+    return health(part, now)
+
+
+def _serving(todo: Plan) -> str | None:
+    """The pool that answers the base's name."""
+    digest = todo.present.digest if todo.present else None
+    return next((pool.name for pool in todo.pools if pool.base.digest == digest), None)
 
 
 def to_ask(service: InferenceService, todo: Plan, parts: Parts) -> tuple[str, ...]:
@@ -341,8 +288,12 @@ def conclude(
         url=network.url(service, settings),
         base=todo.base.base,
         release=todo.release,
-        replicas=int(get(pods.engine_deployment, "status", "replicas", default=0)),
+        replicas=int(
+            get(pods.engines_of(_serving(todo) or FIRST), "status", "replicas", default=0)
+        ),
         routes=routes,
+        pools=tuple(told(todo.pools)),
+        base_change=todo.base_change,
     )
     sandbox = SANDBOX_EXPECTED_WITHIN if waits_for_sandbox(pods.gateways) else None
     reported = report(service, said, facts, now)

@@ -13,6 +13,7 @@ from trimtab_operator.domain.events import Event, about
 from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.courses import Turned, condemns, is_pending
+from trimtab_operator.domain.inferenceservice.pools import named_models
 from trimtab_operator.domain.inferenceservice.routing import ModelRoute
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import fitted, short_hash
@@ -28,7 +29,7 @@ _WHY_LENGTH: Final = 1024
 
 def answers(service: InferenceService, routes: Sequence[ModelRoute]) -> dict[str, Answer]:
     """The two conditions; of a service without rollouts and what came of them nothing is said."""
-    has_rollouts = any(model.rollout is not None for model in service.spec.models)
+    has_rollouts = any(model.rollout is not None for model in named_models(service))
     recorded = any(r.record.rollout or r.record.last_rollback for r in routes)
     if not (has_rollouts or recorded):
         return {}

@@ -13,6 +13,9 @@ travels one way only:
 With a rollout the way from weight 0 to 100 has steps: the table follows what `rollout` has decided and
 status already says, and begins nothing by itself.
 
+The base goes the same way while another one is to take its place: its versions are on engines of
+their own, and the one before stays only as long as it is a way back, since it costs those engines.
+
 What people have decided against is not wanted. If it has the requests already, it keeps them until
 something else that is wanted can be served: a decision about one version is no order to serve none.
 What must not be served at all (rolled back, quarantined) gives way to the version before it.
@@ -21,6 +24,7 @@ What must not be served at all (rolled back, quarantined) gives way to the versi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import (
     EngineAddress,
     RoutedModel,
@@ -36,6 +40,7 @@ from trimtab_operator.domain.inferenceservice.course import (
     NOTHING_RECORDED,
     NOWHERE,
     STRAIGHT,
+    Change,
     Course,
     Direction,
     Record,
@@ -101,6 +106,9 @@ class Known:
     directions: Mapping[str, Direction] = field(default_factory=dict)
     # What lost its requests just now, and is still loaded for those that are under way.
     leaving: str | None = None
+    has_course: bool = False
+    # What engines of another base lack.
+    lacking: Finding | None = None
 
     def salt(self, model: str) -> str | None:
         """What spreads the users over the versions of this name."""
@@ -118,6 +126,7 @@ def route(  # noqa: PLR0913 - what the table rests on
     plain_http: bool = False,
     policy: NamespacePolicy = NO_RULES,
     directions: Mapping[str, Direction] = NOWHERE,
+    change: Change | None = None,
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
     served_before = _served_before(previous, base)
@@ -129,19 +138,23 @@ def route(  # noqa: PLR0913 - what the table rests on
         signatures=service.spec.signatures,
         directions=directions,
     )
-    routed_base, explained_base = _route_base(service, base, known)
-    entries: list[RoutedModel] = [routed_base]
-    explained: list[ModelRoute] = [explained_base]
+    entry, explanation = _route_base(service, base, served_before, known, change)
+    entries, explained = [entry], [explanation]
+    is_changing = len(entry.versions) > 1
+    answers = _active(entry.versions)
     for model in service.spec.models:
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
-        entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
+        if is_changing:
+            entry, explanation = _put_off(model)
+        else:
+            entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
         entries.append(entry.model_copy(update={"salt": known.salt(model.name)}))
         explained.append(explanation)
     table = RoutingTable(
         namespace=service.metadata.namespace,
         service=service.metadata.name,
-        base_digest=base.digest,
+        base_digest=answers.digest if answers else base.digest,
         plain_http=plain_http,
         engines=[EngineAddress(name=e.name, address=e.address) for e in known.engines],
         models=entries,
@@ -195,7 +208,7 @@ def _in_use(
     return frozenset([base.version, *names, *(name for name in told if name)])
 
 
-def _route_base(
+def _routed_base(
     service: InferenceService, base: Base, known: Known
 ) -> tuple[RoutedModel, ModelRoute]:
     """The base has its requests from the first day on; where it must be signed, engines say if it is."""
@@ -203,11 +216,46 @@ def _route_base(
     version = RoutedVersion(
         version=base.version, digest=base.digest, kind=ArtifactKind.FULL, uri=base.uri, weight=100
     )
-    if known.signatures is None or known.signatures.covers is SignedParts.ADAPTERS:
+    if not _covers_base(known):
         return RoutedModel(name=name, versions=[version]), ModelRoute(name, base.version)
     version = version.model_copy(update={"report": base.report, "signature": base.signature})
+    known = replace(known, fit=replace(known.fit, is_base=True))
     explained = ModelRoute(name, base.version, finding=_unloaded(version, known))
     return RoutedModel(name=name, versions=[version]), explained
+
+
+def _route_base(
+    service: InferenceService,
+    base: Base,
+    served_before: Mapping[str, tuple[RoutedVersion, ...]],
+    known: Known,
+    change: Change | None,
+) -> tuple[RoutedModel, ModelRoute]:
+    """The base answers its name; another one comes as any version does, once it has engines."""
+    plain, explained = _routed_base(service, base, known)
+    if change is None:
+        return plain, explained
+    # The same content may be known by another name since.
+    before = tuple(
+        v.model_copy(update={"version": base.version}) if v.digest == base.digest else v
+        for v in served_before.get(plain.name) or plain.versions
+    )
+    known = replace(known, fit=replace(known.fit, is_base=True), lacking=change.lacking)
+    if change.hold is not None:
+        active = _active(before)
+        active = active.model_copy(update={"weight": 100}) if active else None
+        return _kept(change.model, active, None, known, change.hold)
+    entry, explanation = _route_model(change.model, before, known)
+    salt = known.salt(plain.name)
+    return entry.model_copy(update={"salt": salt}), explanation
+
+
+def _put_off(model: ServedModel) -> tuple[RoutedModel, ModelRoute]:
+    """No adapter begins on engines of which nobody knows yet whether they stay."""
+    waits = Finding(
+        ServiceReason.BASE_CHANGING, "it is loaded once the change of spec.baseModel is over"
+    )
+    return RoutedModel(name=model.name, versions=[]), ModelRoute(model.name, None, finding=waits)
 
 
 def _route_model(
@@ -229,12 +277,11 @@ def _route_model(
         return _returned(model, active, resident, known, fault)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
-    target = routed(found)
+    target, course = routed(found), direction.course
     if active is not None and _same(active, target):
         refreshed = target.model_copy(update={"weight": 100})
         return _kept(model, refreshed, resident, known, _unloaded(target, known))
-    pending = _unloaded(target, known)
-    course = direction.course
+    pending = _pending(target, course, known)
     if active is not None and course is not None and course.is_of(active, target):
         if course.weight < 100 or pending is not None:
             return _shared(model, active, target, course, pending)
@@ -350,10 +397,13 @@ def _is_barred(version: RoutedVersion, known: Known) -> bool:
 
 
 def _steered(known: Known, direction: Direction) -> Known:
-    if not direction.barred and direction.leaving is None:
-        return known
     consent = replace(known.fit.consent, barred=direction.barred)
-    return replace(known, fit=replace(known.fit, consent=consent), leaving=direction.leaving)
+    return replace(
+        known,
+        fit=replace(known.fit, consent=consent),
+        leaving=direction.leaving,
+        has_course=direction.course is not None,
+    )
 
 
 def _active(versions: Sequence[RoutedVersion]) -> RoutedVersion | None:
@@ -374,11 +424,14 @@ def _way_back(
 def _is_useful(resident: RoutedVersion, known: Known) -> bool:
     if resident.digest == known.leaving:
         return True
+    states = (state_of(engine, resident) for engine in known.engines)
+    has_failed = any(s and s.state == FAILED for s in states)
+    if known.fit.is_base:
+        return known.has_course and not has_failed
     version = known.versions.get(resident.version)
     if version is None or version.spec.artifact.digest != resident.digest:
         return False
-    states = (state_of(engine, resident) for engine in known.engines)
-    return misfit(version, known.fit) is None and not any(s and s.state == FAILED for s in states)
+    return misfit(version, known.fit) is None and not has_failed
 
 
 def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
@@ -392,5 +445,19 @@ def _note(version: RoutedVersion, known: Known) -> str | None:
     return remark(known.versions.get(version.version)) or noted
 
 
+def _pending(version: RoutedVersion, course: Course | None, known: Known) -> Finding | None:
+    """What a version lacks before it may have requests; once it has some, only what it has lost."""
+    begins = known.lacking if course is None else None
+    return begins or _unloaded(version, known)
+
+
 def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
-    return unloaded(version, known.engines, known.signatures)
+    if not known.fit.is_base:
+        return unloaded(version, known.engines, known.signatures)
+    engines = [e for e in known.engines if e.base in ("", version.digest)]
+    return unloaded(version, engines, known.signatures if _covers_base(known) else None)
+
+
+def _covers_base(known: Known) -> bool:
+    policy = known.signatures
+    return policy is not None and policy.covers is not SignedParts.ADAPTERS

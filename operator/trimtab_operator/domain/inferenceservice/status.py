@@ -14,6 +14,7 @@ from trimtab_api.v1alpha1.inferenceservice import (
     InferenceServiceStatus,
     ServedModelStatus,
 )
+from trimtab_api.v1alpha1.pools import BaseChange, EnginePool
 from trimtab_operator.domain.conditions import condition, is_true, with_conditions
 from trimtab_operator.domain.events import Event, about, transitions
 from trimtab_operator.domain.finding import Answer, Finding, gravest
@@ -25,6 +26,7 @@ KIND: Final = children.KIND
 # Everything else that keeps a version away should worry somebody.
 CALM: Final = PASSING | {
     ServiceReason.ADAPTERS_READY,
+    ServiceReason.BASE_CHANGING,
     ServiceReason.ENGINE_READY,
     ServiceReason.GATEWAY_READY,
     ServiceReason.PREPARING_BASE,
@@ -64,6 +66,8 @@ class Facts:
     release: FrozenRelease | None = None
     replicas: int = 0
     routes: tuple[ModelRoute, ...] = ()
+    pools: tuple[EnginePool, ...] = ()
+    base_change: BaseChange | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,8 @@ def report(
         base_uri=facts.base.uri if facts.base else before.base_uri,
         base_digest=facts.base.digest if facts.base else before.base_digest,
         release=facts.release or before.release,
+        engine_pools=list(facts.pools) if facts.base else before.engine_pools,
+        base_change=facts.base_change if facts.base else before.base_change,
         models=[_model(r) for r in facts.routes] if facts.base else before.models,
     )
     return Report(status, (*_events(service, status), *_changes(service, facts.routes)))
@@ -183,8 +189,10 @@ def _changes(service: InferenceService, routes: Sequence[ModelRoute]) -> list[Ev
             + (f" instead of {before[route.name]}" if before.get(route.name) else ""),
             occasion=f"{route.name}/{route.active}/{before.get(route.name)}",
         )
-        for route in routes[1:]  # the base answers from the first day on
+        for route in routes
         if route.active and before.get(route.name) != route.active
+        # The base answers from the first day on.
+        if before.get(route.name) or route.name != service.spec.base_model.name
     ]
 
 

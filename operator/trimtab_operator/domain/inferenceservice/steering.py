@@ -17,6 +17,7 @@ from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import ModelRuling
 from trimtab_operator.domain.finding import Answer
+from trimtab_operator.domain.inferenceservice.pools import named_models
 
 # Within one second of the API server's clock the more cautious has the last word.
 CAUTION: Final = {
@@ -109,7 +110,7 @@ def effect(
 ) -> Answer:
     """What came of one decision."""
     target = decision.spec.target
-    models = service.spec.models if service else []
+    models = named_models(service) if service else ()
     if not any(model.name == target.model for model in models):
         return Answer(
             None,

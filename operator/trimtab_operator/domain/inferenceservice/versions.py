@@ -7,7 +7,7 @@ in `routing`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trimtab_api.reasons import FailureReason, ServiceReason
+from trimtab_api.reasons import FailureReason, ServiceReason, VersionReason
 from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_operator.domain.conditions import find, is_true
@@ -24,6 +24,8 @@ class Fit:
     base_digest: str
     max_rank: int
     consent: Consent = NOTHING_ASKED
+    # Whether it is to be the base itself.
+    is_base: bool = False
 
 
 Check = Callable[[ModelVersion, Fit], Finding | None]
@@ -61,6 +63,15 @@ def not_an_adapter(version: ModelVersion, _: Fit) -> Finding | None:
     return None
 
 
+def not_full(version: ModelVersion, _: Fit) -> Finding | None:
+    if version.spec.artifact.kind is not ArtifactKind.FULL:
+        return Finding(
+            VersionReason.BASE_NOT_FULL,
+            f"ModelVersion {version.metadata.name} is an adapter; a base must be of kind Full",
+        )
+    return None
+
+
 def other_base(version: ModelVersion, fit: Fit) -> Finding | None:
     digest = base_digest(version)
     if digest != fit.base_digest:
@@ -91,6 +102,7 @@ CHECKS: tuple[Check, ...] = (
     other_base,
     rank_too_high,
 )
+BASE_CHECKS: tuple[Check, ...] = (deleted, decided_against, not_ready, not_full)
 
 
 def wanted(model: ServedModel, versions: Versions, consent: Consent) -> ModelVersion | Finding:
@@ -124,7 +136,8 @@ def latest(model: str, versions: Versions, consent: Consent) -> ModelVersion | F
 
 def misfit(version: ModelVersion, fit: Fit) -> Finding | None:
     """The first reason why these engines cannot serve this version."""
-    return next((f for check in CHECKS if (f := check(version, fit))), None)
+    checks = BASE_CHECKS if fit.is_base else CHECKS
+    return next((f for check in checks if (f := check(version, fit))), None)
 
 
 def base_digest(version: ModelVersion) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trimtab_api import names
 from trimtab_api.v1alpha1 import FineTuneJob, InferenceService, ModelVersion
 from trimtab_api.v1alpha1.common import AnyResource
+from trimtab_api.v1alpha1.inferenceservice import ServedModelStatus
 from trimtab_api.v1alpha1.modelversion import Producer, VersionUser
 from trimtab_operator.domain.conditions import is_true
 
@@ -90,10 +91,11 @@ def told(users: tuple[Use, ...]) -> str:
 
 def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
     name = service.metadata.name
-    base = service.spec.base_model.model_version
-    if base and base.name == version:
-        yield Use("InferenceService", name, "base")
+    base = service.spec.base_model
     status = {model.name: model for model in service.status.models}
+    named = base.model_version
+    if named and (named.name == version or _is_base(version, status.get(base.name))):
+        yield Use("InferenceService", name, "base")
     for wanted in service.spec.models:
         model = status.get(wanted.name)
         if model and version in (model.active_version, model.candidate_version):
@@ -104,6 +106,14 @@ def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
         elif wanted.version.name == version:
             # It may not be served yet, or no more since it is being deleted; the spec wants it all the same.
             yield Use("InferenceService", name, f"named for {wanted.name}")
+
+
+def _is_base(version: str, told: ServedModelStatus | None) -> bool:
+    """Whether engines hold it, or may have to hold it again, whatever the spec names by now."""
+    if told is None:
+        return False
+    stable = told.rollout.stable if told.rollout else None
+    return version in (told.active_version, told.candidate_version, stable)
 
 
 def _by_job(version: str, job: FineTuneJob) -> bool:

@@ -1,0 +1,322 @@
+"""Another base for a service: whether its engines may be started beside the present ones.
+
+    engines asked for --> there --> table, steps, verdict as for any version
+          |
+          +--> no room for so long --> Refuse: they are taken away, nothing else happens
+                                   +-> Replace, where downtime is allowed: the present engines go
+                                         |
+                                         +--> there --> all requests
+                                         +--> not there in time, or cannot load --> Refuse
+
+What must never happen: a new pool that waits for GPUs which the present one holds, while that one
+waits for the new one. So waiting has an end, and every end leaves engines that answer, or that are
+being started. The present engines make room only by a decision that is in status before.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from trimtab_api import names
+from trimtab_api.reasons import ServiceReason
+from trimtab_api.routing import RoutedVersion, RoutingTable
+from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_api.v1alpha1.pools import BaseChange, RoomVerdict
+from trimtab_api.v1alpha1.rollout import BaseRollout
+from trimtab_operator.domain.conditions import moment_of, timestamp
+from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice import engine
+from trimtab_operator.domain.inferenceservice.course import Change
+from trimtab_operator.domain.inferenceservice.health import Part, trouble
+from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod, state_of
+from trimtab_operator.domain.inferenceservice.pools import (
+    Pool,
+    base_as_model,
+    base_entry,
+    pods_of_pool,
+    pool_name,
+)
+from trimtab_operator.domain.inferenceservice.routing import Base, routed
+from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
+from trimtab_operator.domain.naming import short_hash
+from trimtab_operator.domain.observation import unscheduled
+from trimtab_operator.domain.outcome import soonest
+
+# What was refused is tried again: somebody else may have made room. A pod that waits holds nothing.
+TRIED_AGAIN_AFTER: Final = timedelta(minutes=30)
+# Engines that make room finish begun answers first; then the new ones load, large weights for long.
+ROOM_MADE_WITHIN: Final = timedelta(seconds=engine.GRACE_SECONDS)
+UP_WITHIN: Final = ROOM_MADE_WITHIN + timedelta(
+    seconds=engine.HUNG_PERIOD_SECONDS * engine.HUNG_TRIES
+)
+MESSAGE_LENGTH: Final = 512
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is of both bases."""
+
+    base: Base
+    previous: RoutingTable | None
+    versions: Mapping[str, ModelVersion]
+    pools: Sequence[Pool] = ()
+    pods: Sequence[Manifest] = ()
+    deployments: Sequence[Manifest] = ()
+    engines: Sequence[EnginePod] = ()
+
+
+@dataclass(frozen=True)
+class Considered:
+    """What follows for the table, and what is to be written down before."""
+
+    change: Change | None = None
+    ruling: BaseChange | None = None
+    again_after: timedelta | None = None
+
+    @property
+    def yielding(self) -> bool:
+        """Whether the present engines make room."""
+        return self.ruling is not None and self.ruling.verdict is RoomVerdict.REPLACE
+
+
+@dataclass(frozen=True)
+class _Stuck:
+    """Since when there is no room, and in whose words."""
+
+    since: datetime
+    message: str
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The new base and what there is of its engines."""
+
+    version: RoutedVersion
+    has_begun: bool
+    pods: tuple[Manifest, ...] = ()
+    deployment: Manifest | None = None
+    engines: tuple[EnginePod, ...] = field(default=())
+
+
+def considered(service: InferenceService, seen: Seen, now: datetime) -> Considered:
+    """What is to be done about another base, if there is one."""
+    model = base_as_model(service)
+    entry = base_entry(service, seen.previous)
+    routed_now = entry.versions if entry else []
+    if model is None or (len(routed_now) < 2 and model.version.name == seen.base.version):
+        return Considered()
+    target = seen.versions.get(model.version.name or "")
+    if target is None or target.spec.artifact.digest == seen.base.digest:
+        return Considered(Change(model))
+    has_rollout = any(m.rollout for m in service.status.models if m.name == model.name)
+    candidate = _candidate(routed(target), routed_now, seen)
+    if has_rollout:
+        return Considered(Change(model))
+    ruling = _standing(service, candidate, seen.base, now)
+    if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
+        left = (moment_of(ruling.since) or now) + TRIED_AGAIN_AFTER - now
+        return Considered(Change(model, hold=_told(ruling)), ruling, left)
+    if not candidate.has_begun and (held := _held_by_adapters(service, seen.previous)):
+        return Considered(Change(model, hold=held))
+    ruling = _ruled(service, candidate, ruling, seen.base, now)
+    if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
+        return Considered(Change(model, hold=_told(ruling)), ruling, TRIED_AGAIN_AFTER)
+    is_replacing = ruling is not None
+    change = Change(
+        model.model_copy(update={"rollout": None}) if is_replacing else model,
+        lacking=_lacking(service, candidate, ruling, now),
+    )
+    return Considered(change, ruling, _due_in(service, candidate, ruling, now))
+
+
+def _candidate(version: RoutedVersion, before: Sequence[RoutedVersion], seen: Seen) -> _Candidate:
+    name = next((p.name for p in seen.pools if p.base.digest == version.digest), None)
+    return _Candidate(
+        version,
+        has_begun=any(v.digest == version.digest for v in before),
+        pods=tuple(p for p in pods_of_pool(seen.pods, name) if not is_deleting(p)) if name else (),
+        deployment=next((d for d in seen.deployments if pool_name(d) == name), None),
+        engines=tuple(e for e in seen.engines if e.base == version.digest),
+    )
+
+
+def _standing(
+    service: InferenceService, candidate: _Candidate, present: Base, now: datetime
+) -> BaseChange | None:
+    """What was decided about this base, as long as it counts."""
+    told = service.status.base_change
+    if told is None:
+        return None
+    if told.digest != candidate.version.digest:
+        # Room that was made for one base is there for the next.
+        makes_room = told.verdict is RoomVerdict.REPLACE and _wishes(service).allow_downtime
+        return _replacing(service, candidate, present, now) if makes_room else None
+    if told.verdict is RoomVerdict.REPLACE:
+        return told
+    age = now - (moment_of(told.since) or now)
+    return told if told.asked == _asked(service) and age < TRIED_AGAIN_AFTER else None
+
+
+def _held_by_adapters(service: InferenceService, previous: RoutingTable | None) -> Finding | None:
+    base = service.spec.base_model.name
+    models = previous.models if previous else []
+    served = sorted(m.name for m in models if m.name != base and m.versions)
+    if not served:
+        return None
+    return Finding(
+        ServiceReason.BASE_IN_USE,
+        f"{', '.join(served)[:256]}: adapters of the present base are served; remove them from spec.models, or name the "
+        "present base again in spec.baseModel.modelVersion",
+    )
+
+
+def _ruled(
+    service: InferenceService,
+    candidate: _Candidate,
+    before: BaseChange | None,
+    present: Base,
+    now: datetime,
+) -> BaseChange | None:
+    """The decision that stands now: the one of before, a new one, or none."""
+    stuck = _stuck(candidate)
+    if before is not None:
+        failure = _failure(service, candidate, before, stuck, now)
+        if failure is None:
+            return before
+        message = f"{failure}; engines of {present.version} are started again"
+        reason = ServiceReason.REPLACEMENT_FAILED
+        return _decision(service, candidate, RoomVerdict.REFUSE, reason, message, now)
+    if stuck is None or now - stuck.since < _patience(service):
+        return None
+    if _wishes(service).allow_downtime:
+        return _replacing(service, candidate, present, now)
+    message = (
+        f"there is no room for engines of {candidate.version.version} beside those of {present.version}; add nodes, or "
+        f"set spec.baseModel.rollout.allowDowntime; it is tried again later: {stuck.message}"
+    )
+    reason = ServiceReason.NO_SPARE_CAPACITY
+    return _decision(service, candidate, RoomVerdict.REFUSE, reason, message, now)
+
+
+def _replacing(
+    service: InferenceService, candidate: _Candidate, present: Base, now: datetime
+) -> BaseChange:
+    message = f"engines of {present.version} make room for {candidate.version.version}, and nothing answers until it is there"
+    reason = ServiceReason.REPLACING_ENGINES
+    return _decision(service, candidate, RoomVerdict.REPLACE, reason, message, now)
+
+
+def _failure(
+    service: InferenceService,
+    candidate: _Candidate,
+    before: BaseChange,
+    stuck: _Stuck | None,
+    now: datetime,
+) -> str | None:
+    """Why it is given up to wait for engines that room was made for."""
+    version = candidate.version
+    states = (state_of(each, version) for each in candidate.engines)
+    failed = next((s for s in states if s is not None and s.state == FAILED), None)
+    if failed is not None:
+        return f"{version.version} cannot be loaded: {failed.message or 'no cause given'}"
+    waited = now - (moment_of(before.since) or now)
+    if stuck is not None and waited >= ROOM_MADE_WITHIN + _patience(service):
+        return f"there is no room for {version.version} even so: {stuck.message}"
+    is_up = len(candidate.engines) >= engine.replicas(service)
+    if waited >= UP_WITHIN and not is_up:
+        return (
+            f"engines of {version.version} were not ready after {int(UP_WITHIN.total_seconds())} s"
+        )
+    return None
+
+
+def _decision(
+    service: InferenceService,
+    candidate: _Candidate,
+    verdict: RoomVerdict,
+    reason: str,
+    message: str,
+    now: datetime,
+) -> BaseChange:
+    return BaseChange(
+        version=candidate.version.version,
+        digest=candidate.version.digest,
+        verdict=verdict,
+        asked=_asked(service),
+        since=timestamp(now),
+        reason=reason,
+        message=message[:MESSAGE_LENGTH],
+    )
+
+
+def _lacking(
+    service: InferenceService, candidate: _Candidate, ruling: BaseChange | None, now: datetime
+) -> Finding | None:
+    """What the pool still lacks: a share on half of it would be too much for that half."""
+    wanted, ready = engine.replicas(service), len(candidate.engines)
+    if ready >= wanted:
+        return None
+    name = candidate.version.version
+    part = Part("engine", ServiceReason.ENGINE_READY, wanted, candidate.deployment, candidate.pods)
+    found = trouble(part, now)
+    told = f"{ready} of {wanted} engines of {name} are ready"
+    if ruling is not None:
+        return Finding(ServiceReason.REPLACING_ENGINES, f"{ruling.message}; {told}")
+    if found is None:
+        return Finding(ServiceReason.STARTING, told)
+    return Finding(found.reason, f"{told}; {found.message}")
+
+
+def _stuck(candidate: _Candidate) -> _Stuck | None:
+    """The word of the scheduler, or of a quota, that has stood for longest."""
+    found = []
+    for pod in candidate.pods:
+        told = unscheduled(pod)
+        since = moment_of(get(told, "lastTransitionTime"))
+        if since is not None:
+            found.append(_Stuck(since, f"{name_of(pod)}: {get(told, 'message', default='')}"))
+    for told in get(candidate.deployment, "status", "conditions", default=[]):
+        since = moment_of(told.get("lastTransitionTime"))
+        if told.get("type") == "ReplicaFailure" and told.get("status") == "True" and since:
+            found.append(_Stuck(since, str(told.get("message", ""))))
+    return min(found, key=lambda each: each.since, default=None)
+
+
+def _due_in(
+    service: InferenceService, candidate: _Candidate, ruling: BaseChange | None, now: datetime
+) -> timedelta | None:
+    """When waiting has an end, although nothing may change until then."""
+    stuck = _stuck(candidate)
+    dates = []
+    if ruling is not None:
+        since = moment_of(ruling.since) or now
+        dates += [since + ROOM_MADE_WITHIN + _patience(service), since + UP_WITHIN]
+    elif stuck is not None:
+        dates.append(stuck.since + _patience(service))
+    return soonest(*(date - now for date in dates if date > now))
+
+
+def _wishes(service: InferenceService) -> BaseRollout:
+    return service.spec.base_model.rollout or BaseRollout()
+
+
+def _patience(service: InferenceService) -> timedelta:
+    return timedelta(seconds=_wishes(service).scheduling_deadline_seconds)
+
+
+def _asked(service: InferenceService) -> str:
+    """Stands for everything that decides about room; with something else it is tried at once."""
+    spec = service.spec
+    return short_hash(
+        spec.base_model.model_dump_json(exclude_defaults=True),
+        spec.engine.model_dump_json(exclude_defaults=True),
+        spec.pod.model_dump_json(exclude_defaults=True),
+        str(engine.replicas(service)),
+        service.metadata.annotations.get(names.ANNOTATION_RETRY, ""),
+        length=16,
+    )
+
+
+def _told(ruling: BaseChange) -> Finding:
+    return Finding(ruling.reason, ruling.message)
