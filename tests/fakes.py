@@ -197,7 +197,7 @@ class FakeCluster(StoreReader):
     # --- inside ---
 
     def _owned(self, manifest: Manifest, owner: AnyResource) -> Manifest:
-        result = _copied(manifest)
+        result: Manifest = _copied(manifest)
         result["metadata"]["ownerReferences"] = [
             {"kind": type(owner).__name__, "name": owner.metadata.name, "uid": owner.metadata.uid}
         ]
