@@ -33,8 +33,10 @@ lock: setup ## write the lock files anew from pyproject.toml (LOCK_FLAGS=--upgra
 
 # --- checks -------------------------------------------------------------------------------------------------------
 
+# Each look at the code uses one processor, and some tests wait for time to pass: side by side they fill both.
 .PHONY: check
-check: setup format-check lint types imports generated unit ## everything that needs nothing but Python, in a few minutes
+check: setup format-check lint ## everything that needs nothing but Python, in a few minutes
+	@$(MAKE) --no-print-directory -j unit types imports generated
 
 .PHONY: format
 format: setup ## rewrite the code in the house's format
@@ -73,7 +75,7 @@ release-crds: setup ## keep the CRDs as those of the version in pyproject.toml: 
 
 .PHONY: unit
 unit: setup ## the tests that need nothing but Python
-	@$(PY) -m pytest -q -n auto --timeout 60 $(wildcard tests/unit tests/golden)
+	@$(PY) -m pytest -q -n auto --dist worksteal --timeout 60 $(wildcard tests/unit tests/golden)
 
 .PHONY: local-build
 local-build: setup-local ## what the local cluster is made of: programs and images, side by side
@@ -87,9 +89,10 @@ cluster-up: setup ## a real Kubernetes on this machine
 images: setup ## build what changed and load it into the local cluster (or push it to IMAGE_REGISTRY=, as IMAGE_TAG=)
 	@$(PY) -m trimtab_local images $(if $(IMAGE_REGISTRY),push $(IMAGE_REGISTRY) $(if $(IMAGE_TAG),--tag $(IMAGE_TAG)),build)
 
+# Each file has servers and a control plane of its own, on ports of its own.
 .PHONY: test-programs
 test-programs: setup ## whole programs on this machine, killed at bad moments among other things
-	@$(PY) -m pytest -q $(PROGRAMS)
+	@$(PY) -m pytest -q -n auto --dist loadfile $(PROGRAMS)
 
 .PHONY: test-cluster
 test-cluster: cluster-up ## tests against a real API server
@@ -101,7 +104,8 @@ test-e2e: cluster-up images ## the main job on the whole local cluster
 
 .PHONY: test
 test: check local-build cluster-up images ## all tiers on a real local cluster
-	@$(PY) -m pytest -q $(PROGRAMS) tests/cluster tests/e2e
+	@$(MAKE) --no-print-directory test-programs
+	@$(PY) -m pytest -q tests/cluster tests/e2e
 
 .PHONY: soak
 soak: cluster-up images ## the long tests: minutes of traffic, kills and changes

@@ -10,7 +10,7 @@ import difflib
 import sys
 from pathlib import Path
 
-from generation.manifests import KINDS, as_yaml, crd, for_chart
+from generation.manifests import KINDS, crd_file, for_chart
 from generation.reference import api_page, reasons_page
 from generation.released import ALLOWED, ReleasedAlreadyError, complaints, copies
 
@@ -22,7 +22,7 @@ def generated() -> dict[Path, str]:
     files = {Path("docs/api.md"): api_page(), Path("docs/reasons.md"): reasons_page()}
     for kind in KINDS:
         name = f"{kind.definition.plural}.yaml"
-        files[Path("crds") / name] = as_yaml(crd(kind))
+        files[Path("crds") / name] = crd_file(kind)
         files[Path("charts/trimtab/templates/crds") / name] = for_chart(kind)
     return files
 
@@ -30,6 +30,8 @@ def generated() -> dict[Path, str]:
 def difference(path: Path, wanted: str, root: Path) -> str:
     """How a file differs from what it should hold."""
     there = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+    if there == wanted:
+        return ""
     lines = difflib.unified_diff(
         there.splitlines(keepends=True),
         wanted.splitlines(keepends=True),

@@ -1,5 +1,6 @@
 """CustomResourceDefinitions of all kinds, as YAML; and the chart's copies."""
 
+from functools import cache
 from typing import Any
 
 import yaml
@@ -24,8 +25,9 @@ _API_VERSION = "APIVersion defines the versioned schema of this representation o
 _KIND = "Kind is a string value representing the REST resource this object represents."
 
 
+@cache
 def crd(kind: type[AnyResource]) -> Schema:
-    """The CustomResourceDefinition of a kind."""
+    """The CustomResourceDefinition of a kind; made once, for readers alone."""
     definition = kind.definition
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -106,9 +108,15 @@ def as_yaml(manifest: Schema) -> str:
     )
 
 
+@cache
+def crd_file(kind: type[AnyResource]) -> str:
+    """The CustomResourceDefinition of a kind as its file."""
+    return as_yaml(crd(kind))
+
+
 def for_chart(kind: type[AnyResource]) -> str:
     """The same as a template: so that `helm upgrade` upgrades it and `helm uninstall` leaves it."""
-    body = as_yaml(crd(kind)).removeprefix(HEADER)
+    body = crd_file(kind).removeprefix(HEADER)
     if "{{" in body:
         raise ValueError(f"{kind.__name__}: a description that Helm would read as a template")
     head = f"  name: {kind.definition.plural}.{names.GROUP}\n"
@@ -124,7 +132,7 @@ def for_chart(kind: type[AnyResource]) -> str:
     )
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.CSafeDumper):
     """Never writes anchors; readers of a CRD should not have to follow them."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - the base's signature

@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from generation.compatibility import breaks
-from generation.manifests import KINDS, as_yaml, crd
+from generation.manifests import KINDS, crd, crd_file
 from generation.schema import Schema
 
 FOLDER: Final = Path("crds/released")
@@ -29,7 +29,7 @@ def copies(root: Path) -> dict[Path, str]:
     """What a release of this tree keeps; refused where that version was released differently."""
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     folder = FOLDER / version["project"]["version"]
-    files = {folder / f"{kind.definition.plural}.yaml": as_yaml(crd(kind)) for kind in KINDS}
+    files = {folder / f"{kind.definition.plural}.yaml": crd_file(kind) for kind in KINDS}
     for path, wanted in files.items():
         there = root / path
         if there.exists() and there.read_text(encoding="utf-8") != wanted:

@@ -1,4 +1,4 @@
-"""Callers of a service: the program of a pod that asks without a pause and tells of each request.
+"""Callers of a service: the program of a pod that goes on asking and tells of each request.
 
 It goes the way of real clients, by the service's name, over connections that it keeps and over fresh
 ones, streaming and not. Nothing is tried again, so that whatever fails is seen. The pod has only this
@@ -15,7 +15,8 @@ from typing import Any
 
 import aiohttp
 
-PAUSE_SECONDS = 0.5
+# Not a load test: callers without a pause took the processor that a new engine starts on.
+PAUSE_SECONDS = 1.5
 LONGEST_SECONDS = 60
 PLAIN, STREAM = "plain", "stream"
 KEPT, FRESH = "kept", "fresh"

@@ -7,7 +7,7 @@ means: everything asked for is there, and what was asked last time is what is as
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -46,14 +46,14 @@ def includes(observed: Any, wanted: Any) -> bool:  # noqa: ANN401 - JSON
     if not wanted and not observed:
         # The API server leaves out what is empty, and false where that is the default.
         return True
-    if isinstance(wanted, Mapping):
-        return isinstance(observed, Mapping) and all(
+    if isinstance(wanted, dict):
+        return isinstance(observed, dict) and all(
             observed.get(key) == value if key in _WHOLE else includes(observed.get(key), value)
             for key, value in wanted.items()
         )
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+    if isinstance(wanted, list | tuple):
         return (
-            isinstance(observed, Sequence)
+            isinstance(observed, list | tuple)
             and len(observed) == len(wanted)
             and all(includes(o, w) for o, w in zip(observed, wanted, strict=True))
         )

@@ -137,6 +137,30 @@ def with_adapter(model: Any, method: TrainingMethod) -> Any:
     return peft.get_peft_model(model, config)
 
 
+def logits_at(model: Any, places: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """The logits at some places of a batch, counted through its rows one after the other.
+
+    Where nothing counts, the product with the whole vocabulary is not even made: for prompts that
+    is the better part of a small model's work, and of a large one's memory.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        logits: torch.Tensor = model(**inputs, use_cache=False).logits
+        return logits.flatten(0, 1).index_select(0, places)
+
+    def chosen(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden, *others = given
+        # Still a batch, of one row: what comes after the head may expect three dimensions.
+        return hidden.flatten(0, 1).index_select(0, places).unsqueeze(0), *others
+
+    hook = head.register_forward_pre_hook(chosen)
+    try:
+        logits = model(**inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits.squeeze(0)
+
+
 def _target_modules(model: Any, wanted: TargetModules) -> str | list[str]:
     if wanted is TargetModules.ALL_LINEAR:
         return "all-linear"

@@ -240,15 +240,13 @@ class Recipe:
         return collate(rows, self._pad, multiple=8 if is_gpu else 1).to(self._device)
 
     def _summed_loss(self, batch: Batch) -> torch.Tensor:
-        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
-            logits = self._model(
-                input_ids=batch.tokens, position_ids=batch.positions, use_cache=False
-            ).logits
-        # Where nothing counts there is no need for a softmax over the vocabulary.
         targets = batch.targets.flatten()
         counted = (targets >= 0).nonzero().squeeze(1)
-        chosen = logits.flatten(0, 1).index_select(0, counted).float()
-        return F.cross_entropy(chosen, targets[counted], reduction="sum")
+        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+            logits = models.logits_at(
+                self._model, counted, input_ids=batch.tokens, position_ids=batch.positions
+            )
+        return F.cross_entropy(logits.float(), targets[counted], reduction="sum")
 
     # --- looking at the validation split ---
 
