@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
-from pydantic import FiniteFloat, NonNegativeInt
+from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 
 from trimtab_operator.domain.analysis import edetector
 from trimtab_operator.domain.analysis.edetector import STAKES, log_sum
 
-# So many openings are learned from before any is judged.
+# So many openings are learned from before any is judged, unless told otherwise.
 ANCHOR: Final = 2000
 # What cannot be told apart or was not thought of beforehand, such as a language nobody spoke.
 OTHER: Final = "other"
@@ -53,6 +53,8 @@ class SignalState:
     hours: Mapping[int, tuple[NonNegativeInt, ...]]
     hour: int
     this_hour: tuple[NonNegativeInt, ...]
+    # How many openings the anchor is made of.
+    reference: PositiveInt = ANCHOR
 
     def __post_init__(self) -> None:
         rows = (self.profile, self.anchor, self.seen, self.recent, self.this_hour)
@@ -64,7 +66,7 @@ class SignalState:
             raise ValueError(f"the last category is {OTHER}")
 
     @classmethod
-    def begun(cls, profile: Mapping[str, float]) -> Self:
+    def begun(cls, profile: Mapping[str, float], reference: int = ANCHOR) -> Self:
         """Nothing seen yet; the profile's counts or shares are taken as shares."""
         names = (*(name for name in profile if name != OTHER), OTHER)
         counts = [max(profile.get(name, 0.0), 0.0) + 0.5 for name in names]
@@ -80,12 +82,13 @@ class SignalState:
             hours={},
             hour=-1,
             this_hour=none,
+            reference=reference,
         )
 
     @property
     def is_anchored(self) -> bool:
         """Whether enough was seen to judge by."""
-        return sum(self.anchor) >= ANCHOR
+        return sum(self.anchor) >= self.reference
 
     @property
     def log_evidence(self) -> float:
@@ -93,7 +96,7 @@ class SignalState:
         return log_sum(*self.bets, *self.hourly_bets)
 
     @property
-    def reference(self) -> tuple[float, ...]:
+    def baseline(self) -> tuple[float, ...]:
         """The shares that the version is held against: the anchor's, with a little of the profile."""
         counts = [_PROFILE_WEIGHT * p + a for p, a in zip(self.profile, self.anchor, strict=True)]
         return _shares(counts)
@@ -103,14 +106,14 @@ class SignalState:
         """The population stability index of the latest openings: a size for people, not the test."""
         total, k = sum(self.recent), len(self.categories)
         now = [(count + 0.5) / (total + 0.5 * k) for count in self.recent]
-        pairs = zip(now, self.reference, strict=True)
+        pairs = zip(now, self.baseline, strict=True)
         return sum((a - b) * math.log(a / b) for a, b in pairs) if total else 0.0
 
     def moved(self, most: int = 5) -> tuple[Moved, ...]:
         """What has changed most, with its share in the reference and of late."""
         if not sum(self.recent):
             return ()
-        rows = zip(self.categories, self.reference, _shares(self.recent), strict=True)
+        rows = zip(self.categories, self.baseline, _shares(self.recent), strict=True)
         changes = [Moved(name, before, now) for name, before, now in rows]
         return tuple(sorted(changes, key=lambda m: -abs(m.now - m.before))[:most])
 
@@ -153,7 +156,7 @@ def _of_the_hour(state: SignalState) -> list[float] | None:
     before = state.hours.get(state.hour % 24, ())
     if sum(before) < _HOUR_KNOWN:
         return None
-    rows = zip(before, state.this_hour, state.reference, strict=True)
+    rows = zip(before, state.this_hour, state.baseline, strict=True)
     return [_below_one(p) for p in _shares([b + t + _HOUR_PRIOR * r + 0.01 for b, t, r in rows])]
 
 

@@ -19,7 +19,6 @@ from trimtab_api.v1alpha1.drift import Drift, DriftSignal, DriftStatus, MovedSha
 from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_operator.domain.analysis import drift as analysis
 from trimtab_operator.domain.analysis.drift import Bucket, Watch
-from trimtab_operator.domain.analysis.signals import ANCHOR
 from trimtab_operator.domain.conditions import moment_of, timestamp
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
@@ -136,7 +135,8 @@ def asked_from(memory: Memory, now: datetime) -> datetime:
 
 def beginning(drift: Drift, profile: ReferenceProfile | None) -> analysis.DriftState:
     """Nothing seen yet; the profile is a first guess at the shares."""
-    return analysis.begun({signal.value: _prior(signal, profile) for signal in drift.signals})
+    priors = {signal.value: _prior(signal, profile) for signal in drift.signals}
+    return analysis.begun(priors, reference=drift.reference_requests)
 
 
 def looked(memory: Memory, watched: Watched, series: Sequence[RawSeries], now: datetime) -> Memory:
@@ -160,7 +160,7 @@ def told(
     now: datetime,
 ) -> DriftStatus:
     """What status says of the model now."""
-    finding = _unmeasured(memory, trouble, now) or _judged(memory)
+    finding = _unmeasured(memory, trouble, now) or _judged(memory, watched.drift.reference_requests)
     state = memory.watch.state
     is_drifting = finding.reason == DriftReason.DRIFTING
     leader = state.leader
@@ -206,15 +206,15 @@ def _unmeasured(memory: Memory, trouble: Finding | None, now: datetime) -> Findi
     return None if is_fresh and trouble.reason != DriftReason.NO_PROMETHEUS else trouble
 
 
-def _judged(memory: Memory) -> Finding:
+def _judged(memory: Memory, reference: int) -> Finding:
     state = memory.watch.state
     if not any(signal.is_anchored for signal in state.signals.values()):
         return Finding.unknown(
             DriftReason.LEARNING,
-            f"{_requests(memory)} of {ANCHOR} opening requests are known, by which later ones are judged",
+            f"{_requests(memory)} of {reference} opening requests are known, by which later ones are judged",
         )
     if not state.is_drifting or state.leader is None:
-        return Finding(DriftReason.NO_DRIFT, f"as in the first {ANCHOR} opening requests")
+        return Finding(DriftReason.NO_DRIFT, f"as in the first {reference} opening requests")
     signal = state.signals[state.leader]
     rows = ", ".join(f"{m.category} {m.before:.1%} to {m.now:.1%}" for m in signal.moved(3))
     since = f" since {timestamp(memory.since)}" if memory.since else ""

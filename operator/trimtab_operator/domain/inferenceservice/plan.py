@@ -164,7 +164,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         routing=replace(routing, models=with_failures(service, routing.models)),
         release=release,
         unloadable=unloadable(observed.pods.engines, observed.reports),
-        announced=rollouts.announced(service, turned.values()),
+        announced=rollouts.announced(service, turned.values(), observed.versions),
         promoted=rollouts.promotions(service, turned.values()),
         again_after=soonest(*(each.again_after for each in turned.values())),
     )
