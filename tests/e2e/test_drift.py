@@ -7,6 +7,7 @@ gated and rolled out. All the settings are those that users have.
 
 import itertools
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -220,17 +221,19 @@ def promoted(world: World, users: Users, proposed: Object) -> Object:
     name = proposed["metadata"]["name"]
     patch = ("patch", "finetunejob", name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
     world.kube.kubectl(*patch)
-    job = world.job_ends(name)
+    job = world.job_ends(name, seconds=400)
     assert condition(job, "Complete")["status"] == "True", job["status"]
     version: str = job["status"]["modelVersion"]
-    world.holds("modelversion", version, "Ready")
+    world.holds("modelversion", version, "Ready", seconds=400)
     is_over = lambda: model(world).get("activeVersion") == version  # noqa: E731 - a look, no function
     users.ask_until(is_over, questions(), PROMOTED_WITHIN)
     return world.kube.get("modelversion", version) or {}
 
 
 def library(world: World) -> Iterator[str]:
+    """In no order: module after module, as they stand in the file, is a change of topics."""
     lines = (world.folder / "pairs.jsonl").read_text().splitlines()
+    random.Random(7).shuffle(lines)  # noqa: S311 - the same order each time, no secret
     return itertools.cycle(json.loads(line)["question"] for line in lines)
 
 
