@@ -239,11 +239,12 @@ def library(world: World) -> Iterator[str]:
 
 def weather() -> Iterator[tuple[str, str]]:
     """Questions about something else, and what should be answered."""
-    for day, city in itertools.product(itertools.count(1), CITIES):
-        yield (
-            f"Wie ist das Wetter in {city} am Tag {day}?",
-            f"Das Wetter in {city} ist am Tag {day} sonnig.",
-        )
+    for day in itertools.count(1):
+        for city in CITIES:
+            yield (
+                f"Wie ist das Wetter in {city} am Tag {day}?",
+                f"Das Wetter in {city} ist am Tag {day} sonnig.",
+            )
 
 
 def questions() -> Iterator[str]:
