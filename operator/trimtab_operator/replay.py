@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             {
                 "signals": given.signals.split(","),
                 "requestsPerFalseAlarm": given.requests_per_false_alarm,
+                "referenceRequests": given.reference_requests,
             }
         )
         series = (
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--requests-per-false-alarm", type=int, default=default.requests_per_false_alarm
     )
+    parser.add_argument("--reference-requests", type=int, default=default.reference_requests)
     parser.add_argument("--plot", type=Path, help="where to draw it, as SVG")
     return parser
 

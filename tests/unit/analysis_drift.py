@@ -76,6 +76,21 @@ def test_drift_is_taken_back_only_when_the_evidence_has_fallen_far() -> None:
     assert not later.is_drifting
 
 
+def test_so_many_openings_are_learned_from_as_is_asked_for() -> None:
+    state = drift.fold(drift.begun({"Topics": PROFILE}, reference=500), tallies(USUAL, 475))
+    assert not state.signals["Topics"].is_anchored
+    state = drift.fold(state, tallies(USUAL, 525, 500.0, 2))
+    assert sum(state.signals["Topics"].anchor) == 500
+    assert not state.is_drifting
+    assert drift.fold(state, tallies(NEW, 1000, 1200.0, 3)).is_drifting
+
+
+def test_another_size_of_the_reference_begins_anew() -> None:
+    watch = Watch("v1", after(tallies(USUAL, 100)))
+    other = drift.begun({"Topics": PROFILE}, reference=500)
+    assert Watch.resumed(watch.stored(), "v1", other) == Watch("v1", other)
+
+
 def test_a_category_that_nobody_thought_of_counts_as_other() -> None:
     state = after([Tally(5.0, {"Topics": {"klingon": 3, "law": 1}})])
     assert state.signals["Topics"].anchor == (0, 0, 1, 3)

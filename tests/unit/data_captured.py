@@ -157,6 +157,16 @@ def test_what_is_not_there_is_told_with_the_remedy(pod: Pod) -> None:
     assert "set task: Instruction, Chat or Preference" in text.failure.message
 
 
+def test_nothing_that_was_corrected_yet_is_no_reason_to_be_without_the_rest(pod: Pod) -> None:
+    pod.file(f"{FOLDER}/20261127T21-gateway-1.jsonl", exchange("a", "Q?"))
+    lines = [json.dumps({"prompt": f"Q{n}?", "completion": f"A{n}."}) + "\n" for n in range(30)]
+    pod.file("/configmaps/pairs/train.jsonl", "".join(lines).encode())
+    found = pod.prepare("configmap://pairs/train.jsonl", "capture://chat")
+    assert found.records is not None, found.failure
+    assert found.records.kept == 30
+    assert any("captured.jsonl has no record" in remark for remark in found.warnings)
+
+
 @pytest.mark.parametrize("uri", ["capture://", "capture://chat/x", "capture://../etc"])
 def test_an_address_names_a_service_and_nothing_else(pod: Pod, uri: str) -> None:
     failure = pod.prepare(uri).failure

@@ -100,6 +100,42 @@ async def test_the_data_is_read_anew_and_what_was_held_out_is_not_learned() -> N
     }
 
 
+CAPTURING = {"apiKeys": {"secretName": "keys"}, "feedback": {}, "capture": {}}
+
+
+@pytest.mark.parametrize(
+    ("data", "sources"),
+    [
+        pytest.param({}, ["configmap://pairs/train.jsonl", "capture://chat"], id="what was kept"),
+        pytest.param(
+            {"sources": [{"uri": "capture://chat"}]}, ["capture://chat"], id="it is named already"
+        ),
+        pytest.param(
+            {"task": "Text"}, ["configmap://pairs/train.jsonl"], id="texts have no answers"
+        ),
+        pytest.param(
+            {"templates": {"prompt": "{title}: {question}"}},
+            ["configmap://pairs/train.jsonl"],
+            id="columns that no gateway knows",
+        ),
+        pytest.param(
+            {"sources": [{"uri": f"configmap://pairs/{n}.jsonl"} for n in range(32)]},
+            [f"configmap://pairs/{n}.jsonl" for n in range(32)],
+            id="no room for one more",
+        ),
+    ],
+)
+async def test_what_the_gateways_kept_is_learned_from(
+    data: dict[str, Any], sources: list[str]
+) -> None:
+    fake, gateways = await watching(a_template(), the_data(**data), **following("Propose"))
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"gateway": CAPTURING}})
+    await go_on(fake, gateways, USUAL, 14)
+    await go_on(fake, gateways, MOVED, 12)
+    (made_of,) = made(fake, "Dataset")
+    assert [source["uri"] for source in made_of["spec"]["sources"]] == sources
+
+
 async def test_it_is_proposed_once_even_if_somebody_deletes_it() -> None:
     fake, gateways = await drifted(a_template(), the_data(), **following("Propose"))
     (job,) = made(fake)

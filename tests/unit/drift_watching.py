@@ -47,6 +47,15 @@ async def test_traffic_that_stays_as_it_was_is_no_drift() -> None:
     assert drift(fake).requests > 10_000
 
 
+async def test_a_version_that_is_asked_little_can_be_judged_by_less() -> None:
+    model = watched_model(drift={"signals": ["Languages"], "referenceRequests": 500})
+    fake, gateways = await watching(**model)
+    await go_on(fake, gateways, USUAL, 2)
+    assert "of 500 opening requests" in message(fake, CONDITION)
+    await go_on(fake, gateways, USUAL, 2)
+    assert told(fake, CONDITION) == ("False", "NoDrift")
+
+
 async def test_a_language_that_nobody_spoke_is_drift() -> None:
     fake, gateways = await watching()
     await go_on(fake, gateways, USUAL, 14)

@@ -92,6 +92,21 @@ async def test_a_good_version_goes_all_the_way_and_is_guarded() -> None:
     assert told(fake, "RolledBack") == ("False", "NotRolledBack")
 
 
+@pytest.mark.parametrize(
+    ("what", "reason"), [(ALIKE, "Promoted"), (BAD, "RolledBack")], ids=["good", "bad"]
+)
+async def test_what_becomes_of_a_version_is_told_with_why_it_was_made(
+    what: dict[str, Any], reason: str
+) -> None:
+    fake, traffic = await in_rollout()
+    label = {"metadata": {"labels": {"trimtab.dev/correlation": "drift-1a2b"}}}
+    fake.cluster.edit("ModelVersion", (NAMESPACE, "bot-2"), label)
+    await flows(fake, traffic, 400, **what)
+    await visits(fake)
+    (said,) = (e for e in fake.cluster.events.values() if e.reason == reason)
+    assert said.correlation == "drift-1a2b"
+
+
 async def test_no_step_is_left_before_its_time_nor_before_its_requests() -> None:
     fake, traffic = await in_rollout()
     await flows(fake, traffic, 20, **ALIKE)

@@ -10,6 +10,7 @@ from trimtab_api.rules import record_address
 from trimtab_api.v1alpha1.cleaning import Cleaning
 from trimtab_api.v1alpha1.common import SecretReference, Uri
 
+MOST_SOURCES = 32
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -231,7 +232,8 @@ class DataDescription(ApiModel):
     rules: ClassVar[tuple[Rule, ...]] = data_rules("self.task == 'Text'")
 
     sources: Annotated[
-        list[Source], Field(min_length=1, max_length=32, description="Where records come from.")
+        list[Source],
+        Field(min_length=1, max_length=MOST_SOURCES, description="Where records come from."),
     ]
     task: Annotated[DatasetTask, Field(description="What one record is.")] = DatasetTask.INSTRUCTION
     columns: Annotated[Columns, Field(description="Which column plays which part.")] = Columns()

@@ -85,6 +85,15 @@ class Drift(ApiModel):
             "only its traffic is watched."
         ),
     ] = None
+    reference_requests: Annotated[
+        int,
+        Field(
+            ge=200,
+            le=1_000_000,
+            description="Opening requests of a new version that are learned from before any is judged, and that later ones "
+            "are held against. Another number begins anew.",
+        ),
+    ] = 2000
     dry_run: Annotated[
         bool, Field(description="Drift is told and nothing follows: status says what would.")
     ] = False

@@ -55,8 +55,13 @@ def about(
         message=message,
         type=WARNING if warning else NORMAL,
         occasion=occasion,
-        correlation=correlation or meta.labels.get(names.LABEL_CORRELATION, ""),
+        correlation=correlation or correlation_of(resource),
     )
+
+
+def correlation_of(resource: AnyResource | None) -> str:
+    """What the object is a consequence of; empty where it stands for itself."""
+    return resource.metadata.labels.get(names.LABEL_CORRELATION, "") if resource else ""
 
 
 def transitions(

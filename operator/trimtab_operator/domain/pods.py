@@ -14,6 +14,8 @@ from trimtab_operator.domain.manifests import Manifest, child_metadata, scraped
 from trimtab_operator.domain.naming import image_reference
 from trimtab_operator.settings import Settings
 
+# A program that is slow to begin on a busy node is not one that hangs; killed for it, it would never begin.
+STARTING_SECONDS: Final = 300
 GPU_RESOURCE: Final = "nvidia.com/gpu"
 TMP: Final = "/tmp"  # noqa: S108 - inside the pod, where it is a volume of its own
 SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - torch's workers exchange tensors there

@@ -7,7 +7,7 @@ again, and finds done what was done.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.rollout import RollbackStatus
 from trimtab_operator.domain.errors import Forbidden, NameTaken, Refused
 from trimtab_operator.domain.inferenceservice import rollouts
@@ -41,7 +41,8 @@ async def carried_out(
         except (Forbidden, NameTaken, Refused) as error:
             faults.append(f"Decision {name_of(manifest or {})}: {error}")
             continue
-        await world.cluster.emit(rollouts.rolled_back(service, model, rollback))
+        bad = world.cluster.get(ModelVersion, (service.metadata.namespace, rollback.from_version))
+        await world.cluster.emit(rollouts.rolled_back(service, model, rollback, bad))
         world.tally.rolled_back(*service.key, model, took.total_seconds())
         told = {
             "duration_ms": round(took.total_seconds() * 1000),

@@ -5,9 +5,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from trimtab_api import names
 from trimtab_api.documents.preparation import DataOrigin
 from trimtab_api.reasons import FailureReason
-from trimtab_api.v1alpha1.data import DatasetTask, Documents, Source
+from trimtab_api.v1alpha1.data import DataDescription, DatasetTask, Documents, Source
 from trimtab_pipelines import paths
 from trimtab_pipelines.formats import (
     DOCUMENT_FORMATS,
@@ -63,11 +64,16 @@ def _rows_of_source(
         is_empty = False
         yield first
         yield from found
-    if is_empty:
+    if is_empty and not _may_be_empty(source, dataset):
         raise RunError(
             FailureReason.DATA_EMPTY,
             f"{access.field}: {source.uri.partition('?')[0]} has no record; put some in or remove the source",
         )
+
+
+def _may_be_empty(source: Source, dataset: DataDescription) -> bool:
+    """What callers have corrected so far may be nothing yet: no reason to be without the other sources."""
+    return source.uri.startswith(f"{names.CAPTURE}://") and len(dataset.sources) > 1
 
 
 def files(

@@ -22,7 +22,7 @@ from pydantic import FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 from trimtab_operator.domain.analysis import signals as signals_of
 from trimtab_operator.domain.analysis.counters import Cursor, Sample, Series, gained
 from trimtab_operator.domain.analysis.edetector import log_sum
-from trimtab_operator.domain.analysis.signals import SignalState
+from trimtab_operator.domain.analysis.signals import ANCHOR, SignalState
 
 # The mean number of openings between false alarms.
 THRESHOLD: Final = 1_000_000.0
@@ -70,6 +70,11 @@ class DriftState:
         return log_sum(*logs)
 
     @property
+    def references(self) -> dict[str, int]:
+        """How many openings each signal learns from."""
+        return {name: signal.reference for name, signal in self.signals.items()}
+
+    @property
     def leader(self) -> str | None:
         """The signal that adds most to the evidence."""
         known = {
@@ -81,10 +86,17 @@ class DriftState:
 
 
 def begun(
-    profiles: Mapping[str, Mapping[str, float]], weights: Mapping[str, float] | None = None
+    profiles: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, float] | None = None,
+    reference: int = ANCHOR,
 ) -> DriftState:
-    """Nothing seen yet of these signals; without weights all weigh the same."""
-    return beginning_with({n: SignalState.begun(p) for n, p in profiles.items()}, weights)
+    """Nothing seen yet of these signals; without weights all weigh the same.
+
+    So many openings as `reference` are learned from before any is judged.
+    """
+    return beginning_with(
+        {n: SignalState.begun(p, reference) for n, p in profiles.items()}, weights
+    )
 
 
 def beginning_with(
@@ -151,7 +163,11 @@ class Watch:
             found = _DOCUMENT.validate_json(stored or "")
         except ValidationError:
             return nothing  # none, cut short or edited: never drift
-        is_same = found.version == version and found.state.weights == beginning.weights
+        is_same = (
+            found.version == version
+            and found.state.weights == beginning.weights
+            and found.state.references == beginning.references
+        )
         return found if is_same else nothing
 
     def stored(self) -> str:

@@ -15,7 +15,7 @@ from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from trimtab_operator.domain.analysis import edetector
 from trimtab_operator.domain.analysis.edetector import STAKES, log_sum
 
-# So many openings are learned from before any is judged.
+# So many openings are learned from before any is judged, unless told otherwise.
 ANCHOR: Final = 2000
 # What cannot be told apart or was not thought of beforehand, such as a language nobody spoke.
 OTHER: Final = "other"

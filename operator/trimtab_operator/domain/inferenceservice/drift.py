@@ -138,15 +138,16 @@ def asked_from(memory: Memory, now: datetime) -> datetime:
 
 def beginning(drift: Drift, profile: ReferenceProfile | None) -> analysis.DriftState:
     """Nothing seen yet; the profile is a first guess at the shares."""
-    return analysis.beginning_with({s.value: _signal(s, profile) for s in drift.signals})
+    learned = drift.reference_requests
+    return analysis.beginning_with({s.value: _signal(s, profile, learned) for s in drift.signals})
 
 
-def _signal(signal: DriftSignal, profile: ReferenceProfile | None) -> SignalState:
+def _signal(signal: DriftSignal, profile: ReferenceProfile | None, learned: int) -> SignalState:
     """Of ratings there are few, and fewer bad ones are no news."""
     prior = _prior(signal, profile)
     if signal is DriftSignal.NEGATIVE_FEEDBACK:
         return SignalState.begun(prior, RATINGS_LEARNED, (NEGATIVE,), GUESS_WEIGHT)
-    return SignalState.begun(prior)
+    return SignalState.begun(prior, learned)
 
 
 def looked(memory: Memory, watched: Watched, series: Sequence[RawSeries], now: datetime) -> Memory:

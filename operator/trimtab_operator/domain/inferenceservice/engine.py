@@ -279,6 +279,7 @@ def _agent(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
         wants={"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
     )
     container["env"].append(pod_name())
+    container["startupProbe"] = _asked("/healthz", period=1, tries=pods.STARTING_SECONDS)
     container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
     container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
     return container

@@ -108,6 +108,7 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
         wants={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
     )
     container["env"].append(pod_name())
+    container["startupProbe"] = _asked("/healthz", period=1, tries=pods.STARTING_SECONDS)
     container["readinessProbe"] = _asked("/readyz", period=1, tries=3)
     container["livenessProbe"] = _asked("/healthz", period=10, tries=3)
     spec = pods.pod_spec([container], mounts, settings)

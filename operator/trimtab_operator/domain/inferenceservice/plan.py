@@ -150,7 +150,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
         present=base,
         base_change=routed.ruling,
         unloadable=unloadable(observed.pods.engines, observed.reports),
-        announced=rollouts.announced(service, turned.values()),
+        announced=rollouts.announced(service, turned.values(), observed.versions),
         promoted=rollouts.promotions(service, turned.values()),
         drift_plans={n: each.drift_plan for n, each in turned.items() if each.drift_plan},
         again_after=soonest(routed.again_after, *(each.again_after for each in turned.values())),

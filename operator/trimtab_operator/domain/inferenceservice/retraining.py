@@ -14,6 +14,8 @@ from typing import Final
 from trimtab_api import names
 from trimtab_api.v1alpha1 import Dataset, FineTuneJob, InferenceService
 from trimtab_api.v1alpha1.common import LONGEST_SPAN
+from trimtab_api.v1alpha1.data import MOST_SOURCES, DatasetTask
+from trimtab_api.v1alpha1.dataset import DatasetSpec
 from trimtab_api.v1alpha1.drift import (
     MOST_RETRAININGS,
     DriftStatus,
@@ -313,11 +315,12 @@ def is_nothing_new(case: Case, entry: RetrainingStatus) -> bool:
 
 
 def dataset(case: Case, entry: RetrainingStatus) -> Manifest | None:
-    """The template's data, read anew; what is held out there is not learned here."""
+    """The template's data, read anew, and what was captured; what is held out there is not learned here."""
     source = case.materials.dataset
     if source is None or entry.dataset is None:
         return None
     spec = source.spec.to_wire()
+    spec["sources"] = [*spec["sources"], *_captured(case, source.spec)]  # type: ignore[misc]
     against = {"dataset": {"name": source.metadata.name}}
     leakage = spec.get("leakage") or {"against": [], "action": "Drop"}
     listed = list(leakage["against"])  # type: ignore[index]
@@ -328,6 +331,19 @@ def dataset(case: Case, entry: RetrainingStatus) -> Manifest | None:
 
 
 _MOST_AGAINST: Final = 16
+
+
+def _captured(case: Case, data: DatasetSpec) -> list[dict[str, str]]:
+    """What the gateways kept, as one more source.
+
+    It has the columns that the Dataset names and no others, so that templates cannot be filled from it,
+    and it holds no text that a teacher could ask about.
+    """
+    uri = f"{names.CAPTURE}://{case.service.metadata.name}"
+    is_kept = case.service.spec.gateway.capture is not None
+    is_of_records = data.task is not DatasetTask.TEXT and data.synthetic is None
+    is_new = all(each.uri != uri for each in data.sources) and len(data.sources) < MOST_SOURCES
+    return [{"uri": uri}] if is_kept and is_of_records and data.templates is None and is_new else []
 
 
 def job(case: Case, entry: RetrainingStatus) -> Manifest | None:

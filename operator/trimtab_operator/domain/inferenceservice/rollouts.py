@@ -1,20 +1,22 @@
 """What is said and written about the rollouts of a service: conditions, Events, and quarantines."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from trimtab_api import names
 from trimtab_api.reasons import RolloutReason
-from trimtab_api.v1alpha1 import InferenceService
+from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.inferenceservice import ServedModelStatus
 from trimtab_api.v1alpha1.rollout import RollbackStatus, RolloutStatus, RolloutVerdict
-from trimtab_operator.domain.events import Event, about
+from trimtab_operator.domain.events import Event, about, correlation_of
 from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.courses import Turned, condemns, is_pending
 from trimtab_operator.domain.inferenceservice.pools import named_models
 from trimtab_operator.domain.inferenceservice.routing import ModelRoute
+from trimtab_operator.domain.inferenceservice.versions import Versions
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import fitted, short_hash
 
@@ -44,11 +46,21 @@ def started(before: ServedModelStatus | None, turned: Turned) -> bool:
     return is_moved or last != turned.record.last_rollback
 
 
-def announced(service: InferenceService, turned: Iterable[Turned]) -> tuple[Event, ...]:
+def announced(
+    service: InferenceService, turned: Iterable[Turned], versions: Versions
+) -> tuple[Event, ...]:
     """What is new about rollouts, but for rollbacks: those are told once they are carried out."""
+    found = list[Event]()
     before = {m.name: m.rollout for m in service.status.models}
-    told = (_news(service, each, before.get(each.model.name)) for each in turned)
-    return tuple(event for event in told if event is not None)
+    for each in turned:
+        earlier = before.get(each.model.name)
+        event = _news(service, each, earlier)
+        about_whom = each.record.rollout or earlier
+        if event is not None and about_whom is not None:
+            # Why there is a candidate at all is where its story began.
+            version = versions.get(about_whom.candidate)
+            found.append(replace(event, correlation=correlation_of(version)))
+    return tuple(found)
 
 
 def promotions(service: InferenceService, turned: Iterable[Turned]) -> tuple[str, ...]:
@@ -59,12 +71,22 @@ def promotions(service: InferenceService, turned: Iterable[Turned]) -> tuple[str
     )
 
 
-def rolled_back(service: InferenceService, model: str, rollback: RollbackStatus) -> Event:
-    """A rollback that was carried out."""
+def rolled_back(
+    service: InferenceService, model: str, rollback: RollbackStatus, bad: ModelVersion | None
+) -> Event:
+    """A rollback that was carried out, of a version that may be gone by now."""
     message = f"{model}: {rollback.from_version} was rolled back to {rollback.to_version}: {rollback.message}"
     occasion = f"{model}/{rollback.from_digest}/{rollback.time}"
     reason = RolloutReason.ROLLED_BACK
-    return about(KIND, service, reason, message, warning=True, occasion=occasion)
+    return about(
+        KIND,
+        service,
+        reason,
+        message,
+        warning=True,
+        occasion=occasion,
+        correlation=correlation_of(bad),
+    )
 
 
 def pending(models: Iterable[ServedModelStatus]) -> Mapping[str, RollbackStatus]:
