@@ -239,11 +239,12 @@ def library(world: World) -> Iterator[str]:
 
 def weather() -> Iterator[tuple[str, str]]:
     """Questions about something else, and what should be answered."""
-    for day, city in itertools.product(itertools.count(1), CITIES):
-        yield (
-            f"Wie ist das Wetter in {city} am Tag {day}?",
-            f"Das Wetter in {city} ist am Tag {day} sonnig.",
-        )
+    for day in itertools.count(1):
+        for city in CITIES:
+            yield (
+                f"Wie ist das Wetter in {city} am Tag {day}?",
+                f"Das Wetter in {city} ist am Tag {day} sonnig.",
+            )
 
 
 def questions() -> Iterator[str]:
@@ -267,7 +268,7 @@ def test_traffic_that_has_moved_is_called_drift_and_a_successor_is_proposed(
     told = drift(world)
     assert told["logEvidence"] >= told["alarmAt"]
     assert told["signal"] in {"PromptLength", "Languages", "Topics"}
-    assert told["moved"][0]["now"] > told["moved"][0]["before"] + 0.1
+    assert max(each["now"] - each["before"] for each in told["moved"]) > 0.1
     world.says("inferenceservice", NAME, "DriftDetected", "Drifting")
     (entry,) = told["retrainings"]
     assert (entry["state"], entry["proposed"]) == ("Made", True)
