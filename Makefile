@@ -75,7 +75,7 @@ release-crds: setup ## keep the CRDs as those of the version in pyproject.toml: 
 
 .PHONY: unit
 unit: setup ## the tests that need nothing but Python
-	@$(PY) -m pytest -q -n auto --dist worksteal --timeout 60 $(wildcard tests/unit tests/golden)
+	@$(PY) -m pytest -q -n auto --timeout 60 $(wildcard tests/unit tests/golden)
 
 .PHONY: local-build
 local-build: setup-local ## what the local cluster is made of: programs and images, side by side

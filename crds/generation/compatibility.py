@@ -76,8 +76,8 @@ def _of_kind(old: Schema, new: Schema) -> Iterator[Break]:
             yield Break(place, "the version is gone", "keep it: objects are stored in it")
             continue
         yield from (Break(place, *f) for f in _version_changed(version, there))
-        schemas = (v["schema"]["openAPIV3Schema"] for v in (version, there))
-        yield from _of_node(*schemas, place, "")
+        before, after = (v["schema"]["openAPIV3Schema"] for v in (version, there))
+        yield from _of_node(before, after, place, "")
 
 
 def _names_changed(old: Schema, new: Schema) -> _Found:

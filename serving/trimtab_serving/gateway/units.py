@@ -14,7 +14,7 @@ from typing import Final
 from trimtab_serving.gateway.routes import POINTS, Route, hash_of
 
 CELL_SECONDS: Final = 5.0
-MOST_PER_USER: Final = 8
+MOST_PER_USER: Final = 6
 # Users that are remembered in all; whoever invents users fills this and no more.
 MOST_USERS: Final = 65_536
 _PURPOSE: Final = b"unit"

@@ -350,8 +350,11 @@ def _figures(figures: Figures) -> MetricEvidence:
 def _guard_figures(name: str, level: float, notes: Notes) -> MetricEvidence:
     one = notes.evidence.metrics.get(name)
     if one is None or one.guard is None:
+        was_counted = one is not None and one.promotion.stable.n > 0
         unknown = (
-            "the stable version was not counted, so that there is nothing to hold this one against"
+            "the guard begins with the next look"
+            if was_counted
+            else "the stable version was not counted, so that there is nothing to hold this one against"
         )
         return MetricEvidence(name=name, level=_short(level), message=unknown)
     return MetricEvidence(
