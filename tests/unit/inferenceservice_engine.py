@@ -19,7 +19,7 @@ from trimtab_operator.domain.inferenceservice.engine import (
     supported_rank,
 )
 from trimtab_operator.domain.inferenceservice.network import url
-from trimtab_operator.domain.inferenceservice.routing import Base
+from trimtab_operator.domain.inferenceservice.routes import Base
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.settings import Exposure, ExposureKind
 from trimtab_serving.settings import AgentSettings

@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from trimtab_api.routing import AdapterState, AgentReport, RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_operator.domain.inferenceservice.loads import EnginePod
-from trimtab_operator.domain.inferenceservice.routing import (
-    Base,
-    Routing,
-    active_version,
-    route,
-)
+from trimtab_operator.domain.inferenceservice.routes import Base, Routing
+from trimtab_operator.domain.inferenceservice.routing import active_version, route
 
 BASE_DIGEST = "sha256:" + "b" * 64
 OTHER_BASE = "sha256:" + "c" * 64

@@ -17,7 +17,7 @@ from trimtab_operator.domain import pods
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
-from trimtab_operator.domain.inferenceservice.routing import Base, routed
+from trimtab_operator.domain.inferenceservice.routes import Base, routed
 from trimtab_operator.domain.manifests import Manifest, name_of
 from trimtab_operator.domain.modelversion.base import of_version
 from trimtab_operator.domain.naming import base_repository, child_name, result_tag, short_hash

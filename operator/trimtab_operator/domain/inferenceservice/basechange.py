@@ -37,7 +37,7 @@ from trimtab_operator.domain.inferenceservice.pools import (
     pods_of_pool,
     pool_name,
 )
-from trimtab_operator.domain.inferenceservice.routing import Base, routed
+from trimtab_operator.domain.inferenceservice.routes import Base, routed
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 from trimtab_operator.domain.naming import short_hash
 from trimtab_operator.domain.observation import unscheduled

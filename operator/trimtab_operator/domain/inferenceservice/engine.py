@@ -19,7 +19,7 @@ from trimtab_api.v1alpha1.inferenceservice import FrozenRelease
 from trimtab_api.v1alpha1.signing import SignedParts
 from trimtab_operator.domain import pods
 from trimtab_operator.domain.inferenceservice import children
-from trimtab_operator.domain.inferenceservice.routing import Base
+from trimtab_operator.domain.inferenceservice.routes import Base
 from trimtab_operator.domain.manifests import Manifest, get
 from trimtab_operator.domain.naming import short_hash
 from trimtab_operator.settings import Settings

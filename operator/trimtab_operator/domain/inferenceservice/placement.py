@@ -26,7 +26,8 @@ from trimtab_operator.domain.inferenceservice.pools import (
     wanted_pools,
 )
 from trimtab_operator.domain.inferenceservice.recall import recalled
-from trimtab_operator.domain.inferenceservice.routing import Base, Routing, route, with_base
+from trimtab_operator.domain.inferenceservice.routes import Base, Routing
+from trimtab_operator.domain.inferenceservice.routing import route, with_base
 from trimtab_operator.settings import Settings
 
 

@@ -44,10 +44,7 @@ from trimtab_operator.domain.inferenceservice.pools import (
     pool_name,
     told,
 )
-from trimtab_operator.domain.inferenceservice.routing import (
-    Base,
-    Routing,
-)
+from trimtab_operator.domain.inferenceservice.routes import Base, Routing
 from trimtab_operator.domain.inferenceservice.status import (
     Facts,
     Parts,

@@ -21,7 +21,7 @@ from trimtab_api.v1alpha1.pools import EnginePool
 from trimtab_operator.domain.inferenceservice.base import with_proof
 from trimtab_operator.domain.inferenceservice.health import is_ready
 from trimtab_operator.domain.inferenceservice.loads import EnginePod
-from trimtab_operator.domain.inferenceservice.routing import Base
+from trimtab_operator.domain.inferenceservice.routes import Base
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 
 FIRST: Final = names.ENGINE

@@ -13,7 +13,7 @@ from trimtab_api.routing import RoutedModel, RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.inferenceservice.loads import LOADED, EnginePod
-from trimtab_operator.domain.inferenceservice.routing import routed
+from trimtab_operator.domain.inferenceservice.routes import routed
 
 
 def recalled(

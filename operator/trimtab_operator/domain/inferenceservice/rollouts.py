@@ -15,7 +15,7 @@ from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.courses import Turned, condemns, is_pending
 from trimtab_operator.domain.inferenceservice.pools import named_models
-from trimtab_operator.domain.inferenceservice.routing import ModelRoute
+from trimtab_operator.domain.inferenceservice.routes import ModelRoute
 from trimtab_operator.domain.inferenceservice.versions import Versions
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import fitted, short_hash

@@ -20,7 +20,7 @@ from trimtab_operator.domain.events import Event, about, transitions
 from trimtab_operator.domain.finding import Answer, Finding, gravest
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.loads import PASSING
-from trimtab_operator.domain.inferenceservice.routing import Base, ModelRoute
+from trimtab_operator.domain.inferenceservice.routes import Base, ModelRoute
 
 KIND: Final = children.KIND
 # Everything else that keeps a version away should worry somebody.
