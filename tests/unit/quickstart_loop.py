@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from examples.quickstart import chronicle, demo, steps
+from examples.quickstart import chronicle, demo, steps, target
 from examples.quickstart.kube import CommandFailed, Kube, Object
 from examples.quickstart.loop import rollout_told
 from examples.quickstart.scene import MODEL, SERVICE, Scene, Stage, Versions, stage
@@ -219,6 +219,6 @@ def test_without_a_prometheus_nothing_is_begun(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place = Target(LoopKube(), "r", "r", True, "")
-    monkeypatch.setattr(demo.target, "chosen", lambda *_: place)
+    monkeypatch.setattr(target, "chosen", lambda *_: place)
     with pytest.raises(CommandFailed, match="set PROMETHEUS_URL"):
         demo.loop(tmp_path)
