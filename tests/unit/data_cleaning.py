@@ -228,6 +228,16 @@ def test_words_of_a_list_drop_or_are_counted(pod: Pod) -> None:
         pytest.param(
             "\u7530\u4e2d\u3055\u3093", "<PERSON>\u3055\u3093", id="scripts without blanks"
         ),
+        pytest.param(
+            "\u0938\u0941\u0928\u094b \u0917\u0940\u0924\u093e.",
+            "\u0938\u0941\u0928\u094b <PERSON>.",
+            id="scripts whose vowels are marks",
+        ),
+        pytest.param(
+            "\u0917\u0940\u0924\u093e\u0902",
+            "\u0917\u0940\u0924\u093e\u0902",
+            id="a word that goes on with a mark",
+        ),
         pytest.param("", "", id="nothing"),
     ],
 )
@@ -240,10 +250,11 @@ def test_names_of_a_list(text: str, masked: str) -> None:
         "Will",
         "Zoe\u0308",
         "\u7530\u4e2d",
+        "\u0917\u0940\u0924\u093e",
         "",
     ]
     names = Names(lines, "PERSON")
-    assert names.size == 6
+    assert names.size == 7
     assert secretforms.masked(text, names.found_in(text), None) == masked
 
 
