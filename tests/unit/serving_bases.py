@@ -56,6 +56,7 @@ async def test_a_new_base_gets_its_share_all_requests_and_loses_them_again(tmp_p
         )
         assert list(other.states()) == ["new-base"]
         assert list(stack.pod.states()) == [base_version().version]
+        assert other.agent.board.report.knows_pools
         for present, new, wanted in [
             (100, 0, {base_version().version}),
             (50, 50, {base_version().version, "new-base"}),
