@@ -21,7 +21,7 @@ from tests.baseworld import (
 )
 from tests.fakes import FakeWorld
 from tests.rolloutworld import SCRAPE, Traffic
-from tests.servicelife import KEY, message, seen, told
+from tests.servicelife import KEY, loaded, message, seen, told
 from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of
 
 from trimtab_api.v1alpha1 import ModelVersion
@@ -78,6 +78,35 @@ async def test_engines_are_told_of_their_own_base_alone() -> None:
         assert [v.version for v in table.models[0].versions] == [version]
         assert [e.name for e in table.engines] == [pod]
     assert {e.name for e in found["gateway.json"].engines} == {f"{OLD}-0", f"{NEW}-0"}
+
+
+def of_an_older_release(fake: FakeWorld, ip: str = "10.0.0.1") -> None:
+    report = fake.agents.reports[f"{ip}:8000"]
+    assert report is not None
+    fake.agents.reports[f"{ip}:8000"] = report.model_copy(update={"knows_pools": False})
+
+
+async def test_engines_of_an_older_release_are_moved_first() -> None:
+    fake = await on_base_one()
+    of_an_older_release(fake)
+    ask_for(fake)
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert told(fake) == ("False", "EngineReleaseOutdated")
+    assert shares(fake) == {"one": 100}
+    loaded(fake, "one")
+    await visits(fake)
+    assert engines(fake) == {OLD, NEW}
+
+
+async def test_an_agent_that_does_not_know_its_own_table_is_not_asked_for_the_other_base() -> None:
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    comes_up(fake, version="one")
+    of_an_older_release(fake, "10.0.0.2")
+    await visits(fake)
+    assert {e.name for found in tables(fake).values() for e in found.engines} == {f"{OLD}-0"}
 
 
 async def test_without_a_rollout_it_has_all_requests_once_it_is_there_and_the_old_engines_go() -> (

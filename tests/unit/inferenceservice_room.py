@@ -134,6 +134,7 @@ async def cannot_load(fake: FakeWorld) -> None:
     comes_up(fake)
     fake.agents.reports["10.0.0.2:8000"] = AgentReport(
         sequence=2,
+        knows_pools=True,
         engine_ready=True,
         adapters=[
             AdapterState(

@@ -117,7 +117,9 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
         left = (moment_of(ruling.since) or now) + TRIED_AGAIN_AFTER - now
         return Considered(Change(model, hold=_told(ruling)), ruling, left)
-    if not candidate.has_begun and (held := _held_by_adapters(service, seen.previous)):
+    if not candidate.has_begun and (
+        held := _held_by_adapters(service, seen.previous) or _held_by_release(seen)
+    ):
         return Considered(Change(model, hold=held))
     ruling = _ruled(service, candidate, ruling, seen.base, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
@@ -168,6 +170,19 @@ def _held_by_adapters(service: InferenceService, previous: RoutingTable | None) 
         ServiceReason.BASE_IN_USE,
         f"{', '.join(served)[:256]}: adapters of the present base are served; remove them from spec.models, or name the "
         "present base again in spec.baseModel.modelVersion",
+    )
+
+
+def _held_by_release(seen: Seen) -> Finding | None:
+    """Engines of another base would be of the same release, and answer under the present one's name."""
+    reports = [(e.name, e.report) for e in seen.engines if e.base == seen.base.digest]
+    unaware = [name for name, report in reports if report and not report.knows_pools]
+    if not unaware:
+        return None
+    return Finding(
+        ServiceReason.ENGINE_RELEASE_OUTDATED,
+        f"{', '.join(unaware)[:256]}: an engine of this release knows no other base beside its own; move it by the "
+        "annotation trimtab.dev/engine-release first, or name the present base again in spec.baseModel.modelVersion",
     )
 
 
