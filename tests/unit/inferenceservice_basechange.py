@@ -18,11 +18,12 @@ from tests.baseworld import (
     tidy_pods,
     tiny,
     visits,
+    without_room,
 )
 from tests.fakes import FakeWorld
 from tests.rolloutworld import SCRAPE, Traffic
 from tests.servicelife import KEY, message, seen, told
-from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of
+from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of, uri_of
 
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.modelversion.usage import uses
@@ -187,6 +188,23 @@ async def test_adapters_that_come_in_the_middle_wait() -> None:
     await visits(fake)
     assert tables(fake)["gateway.json"].models[1].versions == []
     assert "bot: it is loaded once" in message(fake, "AdaptersReady")
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_bases_that_must_be_signed_from_the_middle_on_are_told_with_their_signatures(
+    has_room: bool,
+) -> None:
+    fake = await on_base_one()
+    for name in ("one", "two"):
+        signed = {"bundle": uri_of(f"sig-{name}"), "signer": "ab" * 32}
+        fake.cluster.edit("ModelVersion", (NAMESPACE, name), {"status": {"signature": signed}})
+    await (rolling(fake) if has_room else without_room(fake))
+    policy = {"trust": {"name": "signers"}, "covers": "AdaptersAndBase"}
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"signatures": policy}})
+    await visits(fake)
+    for table in tables(fake).values():
+        for version in table.models[0].versions:
+            assert version.signature == uri_of(f"sig-{version.version}")
 
 
 # --- by steps ------------------------------------------------------------------------------------
