@@ -286,6 +286,22 @@ async def test_the_table_is_lost_in_the_middle_and_the_steps_go_on() -> None:
     assert engines(fake) == {OLD, NEW}
 
 
+@pytest.mark.parametrize("seconds", [45, 420], ids=["at the second step", "while it is guarded"])
+async def test_the_table_is_lost_and_the_rollout_is_still_the_same(seconds: int) -> None:
+    fake = await on_base_one()
+    traffic = await rolling(fake)
+    await flows(fake, traffic, seconds, one=5, two=5)
+    shared, before = shares(fake), tiny(fake).rollout
+    assert before is not None
+    fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
+    await flows(fake, traffic, 10, one=5, two=5)
+    after = tiny(fake).rollout
+    assert after is not None
+    assert (after.since, after.salt, after.step) == (before.since, before.salt, before.step)
+    assert shares(fake) == shared
+    assert engines(fake) == {OLD, NEW}
+
+
 # --- who needs a base ----------------------------------------------------------------------------
 
 

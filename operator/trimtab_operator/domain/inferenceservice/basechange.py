@@ -106,12 +106,16 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     model = base_as_model(service)
     entry = base_entry(service, seen.previous)
     routed_now = entry.versions if entry else []
-    if model is None or (len(routed_now) < 2 and model.version.name == seen.base.version):
+    if model is None:
+        return Considered()
+    # Guarded, a base has a way back, which a table that was lost no longer tells of.
+    has_rollout = any(m.rollout for m in service.status.models if m.name == model.name)
+    is_alone = len(routed_now) < 2 and not has_rollout
+    if is_alone and model.version.name == seen.base.version:
         return Considered()
     target = seen.versions.get(model.version.name or "")
     if target is None or target.spec.artifact.digest == seen.base.digest:
         return Considered(Change(model))
-    has_rollout = any(m.rollout for m in service.status.models if m.name == model.name)
     candidate = _candidate(routed(target), routed_now, seen)
     if has_rollout:
         return Considered(Change(model))
