@@ -18,11 +18,12 @@ from tests.baseworld import (
     tidy_pods,
     tiny,
     visits,
+    without_room,
 )
 from tests.fakes import FakeWorld
 from tests.rolloutworld import SCRAPE, Traffic
 from tests.servicelife import KEY, loaded, message, seen, told
-from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of
+from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of, uri_of
 
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.modelversion.usage import uses
@@ -218,6 +219,23 @@ async def test_adapters_that_come_in_the_middle_wait() -> None:
     assert "bot: it is loaded once" in message(fake, "AdaptersReady")
 
 
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_bases_that_must_be_signed_from_the_middle_on_are_told_with_their_signatures(
+    has_room: bool,
+) -> None:
+    fake = await on_base_one()
+    for name in ("one", "two"):
+        signed = {"bundle": uri_of(f"sig-{name}"), "signer": "ab" * 32}
+        fake.cluster.edit("ModelVersion", (NAMESPACE, name), {"status": {"signature": signed}})
+    await (rolling(fake) if has_room else without_room(fake))
+    policy = {"trust": {"name": "signers"}, "covers": "AdaptersAndBase"}
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"signatures": policy}})
+    await visits(fake)
+    for table in tables(fake).values():
+        for version in table.models[0].versions:
+            assert version.signature == uri_of(f"sig-{version.version}")
+
+
 # --- by steps ------------------------------------------------------------------------------------
 
 
@@ -294,6 +312,22 @@ async def test_the_table_is_lost_in_the_middle_and_the_steps_go_on() -> None:
     fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
     await flows(fake, traffic, 5, one=5, two=5)
     assert shares(fake) == before
+    assert engines(fake) == {OLD, NEW}
+
+
+@pytest.mark.parametrize("seconds", [45, 420], ids=["at the second step", "while it is guarded"])
+async def test_the_table_is_lost_and_the_rollout_is_still_the_same(seconds: int) -> None:
+    fake = await on_base_one()
+    traffic = await rolling(fake)
+    await flows(fake, traffic, seconds, one=5, two=5)
+    shared, before = shares(fake), tiny(fake).rollout
+    assert before is not None
+    fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
+    await flows(fake, traffic, 10, one=5, two=5)
+    after = tiny(fake).rollout
+    assert after is not None
+    assert (after.since, after.salt, after.step) == (before.since, before.salt, before.step)
+    assert shares(fake) == shared
     assert engines(fake) == {OLD, NEW}
 
 
