@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.baseworld import a_based_service, a_full
 from tests.historyworld import Story, drawn_history, sources_of, story
-from tests.servingbuilders import NAMESPACE
+from tests.servingbuilders import NAMESPACE, a_decision
 
 from trimtab_operator import history as command
 from trimtab_operator.adapters import past
@@ -15,7 +16,7 @@ from trimtab_operator.domain.analysis.counters import Sample
 from trimtab_operator.domain.errors import Forbidden, Gone
 from trimtab_operator.domain.history import courses
 from trimtab_operator.domain.history.courses import Course
-from trimtab_operator.domain.history.entries import Entry, What, entries
+from trimtab_operator.domain.history.entries import Entry, Sources, What, entries
 from trimtab_operator.domain.history.page import page
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.promql import confined
@@ -71,6 +72,14 @@ async def test_a_rollback_outlives_the_service_and_its_events(told: Story) -> No
     (back,) = of(entries(sources_of(told)), What.ROLLBACK)
     assert (back.model, back.subject) == ("bot", "bot-3")
     assert back.why.startswith("ErrorRate: ")
+
+
+def test_a_rollback_of_the_base_is_one_too() -> None:
+    why = "rollout of tiny in InferenceService chat: ErrorRate: too many"
+    quarantine = a_decision("Quarantine", "two", reason=why)
+    sources = Sources(a_based_service(), versions=[a_full("two")], decisions=[quarantine])
+    (back,) = of(entries(sources), What.ROLLBACK)
+    assert (back.model, back.subject, back.why) == ("tiny", "two", "ErrorRate: too many")
 
 
 async def test_a_decision_that_was_deleted_is_told_all_the_same(told: Story) -> None:

@@ -19,6 +19,7 @@ from trimtab_api.v1alpha1.drift import DriftStatus, RetrainingState
 from trimtab_api.v1alpha1.inferenceservice import ServedModelStatus
 from trimtab_api.v1alpha1.rollout import MetricEvidence
 from trimtab_operator.domain.conditions import find, is_true, moment_of
+from trimtab_operator.domain.inferenceservice.pools import named_models
 from trimtab_operator.domain.inferenceservice.rollouts import DRIFT, ROLLOUT, quarantined_for
 from trimtab_operator.domain.manifests import Manifest, get
 
@@ -212,7 +213,7 @@ def _decision(decision: Decision, service: InferenceService, time: datetime) -> 
     target, reason = decision.spec.target, decision.spec.reason
     causes = {
         quarantined_for(service, model.name, what): model.name
-        for model in service.spec.models
+        for model in named_models(service)
         for what in (ROLLOUT, DRIFT)
     }
     cause = next((each for each in causes if reason.startswith(each)), None)
@@ -320,7 +321,7 @@ def _of_events(sources: Sources) -> Iterator[Entry]:
             continue
         message = str(event.get("message") or "")
         if mine:
-            models = {model.name for model in sources.service.spec.models}
+            models = {model.name for model in named_models(sources.service)}
             yield _event(message, models, time, what)
         else:
             subject = str(about.get("name") or "")
