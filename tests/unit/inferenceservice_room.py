@@ -188,6 +188,8 @@ async def test_what_failed_in_the_room_takes_the_service_down_again_only_when_so
     comes_up(fake, back, "one", "10.0.0.3")
     answered_by(fake, "one")
     fake.clock.advance(hours=12)
+    # As an autoscaler does, which has asked for nothing of the kind.
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"replicas": 2}})
     await visits(fake)
     assert engines(fake) == {back}
     assert told(fake, "AdaptersReady") == ("False", "ReplacementFailed")

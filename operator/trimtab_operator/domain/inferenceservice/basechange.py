@@ -343,13 +343,15 @@ def _patience(service: InferenceService) -> timedelta:
 
 
 def _asked(service: InferenceService) -> str:
-    """Stands for everything that decides about room; with something else it is tried at once."""
+    """Stands for what a user has asked for that decides about room; with something else it is tried at once.
+
+    Not the number of replicas: an autoscaler changes it, and no attempt that takes the service down may follow from that.
+    """
     spec = service.spec
     return short_hash(
         spec.base_model.model_dump_json(exclude_defaults=True),
         spec.engine.model_dump_json(exclude_defaults=True),
         spec.pod.model_dump_json(exclude_defaults=True),
-        str(engine.replicas(service)),
         service.metadata.annotations.get(names.ANNOTATION_RETRY, ""),
         length=16,
     )
