@@ -401,6 +401,7 @@ class FakeWorld:
     tally: FakeTally = field(default_factory=FakeTally)
     clock: FakeClock = field(default_factory=FakeClock)
     settings: Settings = field(default_factory=settings)
+    keys_asked: dict[Key, datetime] = field(default_factory=dict)
 
     @property
     def world(self) -> World:
@@ -413,6 +414,7 @@ class FakeWorld:
             tally=self.tally,
             clock=self.clock,
             settings=self.settings,
+            keys_asked=self.keys_asked,
         )
 
 

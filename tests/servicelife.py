@@ -107,6 +107,7 @@ def loaded(fake: FakeWorld, *versions: str, ip: str = "10.0.0.1", **states: str)
     """The agent at this address says what it has."""
     fake.agents.reports[f"{ip}:8000"] = AgentReport(
         sequence=1,
+        knows_pools=True,
         engine_ready=True,
         adapters=[
             *(AdapterState(version=v, digest=digest_of(v), state="Loaded") for v in versions),

@@ -24,6 +24,17 @@ _OWNER = re.compile(rb'"name":"(ftj-\d{5})"')
 _OBSERVED = b'"observedGeneration":1'
 
 
+def connections(plane: ControlPlane) -> aiohttp.ClientSession:
+    """Connections as whoever makes the load, without limits of their own."""
+    context = ssl.create_default_context(cafile=str(plane.certificate))
+    return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {LOAD}"},
+        connector=aiohttp.TCPConnector(limit=0, ssl=context),
+        timeout=aiohttp.ClientTimeout(total=None),
+        read_bufsize=2**20,
+    )
+
+
 class Load:
     """One client of the API server."""
 
@@ -35,14 +46,7 @@ class Load:
     @asynccontextmanager
     async def on(cls, plane: ControlPlane) -> AsyncIterator["Load"]:
         """With connections of its own, as long as the context lasts."""
-        context = ssl.create_default_context(cafile=str(plane.certificate))
-        session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {LOAD}"},
-            connector=aiohttp.TCPConnector(limit=0, ssl=context),
-            timeout=aiohttp.ClientTimeout(total=None),
-            read_bufsize=2**20,
-        )
-        async with session:
+        async with connections(plane) as session:
             yield cls(session, plane.url)
 
     async def create(self, path: str, manifests: Iterable[Manifest]) -> None:

@@ -7,7 +7,6 @@ the last request to the version that gave it is all real.
 import asyncio
 import json
 import os
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 from bench.operator.controlplane import LOAD, TOP, UNDER_TEST, ControlPlane
+from bench.operator.load import connections
 from bench.operator.processes import Process, free_ports
 from bench.rollback import objects
 from bench.rollback.engine import Engine
@@ -63,14 +63,7 @@ class Api:
     @asynccontextmanager
     async def of(cls, plane: ControlPlane) -> AsyncIterator[Self]:
         """With connections of its own, as long as the context lasts."""
-        context = ssl.create_default_context(cafile=str(plane.certificate))
-        session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {LOAD}"},
-            connector=aiohttp.TCPConnector(limit=0, ssl=context),
-            timeout=aiohttp.ClientTimeout(total=None),
-            read_bufsize=2**20,
-        )
-        async with session:
+        async with connections(plane) as session:
             yield cls(session, plane.url)
 
     async def send(

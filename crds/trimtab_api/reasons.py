@@ -231,6 +231,9 @@ class ServiceReason(StrEnum):
     REPLACEMENT_FAILED = "ReplacementFailed"  # engines of another base did not come up in the room that was made; the former ones come back
     BASE_CHANGING = "BaseChanging"  # adapters wait until the change of base is over
     BASE_IN_USE = "BaseInUse"  # adapters of the present base are served, so that it stays
+    ENGINE_RELEASE_OUTDATED = (
+        "EngineReleaseOutdated"  # engines of an older release know no other base; move them first
+    )
 
 
 class RolloutReason(StrEnum):

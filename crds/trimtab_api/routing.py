@@ -77,13 +77,16 @@ class AgentReport(ApiModel):
 
     `sequence` grows with every change. `GET /adapters?after=N&wait=S` answers as soon as sequence
     is above N, or after S seconds with the same one. `verifies_signatures`: nothing is loaded here
-    whose signature does not verify; `verifies_base`: nor over a base whose own does not. `joins` says that the engine has every version that has
-    requests: the operator names it in the table, and only then it is ready.
+    whose signature does not verify; `verifies_base`: nor over a base whose own does not.
+    `knows_pools`: it follows the table of its own engines, where there are others with another base.
+    `joins` says that the engine has every version that has requests: the operator names it in the
+    table, and only then it is ready.
     """
 
     sequence: int
     verifies_signatures: bool = False
     verifies_base: bool = False
+    knows_pools: bool = False
     engine_ready: bool
     joins: bool = False
     engine_message: str | None = None

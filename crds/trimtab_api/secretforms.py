@@ -1,5 +1,6 @@
 """Keys, tokens and passwords in texts, by the forms that their makers gave them. Pure."""
 
+import bisect
 import math
 import re
 from collections import Counter
@@ -96,12 +97,14 @@ def private_keys_in(text: str) -> list[Span]:
 
 
 def without_overlaps(spans: list[Span]) -> list[Span]:
-    """The longest of those that overlap."""
+    """The longest of those that overlap, in their order."""
     taken: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start - s.end, s.start)):
-        if all(span.end <= other.start or span.start >= other.end for other in taken):
-            taken.append(span)
-    return sorted(taken, key=lambda s: s.start)
+        at = bisect.bisect_left(taken, span.start, key=lambda s: s.start)
+        begins_free = at == 0 or taken[at - 1].end <= span.start
+        if begins_free and (at == len(taken) or span.end <= taken[at].start):
+            taken.insert(at, span)
+    return taken
 
 
 def masked(text: str, spans: list[Span], mask: str | None = MASK) -> str:

@@ -34,6 +34,7 @@ from trimtab_operator.domain import replay as recordings
 from trimtab_operator.domain import rolloutreplay
 from trimtab_operator.domain.errors import MetricsError
 from trimtab_operator.domain.inferenceservice import looks, measures
+from trimtab_operator.domain.inferenceservice.pools import named_models
 from trimtab_operator.domain.rolloutplot import picture
 from trimtab_operator.domain.rolloutreplay import Pair, Recording, Replay
 from trimtab_operator.domain.series import RawSeries
@@ -148,7 +149,7 @@ def _of_service(document: Mapping[str, object], given: argparse.Namespace) -> li
     service = service.model_copy(update={"metadata": meta})
     found = [
         model
-        for model in service.spec.models
+        for model in named_models(service)
         if model.rollout is not None and given.model in (None, model.name)
     ]
     if not found:

@@ -22,6 +22,8 @@ NOT_IN_EVERY_RUN: Final = frozenset(
         "trimtab_gateway_feedback_refused_total",
         "trimtab_gateway_feedback_total",
         "trimtab_gateway_refusals_total",
+        "trimtab_gateway_throttled_total",
+        "trimtab_gateway_unusual_keys",
         "trimtab_operator_drift",
         "trimtab_operator_errors_total",
         "trimtab_operator_promotions_total",

@@ -58,7 +58,8 @@ def dataset(pairs: str) -> Object:
         "spec": {
             "sources": [{"uri": pairs}],
             "columns": {"prompt": "question", "completion": "answer"},
-            "split": {"train": 90, "validation": 4, "test": 6, "seed": 7},
+            # Of fewer than 100 held-out records no gate says that one version is no worse than another.
+            "split": {"train": 78, "validation": 4, "test": 18, "seed": 7},
             "storage": {"size": "256Mi"},
         },
     }
@@ -164,7 +165,8 @@ def test_traffic_that_has_moved_is_called_drift_and_a_successor_is_proposed(
     assert sources[-1] == f"capture://{NAME}"
     before = world.kube.get("dataset", DATA) or {}
     gained = data["status"]["records"]["kept"] - before["status"]["records"]["kept"]
-    assert CORRECTED / 2 < gained <= CORRECTED
+    # As many as were corrected by then: drift may be called while people still write.
+    assert 0 < gained <= CORRECTED
     assert condition(world.kube.get("finetunejob", entry["job"]), "Started")["status"] != "True"
 
 

@@ -291,6 +291,7 @@ class Kubelet:
             self._reports[address] = AgentReport(
                 sequence=before.sequence + 1 if before else 1,
                 verifies_signatures=True,
+                knows_pools=True,
                 engine_ready=True,
                 joins=joins,
                 adapters=adapters,

@@ -37,6 +37,7 @@ UNUSED = {
     ("get", "batch", "jobs"): "the same",
     ("get", "trimtab.dev", "modelversions"): "the same",
     ("create", "trimtab.dev", "datasets"): "only when traffic has drifted",
+    ("delete", "apps", "deployments"): "only when another base has taken the place of the first",
     ("create", "trimtab.dev", "finetunejobs"): "the same",
     ("get", "trimtab.dev", "datasets"): "only when such a creation is faster than the watch",
     ("get", "trimtab.dev", "finetunejobs"): "the same",

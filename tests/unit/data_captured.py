@@ -167,6 +167,14 @@ def test_nothing_that_was_corrected_yet_is_no_reason_to_be_without_the_rest(pod:
     assert any("captured.jsonl has no record" in remark for remark in found.warnings)
 
 
+def test_sources_of_which_none_has_a_record_yet_are_refused(pod: Pod) -> None:
+    for folder in (FOLDER, "/captures/other"):
+        pod.file(f"{folder}/20261127T21-gateway-1.jsonl", exchange("a", "Q?"))
+    failure = pod.prepare("capture://chat", "capture://other").failure
+    assert failure is not None
+    assert (failure.reason, "none has a record" in failure.message) == ("DataEmpty", True)
+
+
 @pytest.mark.parametrize("uri", ["capture://", "capture://chat/x", "capture://../etc"])
 def test_an_address_names_a_service_and_nothing_else(pod: Pod, uri: str) -> None:
     failure = pod.prepare(uri).failure

@@ -1,6 +1,7 @@
 """The steps that look at one record at a time: what they keep, change, drop and tell."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.preparedfiles import kept, report_of, table
 
 from trimtab_api import secretforms
 from trimtab_api.reasons import FailureReason
+from trimtab_api.secretforms import Span, without_overlaps
 from trimtab_api.v1alpha1.cleaning import LanguageFilter
 from trimtab_pipelines.preparation.cleaning import Languages
 from trimtab_pipelines.preparation.normalising import normalised
@@ -228,6 +230,16 @@ def test_words_of_a_list_drop_or_are_counted(pod: Pod) -> None:
         pytest.param(
             "\u7530\u4e2d\u3055\u3093", "<PERSON>\u3055\u3093", id="scripts without blanks"
         ),
+        pytest.param(
+            "\u0938\u0941\u0928\u094b \u0917\u0940\u0924\u093e.",
+            "\u0938\u0941\u0928\u094b <PERSON>.",
+            id="scripts whose vowels are marks",
+        ),
+        pytest.param(
+            "\u0917\u0940\u0924\u093e\u0902",
+            "\u0917\u0940\u0924\u093e\u0902",
+            id="a word that goes on with a mark",
+        ),
         pytest.param("", "", id="nothing"),
     ],
 )
@@ -240,11 +252,20 @@ def test_names_of_a_list(text: str, masked: str) -> None:
         "Will",
         "Zoe\u0308",
         "\u7530\u4e2d",
+        "\u0917\u0940\u0924\u093e",
         "",
     ]
     names = Names(lines, "PERSON")
-    assert names.size == 6
+    assert names.size == 7
     assert secretforms.masked(text, names.found_in(text), None) == masked
+
+
+def test_a_text_full_of_names_takes_no_time_that_grows_with_their_square() -> None:
+    spans = [Span(10 * n, 10 * n + 4, "PERSON") for n in range(20_000)]
+    longer = Span(2, 13, "EMAIL_ADDRESS")
+    began = time.process_time()
+    assert without_overlaps([*spans, longer]) == [longer, *spans[2:]]
+    assert time.process_time() - began < 3, "against a quarter of a minute"
 
 
 def test_names_are_masked_beside_what_has_a_form(pod: Pod) -> None:

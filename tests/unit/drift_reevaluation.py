@@ -7,7 +7,7 @@ import pytest
 from tests.driftworld import drift, following, watched_model, watching
 from tests.fakes import Crash, FakeWorld
 from tests.rolloutworld import reasons
-from tests.servicelife import KEY, seen, told
+from tests.servicelife import KEY, answers, loaded, seen, told
 from tests.servingbuilders import NAMESPACE, a_ready_version, ready_status, uri_of
 
 from trimtab_api.documents import EvaluationResult, EvaluationRun
@@ -85,6 +85,11 @@ def ended(fake: FakeWorld, metrics: list[dict[str, Any]], kind: str = "Complete"
         output = task(fake).output
         uri = f"oci://{output.repository}:{output.result_tag}"
         fake.registry.documents[uri] = result.model_dump_json().encode()
+
+
+def answered_by(fake: FakeWorld, version: str) -> None:
+    loaded(fake, "bot-1", "bot-2")
+    answers(fake, bot=version)
 
 
 async def once(fake: FakeWorld, metrics: list[dict[str, Any]], kind: str = "Complete") -> None:
@@ -186,6 +191,27 @@ async def test_a_job_that_somebody_has_deleted_does_not_come_back() -> None:
     assert jobs(fake) == []
     assert run_of(fake).state == "Failed"
     assert "is gone" in run_of(fake).message
+
+
+async def test_a_version_that_comes_back_is_not_told_what_an_earlier_run_has_found() -> None:
+    fake = await scheduled(watched_model(version={"latestOf": "bot"}))
+    await once(fake, WORSE)
+    assert run_of(fake).is_worse
+    answered_by(fake, "bot-2")
+    fake.cluster.add(a_ready_version("bot-2", creationTimestamp="2026-01-02T03:05:00Z"))
+    for _ in range(4):
+        await visit(fake)
+    assert run_of(fake).version == "bot-2"
+    fake.cluster.take_away("ModelVersion", (NAMESPACE, "bot-2"))
+    answered_by(fake, "bot-1")
+    for _ in range(4):
+        await visit(fake)
+    assert (run_of(fake).version, run_of(fake).number) == ("bot-1", 0)
+    await visit(fake, HOUR)
+    (job,) = (j for j in jobs(fake) if j["metadata"]["name"] == run_of(fake).job)
+    await fake.cluster.delete(job)
+    await visit(fake)
+    assert (run_of(fake).state, run_of(fake).is_worse) == ("Failed", False)
 
 
 async def test_two_models_take_turns() -> None:

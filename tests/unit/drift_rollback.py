@@ -7,7 +7,7 @@ import pytest
 from tests.driftworld import MOVED, USUAL, Gateways, drift, go_on, watched_model, watching
 from tests.fakes import Crash, FakeWorld
 from tests.rolloutworld import reasons
-from tests.servicelife import KEY, answers, loaded, message, seen, told, weights
+from tests.servicelife import KEY, answers, loaded, message, run, seen, told, weights
 from tests.servingbuilders import a_ready_version, digest_of
 
 from trimtab_api.v1alpha1.rollout import RollbackStatus
@@ -109,6 +109,21 @@ async def test_a_version_before_that_an_engine_has_lost_gets_nothing() -> None:
     assert drift(fake).plan is not None
     assert "no rollback" in drift(fake).plan  # type: ignore[operator]
     assert fake.cluster.of_kind("Decision") == []
+
+
+async def test_a_version_before_that_one_of_two_engines_has_lost_gets_nothing() -> None:
+    fake, gateways = await second_version()
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"replicas": 2}})
+    run(fake, "chat-engine", ["10.0.0.1", "10.0.0.2"])
+    loaded(fake, "bot-2", ip="10.0.0.2")
+    await moved(fake, gateways)
+    assert weights(fake) == {"bot-2": 100, "bot-1": 0}
+    assert (
+        drift(fake).plan == "no rollback: bot-1, the version before, is not loaded on every engine"
+    )
+    loaded(fake, "bot-1", "bot-2", ip="10.0.0.2")
+    await go_on(fake, gateways, MOVED, 2, version="bot-2")
+    assert weights(fake)["bot-1"] == 100
 
 
 async def test_a_dry_run_says_what_would_be() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.baseworld import a_based_service, a_full
 from tests.historyworld import Story, drawn_history, sources_of, story
-from tests.servingbuilders import NAMESPACE
+from tests.servingbuilders import NAMESPACE, a_decision, a_service
 
 from trimtab_operator import history as command
 from trimtab_operator.adapters import past
@@ -15,7 +16,7 @@ from trimtab_operator.domain.analysis.counters import Sample
 from trimtab_operator.domain.errors import Forbidden, Gone
 from trimtab_operator.domain.history import courses
 from trimtab_operator.domain.history.courses import Course
-from trimtab_operator.domain.history.entries import Entry, What, entries
+from trimtab_operator.domain.history.entries import Entry, Sources, What, entries
 from trimtab_operator.domain.history.page import page
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.promql import confined
@@ -71,6 +72,41 @@ async def test_a_rollback_outlives_the_service_and_its_events(told: Story) -> No
     (back,) = of(entries(sources_of(told)), What.ROLLBACK)
     assert (back.model, back.subject) == ("bot", "bot-3")
     assert back.why.startswith("ErrorRate: ")
+
+
+def test_a_rollback_of_the_base_is_one_too() -> None:
+    why = "rollout of tiny in InferenceService chat: ErrorRate: too many"
+    quarantine = a_decision("Quarantine", "two", reason=why)
+    sources = Sources(a_based_service(), versions=[a_full("two")], decisions=[quarantine])
+    (back,) = of(entries(sources), What.ROLLBACK)
+    assert (back.model, back.subject, back.why) == ("tiny", "two", "ErrorRate: too many")
+
+
+def test_a_version_that_an_evaluation_has_found_worse_is_no_traffic_that_moved() -> None:
+    drift = {
+        "version": "bot-1",
+        "reason": "Drifting",
+        "signal": "Reevaluation",
+        "since": "2026-01-02T03:00:00Z",
+        "measured": "2026-01-02T03:00:00Z",
+        "message": "the version has become worse",
+    }
+    status = {"models": [{"name": "bot", "activeVersion": "bot-1", "drift": drift}]}
+    service = a_service(models={"bot": {"name": "bot-1"}}, status=status)
+    event = {
+        "involvedObject": {"kind": "InferenceService", "name": "chat"},
+        "reason": "Reevaluated",
+        "message": "bot: bot-1 was evaluated again: 2 figures are as they were",
+        "lastTimestamp": "2026-01-01T03:00:00Z",
+    }
+    found = entries(Sources(service, events=[event]))
+    told_first, worse = of(found, What.DRIFT)
+    assert (told_first.model, told_first.title, told_first.why) == (
+        "bot",
+        "bot-1 was evaluated again",
+        "2 figures are as they were",
+    )
+    assert worse.title == "an evaluation has found bot-1 worse"
 
 
 async def test_a_decision_that_was_deleted_is_told_all_the_same(told: Story) -> None:

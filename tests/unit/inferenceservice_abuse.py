@@ -1,5 +1,6 @@
 """Unusual keys, as status tells of them: measured or Unknown, each key said once."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tests.servicelife import KEY, message, seen, told
 from trimtab_operator.domain.analysis.counters import Sample
 from trimtab_operator.domain.conditions import find
 from trimtab_operator.domain.errors import MetricsUnavailable
+from trimtab_operator.domain.outcome import Done
 from trimtab_operator.domain.series import RawSeries
 from trimtab_operator.reconcilers.inferenceservice import reconcile
 
@@ -72,6 +74,25 @@ async def test_keys_that_ask_for_what_they_used_to_are_no_news() -> None:
         '{__name__=~"trimtab_gateway_unusual_keys|trimtab_gateway_api_keys",namespace="ns",'
         'pod=~"chat-gateway-[a-z0-9]+-[a-z0-9]+"}'
     )
+
+
+async def test_it_is_asked_once_a_minute_however_often_the_service_is_looked_at() -> None:
+    fake = await looked_after()
+    await look(fake, ("a11ce", "Requests", 0))
+    asked = len(fake.metrics.asked)
+    scraped(fake)
+    fake.clock.advance(seconds=59)
+    outcomes = [await reconcile(KEY, fake.world) for _ in range(3)]
+    assert len(fake.metrics.asked) == asked
+    assert outcomes[-1] == Done(timedelta(seconds=1))
+    assert told(fake, CONDITION) == ("True", "UnusualKey")
+    assert [k.key for k in seen(fake).status.unusual_keys] == ["a11ce"]
+    fake.clock.advance(seconds=1)
+    await reconcile(KEY, fake.world)
+    assert len(fake.metrics.asked) == asked + 1
+    fake.cluster.edit("InferenceService", KEY, {"metadata": {"generation": 9}})
+    await reconcile(KEY, fake.world)
+    assert len(fake.metrics.asked) == asked + 2, "what is asked for has changed"
 
 
 async def test_an_unusual_key_is_told_once_with_its_reason_and_since_when() -> None:

@@ -18,11 +18,12 @@ from tests.baseworld import (
     tidy_pods,
     tiny,
     visits,
+    without_room,
 )
 from tests.fakes import FakeWorld
 from tests.rolloutworld import SCRAPE, Traffic
-from tests.servicelife import KEY, message, seen, told
-from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of
+from tests.servicelife import KEY, loaded, message, seen, told
+from tests.servingbuilders import NAMESPACE, a_ready_version, digest_of, uri_of
 
 from trimtab_api.v1alpha1 import ModelVersion
 from trimtab_operator.domain.modelversion.usage import uses
@@ -78,6 +79,35 @@ async def test_engines_are_told_of_their_own_base_alone() -> None:
         assert [v.version for v in table.models[0].versions] == [version]
         assert [e.name for e in table.engines] == [pod]
     assert {e.name for e in found["gateway.json"].engines} == {f"{OLD}-0", f"{NEW}-0"}
+
+
+def of_an_older_release(fake: FakeWorld, ip: str = "10.0.0.1") -> None:
+    report = fake.agents.reports[f"{ip}:8000"]
+    assert report is not None
+    fake.agents.reports[f"{ip}:8000"] = report.model_copy(update={"knows_pools": False})
+
+
+async def test_engines_of_an_older_release_are_moved_first() -> None:
+    fake = await on_base_one()
+    of_an_older_release(fake)
+    ask_for(fake)
+    await visits(fake)
+    assert engines(fake) == {OLD}
+    assert told(fake) == ("False", "EngineReleaseOutdated")
+    assert shares(fake) == {"one": 100}
+    loaded(fake, "one")
+    await visits(fake)
+    assert engines(fake) == {OLD, NEW}
+
+
+async def test_an_agent_that_does_not_know_its_own_table_is_not_asked_for_the_other_base() -> None:
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    comes_up(fake, version="one")
+    of_an_older_release(fake, "10.0.0.2")
+    await visits(fake)
+    assert {e.name for found in tables(fake).values() for e in found.engines} == {f"{OLD}-0"}
 
 
 async def test_without_a_rollout_it_has_all_requests_once_it_is_there_and_the_old_engines_go() -> (
@@ -189,6 +219,23 @@ async def test_adapters_that_come_in_the_middle_wait() -> None:
     assert "bot: it is loaded once" in message(fake, "AdaptersReady")
 
 
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_bases_that_must_be_signed_from_the_middle_on_are_told_with_their_signatures(
+    has_room: bool,
+) -> None:
+    fake = await on_base_one()
+    for name in ("one", "two"):
+        signed = {"bundle": uri_of(f"sig-{name}"), "signer": "ab" * 32}
+        fake.cluster.edit("ModelVersion", (NAMESPACE, name), {"status": {"signature": signed}})
+    await (rolling(fake) if has_room else without_room(fake))
+    policy = {"trust": {"name": "signers"}, "covers": "AdaptersAndBase"}
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"signatures": policy}})
+    await visits(fake)
+    for table in tables(fake).values():
+        for version in table.models[0].versions:
+            assert version.signature == uri_of(f"sig-{version.version}")
+
+
 # --- by steps ------------------------------------------------------------------------------------
 
 
@@ -265,6 +312,22 @@ async def test_the_table_is_lost_in_the_middle_and_the_steps_go_on() -> None:
     fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
     await flows(fake, traffic, 5, one=5, two=5)
     assert shares(fake) == before
+    assert engines(fake) == {OLD, NEW}
+
+
+@pytest.mark.parametrize("seconds", [45, 420], ids=["at the second step", "while it is guarded"])
+async def test_the_table_is_lost_and_the_rollout_is_still_the_same(seconds: int) -> None:
+    fake = await on_base_one()
+    traffic = await rolling(fake)
+    await flows(fake, traffic, seconds, one=5, two=5)
+    shared, before = shares(fake), tiny(fake).rollout
+    assert before is not None
+    fake.cluster.take_away("ConfigMap", (NAMESPACE, "chat-routing"))
+    await flows(fake, traffic, 10, one=5, two=5)
+    after = tiny(fake).rollout
+    assert after is not None
+    assert (after.since, after.salt, after.step) == (before.since, before.salt, before.step)
+    assert shares(fake) == shared
     assert engines(fake) == {OLD, NEW}
 
 

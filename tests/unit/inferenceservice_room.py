@@ -134,6 +134,7 @@ async def cannot_load(fake: FakeWorld) -> None:
     comes_up(fake)
     fake.agents.reports["10.0.0.2:8000"] = AgentReport(
         sequence=2,
+        knows_pools=True,
         engine_ready=True,
         adapters=[
             AdapterState(
@@ -172,6 +173,32 @@ async def test_new_engines_that_fail_in_the_room_give_it_back(trouble: Any) -> N
     await visits(fake)
     assert told(fake, "EngineReady") == ("True", "EngineReady")
     assert seen(fake).status.base_digest == digest_of("one")
+
+
+async def test_what_failed_in_the_room_takes_the_service_down_again_only_when_somebody_asks() -> (
+    None
+):
+    fake = await on_base_one()
+    await without_room(fake, allowDowntime=True)
+    await still_no_node(fake)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)
+    (back,) = engines(fake)
+    comes_up(fake, back, "one", "10.0.0.3")
+    answered_by(fake, "one")
+    fake.clock.advance(hours=12)
+    # As an autoscaler does, which has asked for nothing of the kind.
+    fake.cluster.edit("InferenceService", KEY, {"spec": {"replicas": 2}})
+    await visits(fake)
+    assert engines(fake) == {back}
+    assert told(fake, "AdaptersReady") == ("False", "ReplacementFailed")
+    assert "trimtab.dev/retry" in message(fake, "AdaptersReady")
+    fake.cluster.edit(
+        "InferenceService", KEY, {"metadata": {"annotations": {"trimtab.dev/retry": "1"}}}
+    )
+    await visits(fake)
+    assert engines(fake) == {back, NEW}
 
 
 async def test_no_engines_make_room_for_what_must_not_be_served() -> None:

@@ -204,6 +204,19 @@ def test_the_command_tells_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert plot.read_text().startswith("<svg")
 
 
+def test_the_rollout_of_a_base_is_replayed_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = {"name": "bot", "modelVersion": {"name": "bot-2"}, "rollout": PLAN}
+    service = {
+        "kind": "InferenceService",
+        "metadata": {"name": "chat"},
+        "spec": {"baseModel": base},
+    }
+    assert command.main(files(tmp_path, answer(), service)) == 0
+    assert "bot-2" in capsys.readouterr().out
+
+
 def test_a_rollout_alone_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([*files(tmp_path, answer(), PLAN), "--model", "bot"]) == 0
     assert "=> promoted after" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.servingkit import BASE, FakeEngine, base_version, eventually, table_of, version_of
 from tests.servingstack import EnginePod, Stack, data_plane, engine_pod
 
+from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.routing import RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
@@ -56,6 +57,7 @@ async def test_a_new_base_gets_its_share_all_requests_and_loses_them_again(tmp_p
         )
         assert list(other.states()) == ["new-base"]
         assert list(stack.pod.states()) == [base_version().version]
+        assert other.agent.board.report.knows_pools
         for present, new, wanted in [
             (100, 0, {base_version().version}),
             (50, 50, {base_version().version, "new-base"}),
@@ -65,3 +67,21 @@ async def test_a_new_base_gets_its_share_all_requests_and_loses_them_again(tmp_p
             shares(stack, other, present, new)
             await eventually(partial(has_weights, stack, wanted))
             assert await answering(stack) == wanted
+
+
+async def test_what_its_traffic_was_like_is_asked_of_who_holds_the_base(tmp_path: Path) -> None:
+    async with (
+        data_plane(tmp_path) as stack,
+        engine_pod(tmp_path / "new", stack.api, FakeEngine({BASE: "blue"}), table_key=KEY) as other,
+    ):
+        known = ReferenceProfile(features=1, prompts=7, prompt_characters=[], prompt_tokens=[])
+        published = await stack.publish("blue", profile=known)
+        version = published.model_copy(update={"kind": ArtifactKind.FULL})
+        everything = table_of(
+            {"tiny": [base_version(), version]}, (stack.pod.address, other.address)
+        )
+        stack.api.others = {"gateway.json": everything, KEY: narrowed(version, other)}
+        stack.api.put(narrowed(base_version(), stack.pod))
+        fleet = stack.gateway.fleet
+        await eventually(lambda: fleet.pick(version.digest, ()))
+        assert await fleet.profile(version.digest) == known

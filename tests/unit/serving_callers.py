@@ -1,6 +1,7 @@
 """Callers beside their own past: who is unusual, who has to wait, and what is told of them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from tests.servingkit import base_version
+from tests.servingkit import base_version, eventually
 from tests.servingstack import Stack, data_plane
 
 from trimtab_serving.gateway import callers as module
@@ -236,8 +237,8 @@ async def plane(directory: Path, **limits: Any) -> AsyncIterator[Stack]:
         yield stack
 
 
-async def asked(stack: Stack, who: str) -> Any:
-    body = {"model": "bot", "messages": [{"role": "user", "content": "who?"}]}
+async def asked(stack: Stack, who: str, **more: Any) -> Any:
+    body = {"model": "bot", "messages": [{"role": "user", "content": "who?"}], **more}
     headers = {"authorization": f"Bearer key-of-{who}"}
     return await stack.public.post("/v1/chat/completions", json=body, headers=headers)
 
@@ -272,3 +273,17 @@ async def test_refusals_reach_the_series_under_an_id_that_shows_no_key(
         text = (await stack.admin.get("/metrics")).text
         assert "key-of-alice" not in text
         assert "alice" not in text
+
+
+async def test_answers_of_which_a_filter_leaves_nothing_are_declined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEWEST_ANSWERS", 3)
+    async with plane(tmp_path) as stack:
+        end = {"index": 0, "delta": {}, "finish_reason": "content_filter"}
+        stack.engine.pieces = [b"data: %b\n\n" % json.dumps({"choices": [end]}).encode()]
+        for _ in range(4):
+            assert (await asked(stack, "alice", stream=True)).status_code == 200
+        callers = stack.gateway.callers
+        assert callers is not None
+        await eventually(lambda: list(callers.unusual()))

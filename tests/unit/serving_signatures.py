@@ -231,3 +231,13 @@ async def test_a_base_by_another_signer_waits_until_the_signer_is_trusted(
     assert (await strict.failed(base))[0] == "SignerUnknown"
     folder(strict.directory / "trust", second_pub=public_pem(OTHER))
     await strict.loaded(base)
+
+
+async def test_loads_that_all_look_at_the_base_first_do_not_disturb_each_other(
+    strict: AgentWorld,
+) -> None:
+    base, store = await signed_base(strict), strict.agent.store
+    for _ in range(10):
+        found = await asyncio.gather(*(store.reported(base, plain_http=True) for _ in range(30)))
+        assert len({record.report for record in found}) == 1
+        store.remove(base.digest)

@@ -54,6 +54,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     if service is None or service.metadata.deletion_timestamp:
         world.agents.follow(SERVICE, key, ())
         world.tally.traffic(*key, {})
+        abuse.forget(key, world)
         return Done()
     todo = plan(await _observed(service, world), world.settings, world.clock.now())
     await asyncio.gather(*(world.cluster.emit(e) for e in todo.announced))
@@ -77,6 +78,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
     events = (*concluded.report.events, *traffic.events, *callers.events)
     await asyncio.gather(*(world.cluster.emit(e) for e in events))
     service = await world.cluster.write_status(service, callers.status)
+    abuse.remember(key, callers, world)
     service = await drift.act(service, world)
     await reevaluation.act(service, world)
     return also_after(concluded.outcome, soonest(traffic.again_after, callers.again_after))

@@ -7,7 +7,7 @@ reconciler handles those it can say something about and lets the others pass: th
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -161,3 +161,5 @@ class World:
     tally: Tally
     clock: Clock
     settings: Settings
+    # When Prometheus was last asked about the keys of a service; who begins anew asks at once.
+    keys_asked: dict[Key, datetime] = field(default_factory=dict)

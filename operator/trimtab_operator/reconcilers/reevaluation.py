@@ -180,11 +180,12 @@ def _of_evaluations(service: InferenceService, kind: str, world: World) -> list[
 def _event(service: InferenceService, model: str, run: ReevaluationStatus) -> Event:
     is_done = run.state is ReevaluationState.DONE
     reason = DriftReason.REEVALUATED if is_done else DriftReason.NOT_REEVALUATED
+    what = "was evaluated again" if is_done else "was not evaluated again"
     return about(
         domain.KIND,
         service,
         reason,
-        f"{model}: {run.version}: {run.message}",
+        f"{model}: {run.version} {what}: {run.message}",
         warning=run.is_worse or not is_done,
         occasion=f"{model}/{run.digest}/{run.number}/{run.time}",
     )

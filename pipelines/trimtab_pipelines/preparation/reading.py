@@ -27,10 +27,18 @@ log = logging.getLogger(__name__)
 
 def rows_of(origin: DataOrigin, workspace: Path, warn: Callable[[str], None]) -> Iterator[Row]:
     """All rows of all sources, in the order of the list and of the files' names."""
+    is_empty = bool(origin.dataset.sources)
     for index, source in enumerate(origin.dataset.sources):
         with tempfile.TemporaryDirectory(dir=workspace) as folder:
             access = _access(source, index, origin, Path(folder))
-            yield from _rows_of_source(access, source, origin, warn)
+            for row in _rows_of_source(access, source, origin, warn):
+                is_empty = False
+                yield row
+    if is_empty:
+        raise RunError(
+            FailureReason.DATA_EMPTY,
+            "sources: none has a record; wait until callers have corrected some answers, or name other sources",
+        )
 
 
 def _access(source: Source, index: int, origin: DataOrigin, workspace: Path) -> Access:

@@ -19,6 +19,7 @@ class Board:
             sequence=first_sequence,
             verifies_signatures=verifies_signatures,
             verifies_base=verifies_base,
+            knows_pools=True,
             engine_ready=False,
             engine_message="the agent has just started",
         )
@@ -42,6 +43,7 @@ class Board:
             sequence=self._report.sequence,
             verifies_signatures=self._report.verifies_signatures,
             verifies_base=self._report.verifies_base,
+            knows_pools=self._report.knows_pools,
             engine_ready=ready,
             joins=joins,
             engine_message=message,

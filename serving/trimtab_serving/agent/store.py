@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
+import threading
 from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +60,8 @@ class AdapterStore:
         self._directory = directory
         self._records = directory / ".records"
         self._artifacts = artifacts
+        # Threads of several loads may write the record of the one base that all of them look at.
+        self._writing = threading.Lock()
 
     def path_of(self, digest: str) -> Path:
         return self._directory / digest.removeprefix("sha256:")
@@ -174,8 +177,9 @@ class AdapterStore:
         self._records.mkdir(parents=True, exist_ok=True)
         file = self._records / f"{record.digest.removeprefix('sha256:')}.json"
         fresh = file.with_suffix(".new")
-        fresh.write_text(json.dumps(record.to_wire()))
-        fresh.replace(file)
+        with self._writing:
+            fresh.write_text(json.dumps(record.to_wire()))
+            fresh.replace(file)
 
     def signature(self, digest: str, uri: str) -> bytes | None:
         """The signature that is kept for an artifact, if it is the one under this address."""

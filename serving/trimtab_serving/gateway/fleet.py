@@ -145,9 +145,13 @@ class Fleet:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
 
     async def profile(self, digest: str) -> ReferenceProfile | None:
-        """A version's reference profile from whichever agent has it; None when it has none."""
+        """A version's reference profile from whichever agent has it; None when it has none.
+
+        Engines of another base know nothing of it: who holds it is asked, if anybody does.
+        """
         faults = ["no engine is there to be asked"]
-        for engine in [e for e in self.engines if e.sequence and not e.is_silent]:
+        able = [e for e in self.engines if e.sequence and not e.is_silent]
+        for engine in [e for e in able if e.name_of(digest)] or able:
             url = f"http://{engine.address}/profile/{digest}"
             limit = aiohttp.ClientTimeout(total=PROFILE_SECONDS)
             try:

@@ -30,9 +30,6 @@ LARGEST_BODY_BYTES: Final = 512 * 1024
 SLICE_SECONDS: Final = 0.0003
 REST_SECONDS: Final = 0.006
 
-# As OpenAI's API says that a filter has cut an answer.
-FILTERED: Final = "content_filter"
-
 Steps = Generator[None, None, None]
 
 
@@ -126,7 +123,7 @@ class Observer:
         if is_refusal:
             metrics.refusals.add(pair)
         if self._callers is not None:
-            is_declined = is_refusal or answer.finish == FILTERED
+            is_declined = is_refusal or answer.is_filtered
             self._callers.answered(exchange.caller, is_declined=is_declined)
         if exchange.is_unit:
             metrics.unit_answers.add(pair, answer.finish)

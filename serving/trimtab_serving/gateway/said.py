@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-FINISHES: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
+# As OpenAI's API says that a filter has cut an answer.
+FILTERED: Final = "content_filter"
+FINISHES: Final = frozenset({"stop", "length", "tool_calls", FILTERED})
 OTHER: Final = "other"
 EMPTY: Final = "empty"
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
@@ -17,10 +19,14 @@ _LINES_PER_STEP: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The first choice of an answer; `finish` is one of a fixed set."""
+    """The first choice of an answer; `finish` is one of a fixed set.
+
+    What a filter has left nothing of is empty, and filtered all the same.
+    """
 
     text: str
     finish: str
+    is_filtered: bool = False
 
 
 def of_body(body: bytes) -> Said | None:
@@ -30,8 +36,8 @@ def of_body(body: bytes) -> Said | None:
         return None
     message = choice.get("message")
     part: Mapping[str, Any] = message if isinstance(message, Mapping) else choice
-    text = _text(part)
-    return Said(text, _finish(text, _has_tool_calls(part), choice.get("finish_reason")))
+    text, reason = _text(part), choice.get("finish_reason")
+    return Said(text, _finish(text, _has_tool_calls(part), reason), reason == FILTERED)
 
 
 def of_stream(
@@ -57,7 +63,8 @@ def of_stream(
         return None
     text = "".join(texts)
     reasons = _FINISH.findall(data)
-    return Said(text, _finish(text, has_said, reasons[-1].decode() if reasons else None))
+    reason = reasons[-1].decode() if reasons else None
+    return Said(text, _finish(text, has_said, reason), reason == FILTERED)
 
 
 def _json(data: bytes) -> object:

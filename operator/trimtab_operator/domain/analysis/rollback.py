@@ -33,7 +33,7 @@ RATIOS: Final = (1.5, 2.0, 3.0, 6.0)
 PRIOR: Final = Counts(20, 1)
 HIGHEST_RATE: Final = 0.98
 # What is bet from the first block on; of the rest, half is in play after so many units.
-AT_ONCE: Final = 0.85
+AT_ONCE: Final = 0.95
 HALF_STAKED: Final = 2000
 
 

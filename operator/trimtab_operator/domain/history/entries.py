@@ -19,6 +19,8 @@ from trimtab_api.v1alpha1.drift import DriftStatus, RetrainingState
 from trimtab_api.v1alpha1.inferenceservice import ServedModelStatus
 from trimtab_api.v1alpha1.rollout import MetricEvidence
 from trimtab_operator.domain.conditions import find, is_true, moment_of
+from trimtab_operator.domain.inferenceservice.pools import named_models
+from trimtab_operator.domain.inferenceservice.reevaluation import SIGNAL as REEVALUATION
 from trimtab_operator.domain.inferenceservice.rollouts import DRIFT, ROLLOUT, quarantined_for
 from trimtab_operator.domain.manifests import Manifest, get
 
@@ -154,7 +156,9 @@ def _rollback(model: ServedModelStatus) -> Iterator[Entry]:
 def _drift(model: str, status: DriftStatus, jobs: Mapping[str, FineTuneJob]) -> Iterator[Entry]:
     since = moment_of(status.since)
     if status.reason == DriftReason.DRIFTING and since is not None:
-        title = f"the traffic of {status.version} has moved since then"
+        is_quality = status.signal == REEVALUATION
+        moved = f"the traffic of {status.version} has moved since then"
+        title = f"an evaluation has found {status.version} worse" if is_quality else moved
         yield Entry(since, What.DRIFT, title, why=status.message, model=model)
     for each in status.retrainings:
         time = moment_of(each.time)
@@ -167,7 +171,7 @@ def _drift(model: str, status: DriftStatus, jobs: Mapping[str, FineTuneJob]) -> 
         }[each.state]
         made = each.state is RetrainingState.MADE
         why = (
-            f"the traffic of {each.version} had moved; {_became(jobs.get(each.job)) if made else 'there is no job'}. "
+            f"{each.version} had drifted; {_became(jobs.get(each.job)) if made else 'there is no job'}. "
             f"All that follows has the label {names.LABEL_CORRELATION}={each.correlation}"
         )
         title = f"FineTuneJob {each.job} {word}"
@@ -212,7 +216,7 @@ def _decision(decision: Decision, service: InferenceService, time: datetime) -> 
     target, reason = decision.spec.target, decision.spec.reason
     causes = {
         quarantined_for(service, model.name, what): model.name
-        for model in service.spec.models
+        for model in named_models(service)
         for what in (ROLLOUT, DRIFT)
     }
     cause = next((each for each in causes if reason.startswith(each)), None)
@@ -293,6 +297,8 @@ _TOLD: Final[Mapping[str, What]] = {
     ServiceReason.VERSION_ACTIVE: What.VERSION,
     DriftReason.DRIFTING: What.DRIFT,
     DriftReason.NO_DRIFT: What.DRIFT,
+    DriftReason.REEVALUATED: What.DRIFT,
+    DriftReason.NOT_REEVALUATED: What.DRIFT,
     DriftReason.PROPOSED: What.RETRAINING,
     DriftReason.RETRAINING: What.RETRAINING,
     DriftReason.NOT_RETRAINED: What.RETRAINING,
@@ -320,7 +326,7 @@ def _of_events(sources: Sources) -> Iterator[Entry]:
             continue
         message = str(event.get("message") or "")
         if mine:
-            models = {model.name for model in sources.service.spec.models}
+            models = {model.name for model in named_models(sources.service)}
             yield _event(message, models, time, what)
         else:
             subject = str(about.get("name") or "")

@@ -13,7 +13,7 @@ from trimtab_api.reasons import AbuseReason
 from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.inferenceservice import InferenceServiceStatus
 from trimtab_api.v1alpha1.traffic import MOST_UNUSUAL_KEYS, OnAbuse, UnusualKey, UnusualReason
-from trimtab_operator.domain.conditions import condition, timestamp, with_condition
+from trimtab_operator.domain.conditions import condition, find, timestamp, with_condition
 from trimtab_operator.domain.events import Event, about, transitions
 from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children
@@ -65,6 +65,20 @@ def unusual(series: Sequence[RawSeries]) -> list[tuple[str, UnusualReason]]:
 def is_measured(series: Sequence[RawSeries]) -> bool:
     """Whether any gateway was scraped."""
     return any(each.name == KEYS and each.samples for each in series)
+
+
+def due_in(service: InferenceService, asked: datetime | None, now: datetime) -> timedelta:
+    """How long until it is asked again; at once where status tells of another spec, or of nothing."""
+    said = find(service.status.conditions, CONDITION)
+    is_of_now = said is not None and said.observed_generation == service.metadata.generation
+    if asked is None or not is_of_now or asked > now:
+        return timedelta()
+    return asked + EVERY - now
+
+
+def as_before(service: InferenceService, status: InferenceServiceStatus) -> InferenceServiceStatus:
+    """What was found when it was asked last."""
+    return status.model_copy(update={"unusual_keys": list(service.status.unusual_keys)})
 
 
 def without_abuse(status: InferenceServiceStatus) -> InferenceServiceStatus:

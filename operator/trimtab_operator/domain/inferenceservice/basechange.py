@@ -10,7 +10,8 @@
 
 What must never happen: a new pool that waits for GPUs which the present one holds, while that one
 waits for the new one. So waiting has an end, and every end leaves engines that answer, or that are
-being started. The present engines make room only by a decision that is in status before.
+being started. The present engines make room only by a decision that is in status before, and for one
+that failed in it only when somebody asks again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from trimtab_api import names
 from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_api.v1alpha1.pools import BaseChange, RoomVerdict
 from trimtab_api.v1alpha1.rollout import BaseRollout
 from trimtab_operator.domain.conditions import moment_of, timestamp
@@ -43,7 +45,7 @@ from trimtab_operator.domain.naming import short_hash
 from trimtab_operator.domain.observation import unscheduled
 from trimtab_operator.domain.outcome import soonest
 
-# What was refused is tried again: somebody else may have made room. A pod that waits holds nothing.
+# What found no room is tried again: somebody else may have made some. A pod that waits holds nothing.
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=30)
 # Engines that make room finish begun answers first; then the new ones load, large weights for long.
 ROOM_MADE_WITHIN: Final = timedelta(seconds=engine.GRACE_SECONDS)
@@ -104,24 +106,29 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     model = base_as_model(service)
     entry = base_entry(service, seen.previous)
     routed_now = entry.versions if entry else []
-    if model is None or (len(routed_now) < 2 and model.version.name == seen.base.version):
+    if model is None:
+        return Considered()
+    # Guarded, a base has a way back, which a table that was lost no longer tells of.
+    has_rollout = any(m.rollout for m in service.status.models if m.name == model.name)
+    is_alone = len(routed_now) < 2 and not has_rollout
+    if is_alone and model.version.name == seen.base.version:
         return Considered()
     target = seen.versions.get(model.version.name or "")
     if target is None or target.spec.artifact.digest == seen.base.digest:
         return Considered(Change(model))
-    has_rollout = any(m.rollout for m in service.status.models if m.name == model.name)
     candidate = _candidate(routed(target), routed_now, seen)
     if has_rollout:
         return Considered(Change(model))
     ruling = _standing(service, candidate, seen.base, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
-        left = (moment_of(ruling.since) or now) + TRIED_AGAIN_AFTER - now
-        return Considered(Change(model, hold=_told(ruling)), ruling, left)
-    if not candidate.has_begun and (held := _held_by_adapters(service, seen.previous)):
+        return _refused(model, ruling, now)
+    if not candidate.has_begun and (
+        held := _held_by_adapters(service, seen.previous) or _held_by_release(seen)
+    ):
         return Considered(Change(model, hold=held))
     ruling = _ruled(service, candidate, ruling, seen.base, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
-        return Considered(Change(model, hold=_told(ruling)), ruling, TRIED_AGAIN_AFTER)
+        return _refused(model, ruling, now)
     is_replacing = ruling is not None
     change = Change(
         model.model_copy(update={"rollout": None}) if is_replacing else model,
@@ -154,8 +161,21 @@ def _standing(
         return _replacing(service, candidate, present, now) if makes_room else None
     if told.verdict is RoomVerdict.REPLACE:
         return told
-    age = now - (moment_of(told.since) or now)
-    return told if told.asked == _asked(service) and age < TRIED_AGAIN_AFTER else None
+    if told.asked != _asked(service):
+        return None
+    left = _tried_again_in(told, now)
+    return told if left is None or left > timedelta() else None
+
+
+def _refused(model: ServedModel, ruling: BaseChange, now: datetime) -> Considered:
+    return Considered(Change(model, hold=_told(ruling)), ruling, _tried_again_in(ruling, now))
+
+
+def _tried_again_in(ruling: BaseChange, now: datetime) -> timedelta | None:
+    """None for what has failed in the room that was made: each attempt takes the service down."""
+    if ruling.reason == ServiceReason.REPLACEMENT_FAILED:
+        return None
+    return (moment_of(ruling.since) or now) + TRIED_AGAIN_AFTER - now
 
 
 def _held_by_adapters(service: InferenceService, previous: RoutingTable | None) -> Finding | None:
@@ -168,6 +188,19 @@ def _held_by_adapters(service: InferenceService, previous: RoutingTable | None) 
         ServiceReason.BASE_IN_USE,
         f"{', '.join(served)[:256]}: adapters of the present base are served; remove them from spec.models, or name the "
         "present base again in spec.baseModel.modelVersion",
+    )
+
+
+def _held_by_release(seen: Seen) -> Finding | None:
+    """Engines of another base would be of the same release, and answer under the present one's name."""
+    reports = [(e.name, e.report) for e in seen.engines if e.base == seen.base.digest]
+    unaware = [name for name, report in reports if report and not report.knows_pools]
+    if not unaware:
+        return None
+    return Finding(
+        ServiceReason.ENGINE_RELEASE_OUTDATED,
+        f"{', '.join(unaware)[:256]}: an engine of this release knows no other base beside its own; move it by the "
+        "annotation trimtab.dev/engine-release first, or name the present base again in spec.baseModel.modelVersion",
     )
 
 
@@ -184,7 +217,11 @@ def _ruled(
         failure = _failure(service, candidate, before, stuck, now)
         if failure is None:
             return before
-        message = f"{failure}; engines of {present.version} are started again"
+        # The remedy first: what a cluster says may be long.
+        message = (
+            f"engines of {present.version} are started again, and {candidate.version.version} is not tried again by "
+            f"itself; change spec.baseModel, or set the annotation {names.ANNOTATION_RETRY}: {failure}"
+        )
         reason = ServiceReason.REPLACEMENT_FAILED
         return _decision(service, candidate, RoomVerdict.REFUSE, reason, message, now)
     if stuck is None or now - stuck.since < _patience(service):
@@ -306,13 +343,15 @@ def _patience(service: InferenceService) -> timedelta:
 
 
 def _asked(service: InferenceService) -> str:
-    """Stands for everything that decides about room; with something else it is tried at once."""
+    """Stands for what a user has asked for that decides about room; with something else it is tried at once.
+
+    Not the number of replicas: an autoscaler changes it, and no attempt that takes the service down may follow from that.
+    """
     spec = service.spec
     return short_hash(
         spec.base_model.model_dump_json(exclude_defaults=True),
         spec.engine.model_dump_json(exclude_defaults=True),
         spec.pod.model_dump_json(exclude_defaults=True),
-        str(engine.replicas(service)),
         service.metadata.annotations.get(names.ANNOTATION_RETRY, ""),
         length=16,
     )

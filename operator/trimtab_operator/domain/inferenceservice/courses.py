@@ -23,7 +23,7 @@ from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import driftrollback, looks, rollout
 from trimtab_operator.domain.inferenceservice.consent import Consent, isolated
 from trimtab_operator.domain.inferenceservice.course import Course, Direction, Record
-from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand
+from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand, unloaded
 from trimtab_operator.domain.inferenceservice.looks import Ask, Heard
 from trimtab_operator.domain.inferenceservice.notes import Notes, notes_of
 from trimtab_operator.domain.inferenceservice.pools import named_models
@@ -221,7 +221,7 @@ def _place(
     return driftrollback.Place(
         active=active,
         resident=resident,
-        is_at_hand=resident is not None and is_at_hand(resident, around.engines),
+        is_loaded=resident is not None and unloaded(resident, around.engines, None) is None,
         wanted=wanted(model, around.versions, consent),
         before=before,
         against=(consent.against(before) or not_ready(before)) if before else None,

@@ -28,7 +28,8 @@ class Place:
 
     active: RoutedVersion | None
     resident: RoutedVersion | None
-    is_at_hand: bool
+    # By every engine: drift is no emergency, and half of them may be too few for all requests.
+    is_loaded: bool
     wanted: ModelVersion | Finding
     before: ModelVersion | None
     against: Finding | None
@@ -49,7 +50,7 @@ def obstacle(place: Place) -> str | None:
         return "there is no version before it that is still loaded"
     if place.against is not None:
         return place.against.message
-    if not place.is_at_hand:
+    if not place.is_loaded:
         return f"{place.resident.version}, the version before, is not loaded on every engine"
     return None
 

@@ -156,9 +156,16 @@ def engine_pods(
     for pod in pods:
         address, base = agent_address(pod), bases.get(pool_name(pod))
         report = reports.get(address) if address else None
+        if _is_misled(pod, report):
+            continue
         if base and address and (is_ready(pod) or (report is not None and report.joins)):
             found.append(EnginePod(name_of(pod), address, report, base))
     return found
+
+
+def _is_misled(pod: Manifest, report: AgentReport | None) -> bool:
+    """Whether an agent of an older release takes its engine's base for that of the first engines."""
+    return report is not None and not report.knows_pools and pool_name(pod) != FIRST
 
 
 def agent_address(pod: Manifest) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from trimtab_api.routing import RoutedModel, RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
+from trimtab_api.v1alpha1.inferenceservice import InferenceServiceStatus
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_operator.domain.inferenceservice.loads import LOADED, EnginePod
 from trimtab_operator.domain.inferenceservice.routes import routed
@@ -25,11 +26,27 @@ def recalled(
         return None
     adapters = [m for m in status.models if m.name != service.spec.base_model.name]
     served = {m.name: _active(m.active_version, versions, engines) for m in adapters}
+    base = next((m for m in status.models if m.name == service.spec.base_model.name), None)
+    if base is not None:
+        # A rollout of the base goes on from here, too.
+        served[base.name] = _base(base.active_version, status)
     return RoutingTable(
         namespace=service.metadata.namespace,
         service=service.metadata.name,
         base_digest=status.base_digest,
         models=[RoutedModel(name=name, versions=[v]) for name, v in served.items() if v],
+    )
+
+
+def _base(name: str | None, status: InferenceServiceStatus) -> RoutedVersion | None:
+    if name is None or status.base_digest is None:
+        return None
+    return RoutedVersion(
+        version=name,
+        digest=status.base_digest,
+        kind=ArtifactKind.FULL,
+        uri=status.base_uri,
+        weight=100,
     )
 
 

@@ -4,7 +4,7 @@
 
 What must never happen: two at once in a service, one that nobody has budgeted, a Job that somebody has
 deleted and that comes back, a version called worse by chance because it is looked at for years. So a
-run is written down before its Job is made, names derive from its number, and the level is spent: the
+run is written down before its Job is made, names derive from when it was decided, and the level is spent: the
 k-th run of a version has 6 / (pi k)^2 of it, shared among its figures, which is the level in all.
 """
 
@@ -98,7 +98,7 @@ def turned(
         "number": before.number + 1,
         "state": ReevaluationState.DECIDED,
         "time": timestamp(now),
-        "job": job_name(task, before.number + 1),
+        "job": job_name(task, timestamp(now)),
         "data": task.data_uri,
         "message": "its Job is being made",
     }
@@ -263,10 +263,10 @@ def _failed(before: ReevaluationStatus, why: str, now: datetime) -> Reevaluation
 # --- what is made --------------------------------------------------------------------------------
 
 
-def job_name(task: Task, number: int) -> str:
-    """One name per service, model, content and run."""
+def job_name(task: Task, decided: str) -> str:
+    """One name per service, model, content and run: a version that comes back counts its runs from one again."""
     service = task.service.metadata
-    inputs = (service.uid, task.watched.model.name, task.watched.digest, str(number))
+    inputs = (service.uid, task.watched.model.name, task.watched.digest, decided)
     return child_name(service.name, names.EVALUATE, *inputs)
 
 
@@ -277,7 +277,7 @@ def children(task: Task, status: ReevaluationStatus, settings: Settings) -> list
         KIND,
         task.service,
         version,
-        status.job or job_name(task, status.number),
+        status.job or job_name(task, status.time),
         document(task, status, settings),
         settings,
         image=settings.images.pipelines,
@@ -295,8 +295,8 @@ def document(task: Task, status: ReevaluationStatus, settings: Settings) -> Eval
 
 
 def tag(service: InferenceService, watched: Watched, status: ReevaluationStatus) -> str:
-    """Under which the pod leaves its result."""
-    who = short_hash(service.metadata.uid, watched.model.name)
+    """Under which the pod leaves its result; what an earlier run has left must not count as this one's."""
+    who = short_hash(service.metadata.uid, watched.model.name, status.time)
     return result_tag(watched.version.metadata.uid, f"again-{who}", status.number)
 
 

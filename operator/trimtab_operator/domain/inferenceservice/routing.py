@@ -164,7 +164,9 @@ def _route_base(
         return plain, explained
     # The same content may be known by another name since.
     before = tuple(
-        v.model_copy(update={"version": base.version}) if v.digest == base.digest else v
+        _vouched(
+            v.model_copy(update={"version": base.version}) if v.digest == base.digest else v, known
+        )
         for v in served_before.get(plain.name) or plain.versions
     )
     known = replace(known, fit=replace(known.fit, is_base=True), lacking=change.lacking)
@@ -175,6 +177,15 @@ def _route_base(
     entry, explanation = _route_model(change.model, before, known)
     salt = known.salt(plain.name)
     return entry.model_copy(update={"salt": salt}), explanation
+
+
+def _vouched(version: RoutedVersion, known: Known) -> RoutedVersion:
+    """With what vouches for it now: that bases must be signed may be asked for in the middle of a change."""
+    there = known.versions.get(version.version)
+    if not _covers_base(known) or there is None or there.spec.artifact.digest != version.digest:
+        return version
+    proof = routed(there)
+    return version.model_copy(update={"report": proof.report, "signature": proof.signature})
 
 
 def _put_off(model: ServedModel) -> tuple[RoutedModel, ModelRoute]:
