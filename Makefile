@@ -117,6 +117,10 @@ soak: cluster-up images ## the long tests: minutes of traffic, kills and changes
 demo: setup-local ## from raw text to a tuned model that answers
 	@$(PY) -m examples.quickstart.demo up
 
+.PHONY: demo-loop
+demo-loop: setup-local ## the same, then live traffic: promotion by evidence, rollback, drift, a successor
+	@$(PY) -m examples.quickstart.demo loop
+
 .PHONY: demo-down
 demo-down: setup-local ## take everything of the demo away again
 	@$(PY) -m examples.quickstart.demo down

@@ -20,6 +20,11 @@ TRAINING_SECONDS = 1800
 SERVING_SECONDS = 900
 
 
+def pushed(directory: Path, target: Target, name: str) -> str:
+    """Put the files into the registry; their address by digest, as pods say it."""
+    return asyncio.run(_push(directory, target, name))
+
+
 async def _push(directory: Path, target: Target, name: str) -> str:
     async with RegistryClient(plain_http=target.plain_http) as registry:
         pushed = await registry.push_directory(
@@ -40,7 +45,7 @@ def data(target: Target, output: Path) -> dict[str, str]:
             folder = output / name
             folder.mkdir(exist_ok=True)
             (output / f"{name}.jsonl").replace(folder / f"{name}.jsonl")
-            addresses[name.upper()] = asyncio.run(_push(folder, target, name))
+            addresses[name.upper()] = pushed(folder, target, name)
         shown.say(f"{pairs} questions with answers, {texts} texts, pushed to the registry")
     return addresses
 
@@ -87,21 +92,31 @@ def _is_given_up(dataset: Object | None) -> bool:
 
 def train(kube: Kube, name: str, manifest: str, title: str) -> tuple[str, Curve]:
     """Apply the FineTuneJob, follow it to its end; its ModelVersion and its losses."""
-    losses: dict[int, float] = {}
     with step(title) as shown:
         if condition(kube.get("finetunejob", name), "Failed")["status"] == "True":
             # It would go on with the image that it began with, which may be what was wrong.
             kube.delete(manifest)
             shown.note(f"FineTuneJob {name} of an earlier run failed and is made anew.")
         _put(kube, manifest, f"FineTuneJob {name}", shown)
-        wait(
-            lambda: _followed(kube, name, losses, shown),
-            TRAINING_SECONDS,
-            f"FineTuneJob {name} complete",
-        )
-        job = kube.get("finetunejob", name) or {}
-        version: str = job["status"]["modelVersion"]
-        shown.say(f"made {version}")
+        return _end_of(kube, name, shown)
+
+
+def followed(kube: Kube, name: str, title: str) -> tuple[str, Curve]:
+    """Follow a FineTuneJob that is there to its end; its ModelVersion and its losses."""
+    with step(title) as shown:
+        return _end_of(kube, name, shown)
+
+
+def _end_of(kube: Kube, name: str, shown: Step) -> tuple[str, Curve]:
+    losses: dict[int, float] = {}
+    wait(
+        lambda: _followed(kube, name, losses, shown),
+        TRAINING_SECONDS,
+        f"FineTuneJob {name} complete",
+    )
+    job = kube.get("finetunejob", name) or {}
+    version: str = job["status"]["modelVersion"]
+    shown.say(f"made {version}")
     return version, Curve(name, [(float(percent), loss) for percent, loss in losses.items()])
 
 

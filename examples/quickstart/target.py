@@ -27,6 +27,7 @@ from trimtab_local.layout import (
 
 ROOT = Path(__file__).parents[2]
 RELEASE, RELEASE_NAMESPACE = "trimtab", "trimtab-system"
+OPERATOR = f"{RELEASE}-operator"
 CPU_ENGINE = "engine-cpu"
 LOCAL_PROMETHEUS = f"http://{PROMETHEUS_NAME}:{PROMETHEUS_PORT}"
 IMAGES = ("operator", "pipelines", "serving", CPU_ENGINE)

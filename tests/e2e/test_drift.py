@@ -7,25 +7,29 @@ gated and rolled out. All the settings are those that users have.
 
 import itertools
 import json
-import random
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
-import httpx
 import pytest
+from examples.quickstart import steps
 from examples.quickstart.kube import condition, wait
+from examples.quickstart.people import (
+    People,
+    library,
+    meanwhile,
+    people_of,
+    some,
+    weather,
+    weather_questions,
+)
 from tests.e2e.world import Object, World, measured
 
 NAME = "looped"
 DATA = "loop-questions"
-TEMPLATE = "loop-nightly"
 KEY = "a-key-of-carol"
 REFERENCE = 200
 CORRECTED = 120
-AT_ONCE = 6
 MOVED_WITHIN = 200
 PROMOTED_WITHIN = 240
-CITIES = ("Bremen", "Erfurt", "Hagen", "Jena", "Kiel", "Mainz", "Trier", "Ulm", "Weimar", "Worms")
 WATCHED = "trimtab_gateway_signal_requests_total"
 ROLLOUT: Object = {
     "steps": [{"weight": 50}],
@@ -36,180 +40,77 @@ ROLLOUT: Object = {
 }
 
 
-def surroundings(pairs: str) -> list[Object]:
-    """What the service needs beside itself: keys, room for what is captured, and data to learn from."""
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": f"{NAME}-keys"},
-            "stringData": {"carol": KEY},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": f"{NAME}-capture"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "resources": {"requests": {"storage": "64Mi"}},
-            },
-        },
-        {
-            "apiVersion": "trimtab.dev/v1alpha1",
-            "kind": "Dataset",
-            "metadata": {"name": DATA},
-            "spec": {
-                "sources": [{"uri": pairs}],
-                "columns": {"prompt": "question", "completion": "answer"},
-                # Of fewer than 100 held-out records no gate says that one version is no worse than another.
-                "split": {"train": 78, "validation": 4, "test": 18, "seed": 7},
-                "storage": {"size": "256Mi"},
-            },
-        },
-    ]
+HYPERPARAMETERS: Object = {
+    "epochs": 5,
+    "maxSteps": 40,
+    "learningRate": 0.01,
+    "batchSize": 16,
+    "maxLength": 128,
+}
 
 
-def template(base: str) -> Object:
-    """The job that a successor is a copy of; it never runs itself."""
-    spec = {
-        "suspend": True,
-        "baseModel": {"modelVersion": {"name": base}},
-        "dataset": {"name": DATA},
-        "method": {"lora": {"rank": 8, "alpha": 16}},
-        "hyperparameters": {
-            "epochs": 5,
-            "maxSteps": 40,
-            "learningRate": 0.01,
-            "batchSize": 16,
-            "maxLength": 128,
-        },
-        "evaluation": {
-            "gates": [{"metric": "Loss", "notWorseThan": "Champion", "margin": 0.5}],
-        },
-        "output": {"model": "bot"},
-        "resources": {"gpus": 0, "cpu": "300m", "memory": "3Gi"},
-        "storage": {"size": "1Gi"},
-    }
+def dataset(pairs: str) -> Object:
+    """What versions have learned from so far."""
     return {
         "apiVersion": "trimtab.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": TEMPLATE},
-        "spec": spec,
+        "kind": "Dataset",
+        "metadata": {"name": DATA},
+        "spec": {
+            "sources": [{"uri": pairs}],
+            "columns": {"prompt": "question", "completion": "answer"},
+            # Of fewer than 100 held-out records no gate says that one version is no worse than another.
+            "split": {"train": 78, "validation": 4, "test": 18, "seed": 7},
+            "storage": {"size": "256Mi"},
+        },
     }
 
 
-def service(base: str) -> Object:
-    """Follows the newest version of `bot`, watches its traffic, and asks people before it trains."""
-    model = {
-        "name": "bot",
-        "version": {"latestOf": "bot"},
-        "rollout": ROLLOUT,
-        "drift": {"onDrift": "Propose", "referenceRequests": REFERENCE},
-        "retrain": {"template": {"name": TEMPLATE}},
-    }
-    spec = {
-        "baseModel": {"name": "base", "modelVersion": {"name": base}},
-        "replicas": 1,
-        "engine": {
-            "gpus": 0,
-            "maxModelLength": 256,
-            "dtype": "Float32",
-            "cpu": "300m",
-            "memory": "4Gi",
-            "adapters": {"maxRank": 16, "slots": 2, "resident": 8},
-        },
-        "models": [model],
-        "gateway": {
-            "replicas": 1,
-            "apiKeys": {"secretName": f"{NAME}-keys"},
-            "feedback": {},
-            "capture": {"percent": 100},
-        },
-    }
+def values(base: str) -> dict[str, str]:
+    """What the demo's manifests are filled in with: a service that follows the newest version of `bot`."""
     return {
-        "apiVersion": "trimtab.dev/v1alpha1",
-        "kind": "InferenceService",
-        "metadata": {"name": NAME},
-        "spec": spec,
+        "SERVICE": NAME,
+        "MODEL": "bot",
+        "BASE": base,
+        "KEY": KEY,
+        "DATASET": DATA,
+        "HYPERPARAMETERS": json.dumps(HYPERPARAMETERS),
+        "GPUS": "0",
+        "CONTEXT": "256",
+        "VERSION": "{latestOf: bot}",
+        "ROLLOUT": json.dumps(ROLLOUT),
     }
-
-
-class Users:
-    """Many people, each of whom opens one conversation."""
-
-    def __init__(self, url: str, pool: ThreadPoolExecutor) -> None:
-        self._client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120
-        )
-        self._pool = pool
-        self._names = itertools.count()
-
-    def ask(self, questions: Iterable[str]) -> list[Object]:
-        """The answers, each with the version that gave it."""
-        return list(self._pool.map(self._asks, questions))
-
-    def correct(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Ask, and say what the answer should have been."""
-        questions, answers = zip(*pairs, strict=True)
-        for answer, right in zip(self.ask(questions), answers, strict=True):
-            said = {"id": answer["id"], "rating": "negative", "correction": right}
-            self._client.post("/v1/feedback", json=said).raise_for_status()
-
-    def ask_until(self, over: Callable[[], bool], questions: Iterator[str], seconds: float) -> None:
-        """A trickle of such questions until it holds."""
-
-        def looked() -> bool:
-            self.ask(itertools.islice(questions, AT_ONCE))
-            return over()
-
-        wait(looked, seconds, f"what was waited for while people ask {NAME}", every=0.2)
-
-    def _asks(self, question: str) -> Object:
-        body = {
-            "model": "bot",
-            "messages": [{"role": "user", "content": question}],
-            "max_tokens": 2,
-            "temperature": 0,
-        }
-        # As many people as conversations: of one and the same only two a minute are counted.
-        who = {"X-Session": f"person-{next(self._names)}"}
-        answer = self._client.post("/v1/chat/completions", json=body, headers=who)
-        assert answer.status_code == httpx.codes.OK, answer.text
-        found: Object = answer.json()
-        return {**found, "version": answer.headers["x-trimtab-version"]}
-
-    def close(self) -> None:
-        self._client.close()
 
 
 @pytest.fixture(scope="module")
-def users(world: World, pairs: str, base: str, adapter: str) -> Iterator[Users]:
+def people(world: World, pairs: str, base: str, adapter: str) -> Iterator[People]:
     """Those of a Ready service whose traffic is watched."""
     assert adapter
-    for each in (*surroundings(pairs), template(base), service(base)):
-        world.apply(json.dumps(each))
+    world.apply(json.dumps(dataset(pairs)))
+    for manifest in ("6-retraining.yaml", "7-loop.yaml"):
+        world.apply(steps.rendered(manifest, **values(base)))
     world.holds("inferenceservice", NAME, "Ready", seconds=400)
     world.holds("dataset", DATA, "Ready")
-    with (
-        world.kube.forwarded(NAME, 80) as url,
-        ThreadPoolExecutor(AT_ONCE) as pool,
-    ):
-        made = Users(url, pool)
-        yield made
-        made.close()
+    with people_of(world.kube, NAME, KEY, "bot") as found:
+        yield found
     world.kube.kubectl("delete", "inferenceservice", NAME, "--wait=true")
 
 
 @pytest.fixture(scope="module")
-def proposed(world: World, users: Users) -> Object:
+def proposed(world: World, people: People) -> Object:
     """The job that is proposed once the traffic has moved."""
-    usual = library(world)
+    usual = library(world.folder / "pairs.jsonl")
     counted = 0.0
     while counted < REFERENCE * 1.25:  # the first scrape is where counting begins
-        users.ask(itertools.islice(usual, 60))
+        people.ask(some(usual, 60))
         counted = measured(world, "gateway", WATCHED, NAME)
-    users.correct(itertools.islice(weather(), CORRECTED))
-    users.ask_until(lambda: drift(world).get("reason") == "Drifting", questions(), MOVED_WITHIN)
+    people.correct(list(itertools.islice(weather(), CORRECTED)))
+    other = weather_questions()
+    meanwhile(
+        lambda: people.ask(some(other)),
+        lambda: drift(world).get("reason") == "Drifting",
+        MOVED_WITHIN,
+        f"DriftDetected on {NAME}",
+    )
     wait(lambda: bool(drift(world).get("retrainings")), 30, "a proposal")
     found = world.kube.get("finetunejob", drift(world)["retrainings"][-1]["job"])
     assert found is not None
@@ -217,7 +118,7 @@ def proposed(world: World, users: Users) -> Object:
 
 
 @pytest.fixture(scope="module")
-def promoted(world: World, users: Users, proposed: Object) -> Object:
+def promoted(world: World, people: People, proposed: Object) -> Object:
     """The version that came of the job which a person let run."""
     name = proposed["metadata"]["name"]
     patch = ("patch", "finetunejob", name, "--type=merge", "-p", '{"spec": {"suspend": false}}')
@@ -226,30 +127,14 @@ def promoted(world: World, users: Users, proposed: Object) -> Object:
     assert condition(job, "Complete")["status"] == "True", job["status"]
     version: str = job["status"]["modelVersion"]
     world.holds("modelversion", version, "Ready", seconds=400)
-    is_over = lambda: model(world).get("activeVersion") == version  # noqa: E731 - a look, no function
-    users.ask_until(is_over, questions(), PROMOTED_WITHIN)
+    other = weather_questions()
+    meanwhile(
+        lambda: people.ask(some(other)),
+        lambda: model(world).get("activeVersion") == version,
+        PROMOTED_WITHIN,
+        f"the promotion of {version}",
+    )
     return world.kube.get("modelversion", version) or {}
-
-
-def library(world: World) -> Iterator[str]:
-    """In no order: module after module, as they stand in the file, is a change of topics."""
-    lines = (world.folder / "pairs.jsonl").read_text().splitlines()
-    random.Random(7).shuffle(lines)  # noqa: S311 - the same order each time, no secret
-    return itertools.cycle(json.loads(line)["question"] for line in lines)
-
-
-def weather() -> Iterator[tuple[str, str]]:
-    """Questions about something else, and what should be answered."""
-    for day in itertools.count(1):
-        for city in CITIES:
-            yield (
-                f"Wie ist das Wetter in {city} am Tag {day}?",
-                f"Das Wetter in {city} ist am Tag {day} sonnig.",
-            )
-
-
-def questions() -> Iterator[str]:
-    return (question for question, _ in weather())
 
 
 def model(world: World) -> Object:

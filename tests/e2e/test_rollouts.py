@@ -5,15 +5,13 @@ true answers, and says so of the one that was trained on shuffled ones.
 """
 
 import json
-import random
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-import httpx
 import pytest
 from examples.quickstart.kube import condition
-from tests.e2e.world import QUESTION, Object, World, adapter_job, restarts
+from examples.quickstart.people import Answer, People, library, meanwhile, people_of, some
+from examples.quickstart.people import shuffled as with_shuffled_answers
+from tests.e2e.world import Object, World, adapter_job, restarts
 
 NAME = "rolled"
 KEY = "a-key-of-alice"
@@ -41,7 +39,11 @@ def manifest(base: str, version: str) -> str:
             "adapters": {"maxRank": 16, "slots": 2, "resident": 8},
         },
         "models": [{"name": "bot", "version": {"name": version}, "rollout": ROLLOUT}],
-        "gateway": {"replicas": 1, "apiKeys": {"secretName": "rolled-keys"}, "feedback": {}},
+        "gateway": {
+            "replicas": 1,
+            "apiKeys": {"secretName": "rolled-keys"},
+            "feedback": {"perMinute": 6000},
+        },
     }
     return json.dumps(
         {
@@ -59,11 +61,7 @@ def shuffled(world: World, pairs: str, base: str, adapter: str) -> str:
     assert pairs
     assert adapter
     lines = (world.folder / "pairs.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines[::6]]
-    answers = [record["answer"] for record in records]
-    random.Random(7).shuffle(answers)  # noqa: S311 - the same order each time, no secret
-    wrong = [{**r, "answer": a} for r, a in zip(records, answers, strict=True)]
-    text = "".join(json.dumps(record) + "\n" for record in wrong)
+    text = with_shuffled_answers(lines[::6])
     source = world.push("shuffled", {"pairs.jsonl": text.encode()})
     world.apply(adapter_job(source, base, "shuffled", seed=3))
     name: str = world.job_ends("shuffled")["status"]["modelVersion"]
@@ -72,8 +70,8 @@ def shuffled(world: World, pairs: str, base: str, adapter: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def rolled(world: World, base: str, adapter: str) -> Iterator[str]:
-    """The URL of a Ready service whose `bot` is the first adapter."""
+def people(world: World, base: str, adapter: str) -> Iterator[People]:
+    """Those of a Ready service whose `bot` is the first adapter."""
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -83,52 +81,29 @@ def rolled(world: World, base: str, adapter: str) -> Iterator[str]:
     world.apply(json.dumps(secret))
     world.apply(manifest(base, adapter))
     world.holds("inferenceservice", NAME, "Ready", seconds=400)
-    with world.kube.forwarded(NAME, 80) as url:
-        yield url
+    with people_of(world.kube, NAME, KEY, "bot") as found:
+        yield found
     world.kube.kubectl("delete", "inferenceservice", NAME, "--wait=true")
 
 
-class Caller:
-    """Somebody who asks, and rates what was answered."""
+class Ratings:
+    """What these people say while something is waited for: only some versions please them."""
 
-    def __init__(self, url: str, content_with: set[str]) -> None:
-        self._client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120
-        )
-        self._content_with = content_with
-        self.answered: list[str] = []
-        self.failures: list[str] = []
+    def __init__(self, world: World, people: People, *liked: str) -> None:
+        self._people, self._liked = people, set(liked)
+        self._questions = library(world.folder / "pairs.jsonl")
+        self.answers: list[Answer] = []
 
-    def asks(self) -> None:
-        answer = self._client.post("/v1/chat/completions", json={"model": "bot", **QUESTION})
-        if answer.is_error:
-            self.failures.append(f"{answer.status_code}: {answer.text[:200]}")
-            return
-        version = answer.headers["x-trimtab-version"]
-        self.answered.append(version)
-        rating = "positive" if version in self._content_with else "negative"
-        said = self._client.post("/v1/feedback", json={"id": answer.json()["id"], "rating": rating})
-        if said.is_error:
-            self.failures.append(f"feedback: {said.status_code}: {said.text[:200]}")
+    def until(self, over: Callable[[], bool], seconds: float) -> None:
+        """Ask and rate until it holds; a request that fails is a failure."""
+        meanwhile(self.turn, over, seconds, f"what was waited for on {NAME}")
 
-    def asks_until(self, over: Callable[[], bool], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not over():
-            assert time.monotonic() < end, f"not within {seconds} s; {len(self.answered)} answers"
-            for _ in range(5):
-                self.asks()
+    def turn(self) -> None:
+        self.answers += self._people.rate(some(self._questions), self._liked)
 
-    def close(self) -> None:
-        self._client.close()
-
-
-@contextmanager
-def calling(url: str, *content_with: str) -> Iterator[Caller]:
-    caller = Caller(url, set(content_with))
-    try:
-        yield caller
-    finally:
-        caller.close()
+    @property
+    def versions(self) -> set[str]:
+        return {answer.version for answer in self.answers}
 
 
 def model(world: World) -> Object:
@@ -138,14 +113,13 @@ def model(world: World) -> Object:
 
 
 def test_a_good_version_is_promoted_by_evidence(
-    world: World, rolled: str, base: str, adapter: str, second: str
+    world: World, people: People, base: str, adapter: str, second: str
 ) -> None:
     before = restarts(world, name=NAME)
+    ratings = Ratings(world, people, adapter, second)
     world.apply(manifest(base, second))
-    with calling(rolled, adapter, second) as caller:
-        caller.asks_until(lambda: model(world).get("activeVersion") == second, PROVEN_WITHIN)
-        assert caller.failures == []
-        assert {adapter, second} <= set(caller.answered), "both had a share"
+    ratings.until(lambda: model(world).get("activeVersion") == second, PROVEN_WITHIN)
+    assert {adapter, second} <= ratings.versions, "both had a share"
     status = model(world)
     assert status["rollout"]["promoted"]
     figures = {m["name"]: m for m in status["rollout"]["metrics"]}
@@ -154,19 +128,18 @@ def test_a_good_version_is_promoted_by_evidence(
 
 
 def test_a_bad_version_is_rolled_back_and_does_not_come_back(
-    world: World, rolled: str, base: str, adapter: str, second: str, shuffled: str
+    world: World, people: People, base: str, adapter: str, second: str, shuffled: str
 ) -> None:
-    with calling(rolled, adapter, second) as caller:
-        # The guard over the version before has to end first: until then it is the candidate.
-        caller.asks_until(lambda: "rollout" not in model(world), 120)
-        world.apply(manifest(base, shuffled))
-        caller.asks_until(lambda: "lastRollback" in model(world), PROVEN_WITHIN)
-        caller.asks_until(lambda: "decision" in model(world)["lastRollback"], 30)
-        caller.answered.clear()
-        for _ in range(20):
-            caller.asks()
-        assert caller.failures == []
-        assert set(caller.answered) == {second}
+    ratings = Ratings(world, people, adapter, second)
+    # The guard over the version before has to end first: until then it is the candidate.
+    ratings.until(lambda: "rollout" not in model(world), 120)
+    world.apply(manifest(base, shuffled))
+    ratings.until(lambda: "lastRollback" in model(world), PROVEN_WITHIN)
+    ratings.until(lambda: "decision" in model(world)["lastRollback"], 30)
+    ratings.answers.clear()
+    for _ in range(4):
+        ratings.turn()
+    assert ratings.versions == {second}
     last = model(world)["lastRollback"]
     assert (last["from"], last["to"]) == (shuffled, second)
     assert "NegativeFeedback" in last["message"]
