@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from examples.quickstart.kube import CommandFailed, Kube
@@ -12,7 +11,6 @@ from examples.quickstart.target import OPERATOR, RELEASE_NAMESPACE, Target
 
 # All that tells of a service, as docs/monitoring.md names it.
 TELLING = "inferenceservices,decisions,modelversions,finetunejobs,events,configmaps"
-MODEL = ".status.models[0]"
 
 
 def tell(kube: Kube, *lines: tuple[str, ...]) -> None:
@@ -24,10 +22,10 @@ def tell(kube: Kube, *lines: tuple[str, ...]) -> None:
     sys.stdout.flush()
 
 
-def columns(root: str, shown: Mapping[str, str]) -> tuple[str, str]:
-    """The flag that has these fields below `root` shown under these heads."""
-    fields = (f"{head}:{root}.{field}" for head, field in shown.items())
-    return "-o", f"custom-columns={','.join(fields)}"
+def fields(root: str, *shown: str) -> tuple[str, str]:
+    """The flag that has these fields below `root` printed, one a line."""
+    lines = "".join(f'{field}: {{.{field}}}{{"\\n"}}' for field in shown)
+    return "-o", f"jsonpath={{range {root}}}{lines}{{end}}"
 
 
 def write(place: Target, service: str, page: Path) -> None:

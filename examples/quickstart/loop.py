@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.quickstart import chronicle, steps
-from examples.quickstart.chronicle import columns, tell
+from examples.quickstart.chronicle import fields, tell
 from examples.quickstart.kube import CommandFailed, Kube, Object, wait
 from examples.quickstart.people import (
     People,
@@ -33,30 +33,21 @@ LEARNED_SECONDS = 400
 MOVED_SECONDS = 400
 PROPOSED_SECONDS = 120
 
+# The base has a name of its own, and stands among them.
+_MODEL = f'.status.models[?(@.name=="{MODEL}")]'
 _OF_SERVICE = f"involvedObject.name={SERVICE}"
-_FIGURES = {
-    "VERDICT": "verdict",
-    "METRICS": "metrics[*].name",
-    "REQUESTS": "metrics[*].candidateRequests",
-    "EVENTS": "metrics[*].candidateEvents",
-    "PROOF": "metrics[*].logNoWorse",
-    "PROVEN-AT": "metrics[*].provenAt",
-}
-_BACK = {"FROM": "from", "TO": "to", "MS": "durationMs", "WHY": "message"}
-_DRIFT = {
-    "REASON": "reason",
-    "SIGNAL": "signal",
-    "PSI": "psi",
-    "EVIDENCE": "logEvidence",
-    "ALARM": "alarmAt",
-    "PLAN": "plan",
-}
-_GATE = {
-    "METRIC": "metric",
-    "VERDICT": "verdict",
-    "OPPONENT": "champion",
-    "WHY": "message",
-}
+_FIGURES = (
+    "name",
+    "candidateRequests",
+    "candidateEvents",
+    "stableRequests",
+    "stableEvents",
+    "logNoWorse",
+    "provenAt",
+)
+_BACK = ("from", "to", "message", "durationMs", "decision")
+_DRIFT = ("reason", "signal", "psi", "logEvidence", "alarmAt", "since", "plan")
+_GATE = ("metric", "verdict", "champion", "message")
 
 
 def show(place: Target, output: Path, values: dict[str, str], first: str) -> None:
@@ -98,7 +89,12 @@ class Acts:
             self._until_promoted(self._usual_rated, self.versions.good, shown)
         tell(
             self.kube,
-            ("get", "inferenceservice", SERVICE, *columns(f"{chronicle.MODEL}.rollout", _FIGURES)),
+            (
+                "get",
+                "inferenceservice",
+                SERVICE,
+                *fields(f"{_MODEL}.rollout.metrics[*]", *_FIGURES),
+            ),
             ("get", "events", "--field-selector", f"{_OF_SERVICE},reason=Promoted"),
         )
 
@@ -136,7 +132,7 @@ class Acts:
                 "get",
                 "inferenceservice",
                 SERVICE,
-                *columns(f"{chronicle.MODEL}.lastRollback", _BACK),
+                *fields(f"{_MODEL}.lastRollback", *_BACK),
             ),
             ("get", "decision", self.scene.model["lastRollback"]["decision"], "-o", "wide"),
             ("get", "modelversion", self.versions.bad),
@@ -177,7 +173,7 @@ class Acts:
         label = _label(retraining)
         tell(
             self.kube,
-            ("get", "inferenceservice", SERVICE, *columns(f"{chronicle.MODEL}.drift", _DRIFT)),
+            ("get", "inferenceservice", SERVICE, *fields(f"{_MODEL}.drift", *_DRIFT)),
             ("get", "datasets,finetunejobs", "-l", label),
             ("get", "events", "-l", label),
         )
@@ -203,7 +199,7 @@ class Acts:
             )
         tell(
             self.kube,
-            ("get", "modelversion", successor, *columns(".status.evaluation.gates[0]", _GATE)),
+            ("get", "modelversion", successor, *fields(".status.evaluation.gates[*]", *_GATE)),
             ("get", "datasets,finetunejobs,modelversions", "-l", _label(retraining)),
             ("get", "events", "-l", _label(retraining)),
         )

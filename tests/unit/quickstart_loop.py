@@ -176,10 +176,11 @@ def test_both_versions_are_of_the_model_that_is_followed() -> None:
 
 
 def test_lines_are_shown_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    flag = chronicle.columns(".status", {"A": "a", "B": "b[*].c"})
-    assert flag == ("-o", "custom-columns=A:.status.a,B:.status.b[*].c")
-    chronicle.tell(LoopKube(), ("get", "pods", "-o", "custom-columns=A:.b[*]"))
-    assert "$ kubectl -n demo get pods -o 'custom-columns=A:.b[*]'" in capsys.readouterr().out
+    flag = chronicle.fields(".status", "a", "b[*].c")
+    wanted = 'jsonpath={range .status}a: {.a}{"\\n"}b[*].c: {.b[*].c}{"\\n"}{end}'
+    assert flag == ("-o", wanted)
+    chronicle.tell(LoopKube(), ("get", "pods", *flag))
+    assert f"$ kubectl -n demo get pods -o '{wanted}'" in capsys.readouterr().out
 
 
 @dataclasses.dataclass(frozen=True)
