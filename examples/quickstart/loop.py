@@ -3,6 +3,7 @@
 Each act looks first at what is there: an interrupted show goes on, and one that has ended begins anew.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ def show(place: Target, output: Path, values: dict[str, str], first: str) -> Non
         retraining = acts.drift()
         acts.succession(retraining, acts.accepted(retraining))
     chronicle.write(place, SERVICE, output / "history.html")
+    kubectl, kubeconfig = place.kube.tool("kubectl"), place.kube.kubeconfig
+    sys.stdout.write(f"\nTo type such lines: KUBECONFIG={kubeconfig} {kubectl}\n")
 
 
 @dataclass(frozen=True)
