@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import httpx
 from examples.quickstart.kube import CommandFailed, Kube, Object, wait
+
+T = TypeVar("T")
 
 AT_ONCE = 6
 ANSWER_SECONDS = 120
@@ -112,9 +114,9 @@ def meanwhile(
     wait(looked, seconds, what, every=0.2)
 
 
-def some(questions: Iterator[str], number: int = AT_ONCE) -> list[str]:
-    """The next few of them; they have no end."""
-    return list(itertools.islice(questions, number))
+def some(endless: Iterator[T], number: int = AT_ONCE) -> list[T]:
+    """The next few of them."""
+    return list(itertools.islice(endless, number))
 
 
 def library(pairs: Path) -> Iterator[str]:
