@@ -33,9 +33,8 @@ from trimtab_api.routing import (
 )
 from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
-from trimtab_api.v1alpha1.signing import SignedParts
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.domain.inferenceservice.consent import Consent, quarantined, remark
+from trimtab_operator.domain.inferenceservice.consent import Consent, remark
 from trimtab_operator.domain.inferenceservice.course import (
     NOWHERE,
     STRAIGHT,
@@ -44,15 +43,19 @@ from trimtab_operator.domain.inferenceservice.course import (
     Direction,
 )
 from trimtab_operator.domain.inferenceservice.loads import (
-    FAILED,
-    LOADED,
     PASSING,
     EnginePod,
-    is_at_hand,
-    state_of,
-    unloaded,
 )
 from trimtab_operator.domain.inferenceservice.routes import Base, Known, ModelRoute, Routing, routed
+from trimtab_operator.domain.inferenceservice.standing import (
+    covers_base,
+    gives_way,
+    is_barred,
+    is_useful,
+    lacking,
+    note_about,
+    still_lacking,
+)
 from trimtab_operator.domain.inferenceservice.versions import Fit, Versions, misfit, wanted
 from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 
@@ -143,11 +146,11 @@ def _routed_base(
     version = RoutedVersion(
         version=base.version, digest=base.digest, kind=ArtifactKind.FULL, uri=base.uri, weight=100
     )
-    if not _covers_base(known):
+    if not covers_base(known):
         return RoutedModel(name=name, versions=[version]), ModelRoute(name, base.version)
     version = version.model_copy(update={"report": base.report, "signature": base.signature})
     known = replace(known, fit=replace(known.fit, is_base=True))
-    explained = ModelRoute(name, base.version, finding=_unloaded(version, known))
+    explained = ModelRoute(name, base.version, finding=lacking(version, known))
     return RoutedModel(name=name, versions=[version]), explained
 
 
@@ -182,7 +185,7 @@ def _route_base(
 def _vouched(version: RoutedVersion, known: Known) -> RoutedVersion:
     """With what vouches for it now: that bases must be signed may be asked for in the middle of a change."""
     there = known.versions.get(version.version)
-    if not _covers_base(known) or there is None or there.spec.artifact.digest != version.digest:
+    if not covers_base(known) or there is None or there.spec.artifact.digest != version.digest:
         return version
     proof = routed(there)
     return version.model_copy(update={"report": proof.report, "signature": proof.signature})
@@ -211,19 +214,19 @@ def _route_model(
             return _pinned(model, active, resident, known, direction.pin)
     found = wanted(model, known.versions, known.fit.consent)
     fault = found if isinstance(found, Finding) else misfit(found, known.fit)
-    if active is not None and resident is not None and _gives_way(active, resident, known):
+    if active is not None and resident is not None and gives_way(active, resident, known):
         return _returned(model, active, resident, known, fault)
     if isinstance(found, Finding) or fault is not None:
         return _kept(model, active, resident, known, fault)
     target, course = routed(found), direction.course
     if active is not None and _same(active, target):
         refreshed = target.model_copy(update={"weight": 100})
-        return _kept(model, refreshed, resident, known, _unloaded(target, known))
-    pending = _pending(target, course, known)
+        return _kept(model, refreshed, resident, known, lacking(target, known))
+    pending = still_lacking(target, course, known)
     if active is not None and course is not None and course.is_of(active, target):
         if course.weight < 100 or pending is not None:
             return _shared(model, active, target, course, pending)
-    elif active is not None and pending is None and model.rollout and not _is_barred(active, known):
+    elif active is not None and pending is None and model.rollout and not is_barred(active, known):
         return _shared(model, active, target, None, None)
     if pending is None:
         return _flipped(model, target, active, known)
@@ -243,7 +246,7 @@ def _kept(
 ) -> tuple[RoutedModel, ModelRoute]:
     """What was served goes on; a second version stays loaded only while it can still be of use."""
     kept = [active] if active else []
-    if active and resident and _is_useful(resident, known):
+    if active and resident and is_useful(resident, known):
         kept.append(resident)
     return (
         RoutedModel(name=model.name, versions=kept),
@@ -251,7 +254,7 @@ def _kept(
             model.name,
             active.version if active else None,
             finding=finding,
-            note=_note(active, known) if active else None,
+            note=note_about(active, known) if active else None,
         ),
     )
 
@@ -262,7 +265,7 @@ def _flipped(
     versions = [target.model_copy(update={"weight": 100})]
     if active is not None and active.version != target.version:
         versions.append(active.model_copy(update={"weight": 0}))
-    explanation = ModelRoute(model.name, target.version, note=_note(target, known))
+    explanation = ModelRoute(model.name, target.version, note=note_about(target, known))
     return RoutedModel(name=model.name, versions=versions), explanation
 
 
@@ -304,7 +307,9 @@ def _returned(
         good.model_copy(update={"weight": 100}),
         bad.model_copy(update={"weight": 0}),
     ]
-    explanation = ModelRoute(model.name, good.version, finding=finding, note=_note(good, known))
+    explanation = ModelRoute(
+        model.name, good.version, finding=finding, note=note_about(good, known)
+    )
     return RoutedModel(name=model.name, versions=versions), explanation
 
 
@@ -315,23 +320,8 @@ def _pinned(
     known: Known,
     note: str,
 ) -> tuple[RoutedModel, ModelRoute]:
-    entry, explanation = _kept(model, active, resident, known, _unloaded(active, known))
+    entry, explanation = _kept(model, active, resident, known, lacking(active, known))
     return entry, replace(explanation, note=note)
-
-
-def _gives_way(active: RoutedVersion, resident: RoutedVersion, known: Known) -> bool:
-    """Whether what answers must not, and the version before it could."""
-    return (
-        _is_barred(active, known)
-        and not _is_barred(resident, known)
-        and is_at_hand(resident, known.engines)
-    )
-
-
-def _is_barred(version: RoutedVersion, known: Known) -> bool:
-    there = known.versions.get(version.version)
-    is_isolated = there is not None and quarantined(there) is not None
-    return version.digest in known.fit.consent.barred or is_isolated
 
 
 def _steered(known: Known, direction: Direction) -> Known:
@@ -359,43 +349,5 @@ def _way_back(
     return next((routed(version) for version in versions), None)
 
 
-def _is_useful(resident: RoutedVersion, known: Known) -> bool:
-    if resident.digest == known.leaving:
-        return True
-    states = (state_of(engine, resident) for engine in known.engines)
-    has_failed = any(s and s.state == FAILED for s in states)
-    if known.fit.is_base:
-        return known.has_course and not has_failed
-    version = known.versions.get(resident.version)
-    if version is None or version.spec.artifact.digest != resident.digest:
-        return False
-    return misfit(version, known.fit) is None and not has_failed
-
-
 def _same(left: RoutedVersion, right: RoutedVersion) -> bool:
     return (left.version, left.digest) == (right.version, right.digest)
-
-
-def _note(version: RoutedVersion, known: Known) -> str | None:
-    """What people or an agent have to say about a version that is served all the same."""
-    states = (state_of(engine, version) for engine in known.engines)
-    noted = next((s.message for s in states if s and s.state == LOADED and s.reason), None)
-    return remark(known.versions.get(version.version)) or noted
-
-
-def _pending(version: RoutedVersion, course: Course | None, known: Known) -> Finding | None:
-    """What a version lacks before it may have requests; once it has some, only what it has lost."""
-    begins = known.lacking if course is None else None
-    return begins or _unloaded(version, known)
-
-
-def _unloaded(version: RoutedVersion, known: Known) -> Finding | None:
-    if not known.fit.is_base:
-        return unloaded(version, known.engines, known.signatures)
-    engines = [e for e in known.engines if e.base in ("", version.digest)]
-    return unloaded(version, engines, known.signatures if _covers_base(known) else None)
-
-
-def _covers_base(known: Known) -> bool:
-    policy = known.signatures
-    return policy is not None and policy.covers is not SignedParts.ADAPTERS
