@@ -105,7 +105,7 @@ test-e2e: cluster-up images ## the main job on the whole local cluster
 .PHONY: test
 test: check local-build cluster-up images ## all tiers on a real local cluster
 	@$(MAKE) --no-print-directory test-programs
-	@$(PY) -m pytest -q tests/cluster tests/e2e
+	@$(PY) -m pytest -q --maxfail 8 tests/cluster tests/e2e # each failure may have waited for minutes
 
 .PHONY: soak
 soak: cluster-up images ## the long tests: minutes of traffic, kills and changes
