@@ -146,10 +146,6 @@ async def test_pods_of_its_cluster_say_why_they_do_not_start() -> None:
     job = fake.cluster.one("RayJob")
     template = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
     waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
-    labels = {
-        **template["metadata"]["labels"],
-        "ray.io/originated-from-cr-name": job["metadata"]["name"],
-    }
     fake.cluster.add(
         {
             "apiVersion": "v1",
@@ -158,7 +154,6 @@ async def test_pods_of_its_cluster_say_why_they_do_not_start() -> None:
                 **template["metadata"],
                 "name": "head",
                 "namespace": "default",
-                "labels": labels,
             },
             "status": {
                 "phase": "Pending",

@@ -46,8 +46,6 @@ POD_TROUBLES: Final = frozenset(
     }
 )
 
-# KubeRay's, on all pods of the cluster of a RayJob, of which the owner is that cluster.
-_RAY_ORIGIN: Final = "ray.io/originated-from-cr-name"
 SCHEDULED_WITHIN: Final = timedelta(seconds=5)
 CATCHES_UP_WITHIN: Final = timedelta(seconds=30)
 _PULL_REASONS: Final = frozenset(
@@ -141,7 +139,7 @@ def pods_of(job: str, pods: Sequence[Manifest]) -> list[Manifest]:
     mine = [
         p
         for p in pods
-        if get(p, "metadata", "labels", default={}).get(_RAY_ORIGIN) == job
+        if get(p, "metadata", "labels", default={}).get(names.LABEL_RAY_JOB) == job
         or any(
             r.get("kind") == "Job" and r.get("name") == job
             for r in get(p, "metadata", "ownerReferences", default=[])

@@ -7,6 +7,7 @@ for a moment after the end, so that their logs can still be read.
 from dataclasses import dataclass
 from typing import Final
 
+from trimtab_api import names
 from trimtab_api.v1alpha1.common import AnyResource
 from trimtab_operator.domain.manifests import Manifest, child_metadata, get
 from trimtab_operator.domain.observation import JobState
@@ -86,7 +87,7 @@ def ray_job(  # noqa: PLR0913 - the fields of a RayJob
             "headGroupSpec": {
                 # The driver needs the head for itself.
                 "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104
-                "template": _template(kind, owner, component, head),
+                "template": _template(kind, owner, component, name, head),
             },
             "workerGroupSpecs": [
                 {
@@ -95,7 +96,7 @@ def ray_job(  # noqa: PLR0913 - the fields of a RayJob
                     "minReplicas": workers,
                     "maxReplicas": workers,
                     "rayStartParams": {},
-                    "template": _template(kind, owner, component, worker),
+                    "template": _template(kind, owner, component, name, worker),
                 }
             ],
         },
@@ -106,10 +107,12 @@ def ray_job(  # noqa: PLR0913 - the fields of a RayJob
     return {"apiVersion": "ray.io/v1", "kind": KIND, "metadata": metadata, "spec": spec}
 
 
-def _template(kind: str, owner: AnyResource, component: str, pod: Manifest) -> Manifest:
+def _template(kind: str, owner: AnyResource, component: str, name: str, pod: Manifest) -> Manifest:
     containers = [_node(each) for each in pod["containers"]]
+    metadata = child_metadata(kind, owner, component)
+    metadata["labels"] |= {names.LABEL_RAY_JOB: name}
     return {
-        "metadata": child_metadata(kind, owner, component),
+        "metadata": metadata,
         "spec": {**pod, "containers": containers},
     }
 
@@ -118,6 +121,7 @@ def _node(container: Manifest) -> Manifest:
     """A container that KubeRay starts a node of Ray in."""
     ours = {key: value for key, value in container.items() if key != "command"}
     probes = {
+        "startupProbe": {"httpGet": _HEALTH, "periodSeconds": 5, "failureThreshold": 60},
         "livenessProbe": {"httpGet": _HEALTH, "periodSeconds": 20, "failureThreshold": 15},
         "readinessProbe": {"httpGet": _HEALTH, "periodSeconds": 5, "failureThreshold": 3},
     }
