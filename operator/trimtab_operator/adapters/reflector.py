@@ -9,7 +9,7 @@ import random
 from typing import Final
 
 from trimtab_operator.adapters.api import Api, Expired
-from trimtab_operator.adapters.kinds import NAMESPACE, Kind
+from trimtab_operator.adapters.kinds import NAMESPACE, RAY_JOB, Kind
 from trimtab_operator.adapters.store import Key, Store, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable
@@ -41,6 +41,9 @@ def trimmed(kind: str, manifest: Manifest) -> Manifest:
         result.pop("spec", None)
     elif kind == "Job" and "spec" in result:
         result["spec"] = {**result["spec"], "template": _images(result["spec"].get("template", {}))}
+    elif kind == RAY_JOB.name and "spec" in result:
+        head = get(result["spec"], "rayClusterSpec", "headGroupSpec", "template", default={})
+        result["spec"] = {"rayClusterSpec": {"headGroupSpec": {"template": _images(head)}}}
     return result
 
 
