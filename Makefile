@@ -7,7 +7,7 @@ SHELL := /bin/bash
 CODE := crds operator pipelines serving local tests $(wildcard bench examples)
 PACKAGES := crds/trimtab_api crds/trimtab_oci operator/trimtab_operator pipelines/trimtab_pipelines \
 	serving/trimtab_serving local/trimtab_local
-PROGRAMS := $(wildcard tests/pipelines tests/faults)
+PROGRAMS := $(wildcard tests/pipelines tests/serving tests/faults)
 PY := .venv/bin/python
 # Our packages are found by path, so that one environment in the cache serves every clone.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import Pod, jsonl
 from tests.registries import free_port
 
@@ -62,12 +62,6 @@ COUNT = 3000
 
 
 @pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a Ray of two processors; sockets below a long folder could not be opened."""
     folder = tempfile.mkdtemp(prefix="ray-")
@@ -83,11 +77,6 @@ def cluster() -> Iterator[str]:
         running.terminate()
         running.wait(30)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def pod(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Pod:
-    return Pod(tmp_path, registry, monkeypatch)
 
 
 def rows() -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Tasks of lm-evaluation-harness on real, tiny models: what comes out, beside the harness itself."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from tests.evaluationkit import World
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.tinymodels import save_base
 
 from trimtab_api.documents.common import Stored
@@ -54,12 +53,6 @@ COMMON = {
     "test_split": "test",
     "doc_to_text": "Say the word of {{name}}.",
 }
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
