@@ -87,9 +87,14 @@ class PrometheusSettings(ApiModel):
 
 
 class RaySettings(ApiModel):
-    """Whether KubeRay is in the cluster, so that its RayJobs can be made and followed."""
+    """Whether KubeRay is in the cluster, so that its RayJobs can be made and followed.
+
+    Ray's job server asks nobody who he is. With the namespace that KubeRay runs in, and where policies
+    are written at all, a NetworkPolicy leaves it to KubeRay and to the pods of the same Dataset.
+    """
 
     enabled: bool = False
+    operator_namespace: str = ""
 
 
 class Retention(ApiModel):

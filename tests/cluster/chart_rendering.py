@@ -153,7 +153,7 @@ def test_the_operator_can_read_its_settings() -> None:
             "tokenFile": "",
             "caFile": "",
         },
-        "ray": {"enabled": False},
+        "ray": {"enabled": False, "operatorNamespace": ""},
         "retention": {"deleteRetiredAfterSeconds": 0},
         "resyncSeconds": 600,
         "profiling": False,

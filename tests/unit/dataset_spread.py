@@ -13,7 +13,7 @@ from trimtab_operator.adapters.reflector import trimmed
 from trimtab_operator.adapters.store import key_of
 from trimtab_operator.domain.dataset import children
 from trimtab_operator.domain.rayjobs import RayJobState
-from trimtab_operator.settings import RaySettings
+from trimtab_operator.settings import NetworkSettings, RaySettings
 
 SPREAD = builders.dataset(engine="Ray", workers={"count": 3})
 ENABLED = settings(ray=RaySettings(enabled=True))
@@ -48,6 +48,23 @@ async def test_it_becomes_a_ray_job_and_no_job() -> None:
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 3
     document = fake.cluster.objects["ConfigMap", ("default", job["metadata"]["name"])]
     assert '"isSpread": true' in document["data"]["run.json"]
+
+
+async def test_ray_is_left_to_kuberay_where_policies_are_written() -> None:
+    ray = RaySettings(enabled=True, operator_namespace="kuberay")
+    network = NetworkSettings(operator_namespace="trimtab-system")
+    fake = world(SPREAD, settings=settings(ray=ray, network=network))
+    await visit(fake)
+    spec = fake.cluster.one("NetworkPolicy")["spec"]
+    head = fake.cluster.one("RayJob")["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+    chosen = spec["podSelector"]["matchLabels"]
+    assert chosen.items() <= head["metadata"]["labels"].items()
+    (allowed,) = spec["ingress"]
+    assert {"podSelector": {"matchLabels": chosen}} in allowed["from"]
+    assert "kuberay" in str(allowed["from"])
+    open_to_all = on_ray()
+    await visit(open_to_all)
+    assert not open_to_all.cluster.of_kind("NetworkPolicy")
 
 
 async def test_without_kuberay_it_waits_and_says_what_is_missing() -> None:

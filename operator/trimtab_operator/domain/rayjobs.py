@@ -107,6 +107,26 @@ def ray_job(  # noqa: PLR0913 - the fields of a RayJob
     return {"apiVersion": "ray.io/v1", "kind": KIND, "metadata": metadata, "spec": spec}
 
 
+def job_server_policy(
+    kind: str, owner: AnyResource, component: str, name: str, operator_namespace: str
+) -> Manifest:
+    """Who may reach the pods of an owner's RayJobs: each other, and KubeRay."""
+    labels = child_metadata(kind, owner, component)["labels"]
+    there = {"matchLabels": {"kubernetes.io/metadata.name": operator_namespace}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": child_metadata(kind, owner, component, name),
+        "spec": {
+            "podSelector": {"matchLabels": labels},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": {"matchLabels": labels}}, {"namespaceSelector": there}]}
+            ],
+        },
+    }
+
+
 def _template(kind: str, owner: AnyResource, component: str, name: str, pod: Manifest) -> Manifest:
     containers = [_node(each) for each in pod["containers"]]
     metadata = child_metadata(kind, owner, component)

@@ -110,6 +110,7 @@ def _spread(
     task = _task(dataset, held_out, settings)
     text = task.model_dump_json(by_alias=True, exclude_none=True, indent=2)
     return [
+        *_policy(dataset, settings),
         pods.run_config_map(KIND, dataset, names.PREPARE, name, text),
         rayjobs.ray_job(
             KIND,
@@ -123,6 +124,15 @@ def _spread(
             active_deadline_seconds=spec.active_deadline_seconds,
         ),
     ]
+
+
+def _policy(dataset: Dataset, settings: Settings) -> list[Manifest]:
+    """One for all preparations of a Dataset."""
+    theirs = settings.ray.operator_namespace
+    if not (settings.network.operator_namespace and theirs):
+        return []
+    name = child_name(dataset.metadata.name, names.PREPARE, dataset.metadata.uid)
+    return [rayjobs.job_server_policy(KIND, dataset, names.PREPARE, name, theirs)]
 
 
 def _node(
