@@ -49,8 +49,9 @@ class DatasetFiles(_Part):
 
     def of(self, split: str) -> list[str]:
         """The files of a split."""
-        whole = {"train": self.data_files} if not isinstance(self.data_files, dict) else None
-        found = (whole or self.data_files).get(split, [])  # type: ignore[union-attr]
+        files = self.data_files
+        by_split = files if isinstance(files, dict) else {"train": files}
+        found = by_split.get(split, [])
         return [found] if isinstance(found, str) else list(found)
 
 
