@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests import builders
-from tests.operatorkit import NOWHERE, Server, eventually, server_alone
+from tests.operatorkit import NOWHERE, Server, eventually
 from tests.replicakit import LEASE, Replica, lease_writes, pair, writes
 
 from trimtab_api import names
@@ -25,12 +25,6 @@ from trimtab_operator.domain.manifests import Manifest
 pytestmark = pytest.mark.timeout(180)
 
 Replicas = tuple[Replica, Replica]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with server_alone() as found:
-        yield found
 
 
 @pytest.fixture

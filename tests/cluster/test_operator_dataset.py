@@ -12,8 +12,6 @@ from tests.operatorkit import (
     OperatorProcess,
     Server,
     eventually,
-    running_operator,
-    server_alone,
 )
 
 from trimtab_api import names
@@ -25,21 +23,8 @@ pytestmark = pytest.mark.timeout(180)
 
 DATASET, JOB = "Dataset", "FineTuneJob"
 # Nothing answers there: what the registry would say is not what these tests are about.
-REGISTRY = "127.0.0.1:9/trimtab"
+PREFIX = "127.0.0.1:9/trimtab"
 POD = {"nodeSelector": NOWHERE}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with server_alone() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    folder = tmp_path_factory.mktemp("operator")
-    with running_operator(server, folder, REGISTRY) as process:
-        yield process
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +144,7 @@ def test_a_job_waits_for_its_dataset_and_says_where_its_version_is_from(
     server.delete(DATASET, "tickets")
     made = "sha256:" + "e" * 64
     artifact = TrainedArtifact(
-        uri=f"oci://{REGISTRY}/tiny-base@{made}", digest=made, kind=ArtifactKind.FULL
+        uri=f"oci://{PREFIX}/tiny-base@{made}", digest=made, kind=ArtifactKind.FULL
     )
     server.pod_ends(names.TRAIN, TrainingResult(artifact=artifact))
     eventually(lambda: server.is_true(JOB, "tune", "Complete"))

@@ -11,8 +11,6 @@ from tests.operatorkit import (
     OperatorProcess,
     Server,
     eventually,
-    running_operator,
-    server_alone,
 )
 
 from trimtab_api import names
@@ -26,20 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 
 JOB = "FineTuneJob"
 # Nothing answers there: what the registry would say is not what these tests are about.
-REGISTRY = "127.0.0.1:9/trimtab"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with server_alone() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    folder = tmp_path_factory.mktemp("operator")
-    with running_operator(server, folder, REGISTRY) as process:
-        yield process
+PREFIX = "127.0.0.1:9/trimtab"
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +40,7 @@ def a_job(name: str = "tune", **changes: Any) -> builders.Manifest:
 def prepared() -> PrepareResult:
     digest = "sha256:" + "d" * 64
     return PrepareResult(
-        data=PreparedArtifact(uri=f"oci://{REGISTRY}/data@{digest}", digest=digest),
+        data=PreparedArtifact(uri=f"oci://{PREFIX}/data@{digest}", digest=digest),
         records=PreparedRecords(read=9, kept=9, train=8, test=1),
     )
 
@@ -63,7 +48,7 @@ def prepared() -> PrepareResult:
 def trained(letter: str = "e") -> TrainingResult:
     digest = "sha256:" + letter * 64
     made = TrainedArtifact(
-        uri=f"oci://{REGISTRY}/tiny-base@{digest}", digest=digest, kind=ArtifactKind.FULL
+        uri=f"oci://{PREFIX}/tiny-base@{digest}", digest=digest, kind=ArtifactKind.FULL
     )
     return TrainingResult(artifact=made)
 

@@ -17,8 +17,6 @@ from tests.operatorkit import (
     OperatorProcess,
     Server,
     eventually,
-    running_operator,
-    server_alone,
 )
 from tests.servingbuilders import a_report
 
@@ -29,23 +27,10 @@ from trimtab_oci import RegistryClient
 pytestmark = pytest.mark.timeout(180)
 
 VERSION, SERVICE = "ModelVersion", "InferenceService"
-REGISTRY = "127.0.0.1:5000"
+PREFIX = "127.0.0.1:5000/{namespace}"
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
 GPU, HOST = "nvidia.com/gpu", "kubernetes.io/hostname"
 ROOM = {"cpu": "64", "memory": "256Gi", "pods": "110", GPU: "1"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with server_alone() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    folder = tmp_path_factory.mktemp("operator")
-    with running_operator(server, folder, f"{REGISTRY}/{server.namespace}") as process:
-        yield process
 
 
 @pytest.fixture
@@ -130,7 +115,7 @@ def placed(server: Server, node: str, digest: str) -> list[str]:
 def test_on_a_node_with_one_gpu_a_change_of_the_base_never_waits_for_itself(
     server: Server, operator: OperatorProcess, node: str, tmp_path: Path
 ) -> None:
-    models = asyncio.run(_push(f"{REGISTRY}/{server.namespace}", tmp_path))
+    models = asyncio.run(_push(PREFIX.format(namespace=server.namespace), tmp_path))
     for name, (uri, report) in models.items():
         spec = {
             "model": "tiny",

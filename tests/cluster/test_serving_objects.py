@@ -19,8 +19,6 @@ from tests.operatorkit import (
     OperatorProcess,
     Server,
     eventually,
-    running_operator,
-    server_alone,
 )
 from tests.servingbuilders import a_report
 
@@ -36,21 +34,8 @@ from trimtab_operator.settings import Exposure, ExposureKind
 pytestmark = pytest.mark.timeout(180)
 
 VERSION, SERVICE = "ModelVersion", "InferenceService"
-REGISTRY = "127.0.0.1:5000"
+PREFIX = "127.0.0.1:5000/{namespace}"
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with server_alone() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def operator(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    folder = tmp_path_factory.mktemp("operator")
-    with running_operator(server, folder, f"{REGISTRY}/{server.namespace}") as process:
-        yield process
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,9 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def pushed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
-    return asyncio.run(_push(f"{REGISTRY}/{server.namespace}", tmp_path_factory.mktemp("models")))
+    return asyncio.run(
+        _push(PREFIX.format(namespace=server.namespace), tmp_path_factory.mktemp("models"))
+    )
 
 
 async def _push(prefix: str, folder: Path) -> Pushed:
