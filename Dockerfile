@@ -86,6 +86,8 @@ COPY requirements/pipelines.txt /opt/trimtab/locks/
 RUN --mount=type=bind,from=installer,source=/opt/uv,target=/opt/uv \
     --mount=type=cache,id=uv,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca.pem \
     /opt/uv/install pipelines
+# KubeRay starts it by name, in a login shell in some versions, which sets a PATH of its own.
+RUN ln -s /opt/trimtab/bin/ray /usr/local/bin/ray
 
 FROM pipelines-packages AS pipelines
 COPY crds/trimtab_api /app/trimtab_api

@@ -7,7 +7,7 @@ SHELL := /bin/bash
 CODE := crds operator pipelines serving local tests $(wildcard bench examples)
 PACKAGES := crds/trimtab_api crds/trimtab_oci operator/trimtab_operator pipelines/trimtab_pipelines \
 	serving/trimtab_serving local/trimtab_local
-PROGRAMS := $(wildcard tests/pipelines tests/faults)
+PROGRAMS := $(wildcard tests/pipelines tests/serving tests/faults)
 PY := .venv/bin/python
 # Our packages are found by path, so that one environment in the cache serves every clone.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local
@@ -105,7 +105,7 @@ test-e2e: cluster-up images ## the main job on the whole local cluster
 .PHONY: test
 test: check local-build cluster-up images ## all tiers on a real local cluster
 	@$(MAKE) --no-print-directory test-programs
-	@$(PY) -m pytest -q tests/cluster tests/e2e
+	@$(PY) -m pytest -q --maxfail 8 tests/cluster tests/e2e # each failure may have waited for minutes
 
 .PHONY: soak
 soak: cluster-up images ## the long tests: minutes of traffic, kills and changes

@@ -15,8 +15,9 @@ compile() { # compile OUTPUT ARGUMENT...
 }
 
 compile torch.txt pyproject.toml --extra torch
-compile dev.txt pyproject.toml --extra dev --constraints requirements/torch.txt
-for extra in operator serving pipelines local bench; do
+compile dev.txt pyproject.toml --extra dev --constraints requirements/torch.txt --overrides requirements/unneeded.in
+compile pipelines.txt pyproject.toml --extra pipelines --constraints requirements/dev.txt --overrides requirements/unneeded.in
+for extra in operator serving local bench; do
   compile "$extra.txt" pyproject.toml --extra "$extra" --constraints requirements/dev.txt
 done
 compile mlflow.txt pyproject.toml --extra mlflow

@@ -72,6 +72,7 @@ class Pod:
         sources: list[dict[str, Any]] | None = None,
         leakage: LeakageCheck | None = None,
         synthesis: Synthesis | None = None,
+        is_spread: bool = False,
         **dataset: Any,
     ) -> PrepareResult:
         """The stage `prepare` on these sources, in the form of a manifest."""
@@ -84,6 +85,7 @@ class Pod:
                 dataset=InlineDataset.model_validate(wire),
                 leakage=leakage,
                 synthesis=synthesis,
+                is_spread=is_spread,
                 output=self.output(),
             )
         return self.run(prepare.STAGE, PrepareRun(owner=OWNER, base=base, data=data), PrepareResult)

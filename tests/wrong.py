@@ -274,6 +274,36 @@ JOBS: Wrong = {
         fine_tune_job(evaluation=_gates({"metric": "JudgeWinRate", "atLeast": 0.5})),
         ("evaluation.gates on JudgeWinRate need the suite Judge", "add it to evaluation.suites"),
     ),
+    "a harness without tasks' files": (
+        fine_tune_job(
+            evaluation={"suites": [{"name": "Harness", "harness": {"tasks": ["capitals"]}}]}
+        ),
+        ("no tasks ship for the suite Harness", "set uri"),
+    ),
+    "a harness that asks nothing": (
+        fine_tune_job(
+            evaluation={"suites": [{"name": "Harness", "uri": f"oci://{REGISTRY}/tasks@{DIGEST}"}]}
+        ),
+        ("harness belongs to the suite Harness, which needs it",),
+    ),
+    "a harness that asks a task twice": (
+        fine_tune_job(
+            evaluation={
+                "suites": [
+                    {
+                        "name": "Harness",
+                        "uri": f"oci://{REGISTRY}/tasks@{DIGEST}",
+                        "harness": {"tasks": ["capitals", "capitals"]},
+                    }
+                ]
+            }
+        ),
+        ("harness.tasks has a task twice", "name each of them once"),
+    ),
+    "a gate on a harness that is not asked": (
+        fine_tune_job(evaluation=_gates({"metric": "HarnessScore", "atLeast": 0.5})),
+        ("evaluation.gates on HarnessScore need the suite Harness", "add it to evaluation.suites"),
+    ),
     "a suite by tag": (
         fine_tune_job(
             evaluation={"suites": [{"name": "Bias", "uri": f"oci://{REGISTRY}/suites:latest"}]}

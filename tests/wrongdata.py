@@ -30,6 +30,18 @@ DATASETS: Wrong = {
         dataset(sources=[]),
         ("spec.sources", "at least 1 items"),
     ),
+    "workers for nobody": (
+        dataset(workers={"count": 3}),
+        ("workers belong to engine: Ray", "set it, or remove workers"),
+    ),
+    "an engine that nobody knows": (
+        dataset(engine="Spark"),
+        ("spec.engine", "supported values"),
+    ),
+    "a teacher on Ray": (
+        dataset(engine="Ray", synthetic={"teacher": TEACHER}),
+        ("a teacher is waited for", "use engine: Local"),
+    ),
     "a Dataset of an unknown scheme": (
         _source(uri="file:///data.jsonl"),
         ("uri is not an address", "configmap://name/key"),

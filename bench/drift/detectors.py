@@ -16,25 +16,27 @@ from pandas import Series
 from river.drift import ADWIN, PageHinkley
 from scipy.stats import ks_2samp
 
-from trimtab_operator.domain.analysis import drift
+from trimtab_operator.domain.analysis import drift, signals
 from trimtab_operator.domain.analysis.drift import Tally
 
 Detector = Callable[[Stream], int | None]
 REFERENCE = 2000
 WINDOW = 500
 _WORDS = 12
+# As the gateway names them: what is near no topic is the operator's "other".
+_NAMES = (*(str(topic) for topic in range(TOPICS)), signals.OTHER)
 
 
 def trimtab(block: int, *, every_turn: bool = False) -> Detector:
     """The operator's state, folded block by block; openings alone count, unless told otherwise."""
 
     def detect(stream: Stream) -> int | None:
-        state = drift.begun({"Topics": {str(topic): 1.0 for topic in range(TOPICS + 1)}})
+        state = drift.begun({"Topics": {str(topic): 1.0 for topic in range(TOPICS)}})
         for end in range(block, len(stream.topics) + 1, block):
             topics = stream.topics[end - block : end]
             counted = topics if every_turn else topics[stream.opens[end - block : end]]
             counts = np.bincount(counted, minlength=TOPICS + 1)
-            tally = {str(topic): int(n) for topic, n in enumerate(counts) if n}
+            tally = {_NAMES[topic]: int(n) for topic, n in enumerate(counts) if n}
             moment = end * DAY_SECONDS / DAY_REQUESTS
             state = drift.fold(state, [Tally(moment, {"Topics": tally})])
             if state.is_drifting:

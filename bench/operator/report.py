@@ -87,7 +87,12 @@ ROWS = (
     Row("writes by two resyncs", ("resync", "writes"), at_most=0),
     Row("writes by restarts", ("restart", "writesToOthers"), at_most=0),
     Row("restart until it acts, s", ("restart", "seconds"), at_most=3, at_most_of=RESTART),
-    Row("restart until it says ready, s", ("restart", "readySeconds"), at_most=3),
+    Row(
+        "restart until it says ready, s",
+        ("restart", "readySeconds"),
+        at_most=3,
+        at_most_of=RESTART,
+    ),
 )
 
 
@@ -106,6 +111,10 @@ def completed(figures: Figures) -> Figures:
     if FEW in found and MANY in found:
         rate = found[MANY]["objectsPerSecond"] / found[FEW]["objectsPerSecond"]
         found["manyToFew"] = rate
+    if "restart" in found:
+        # Of a peer that does not say that it is ready, the first act tells it.
+        told = found["restart"].get("readySeconds") or found["restart"]["seconds"]
+        found["restart"] = {**found["restart"], "readySeconds": told}
     return found
 
 

@@ -26,6 +26,7 @@ from tests.ociserver import registry_in_thread
 
 from trimtab_pipelines.preparation.alike import NONE, find_alike
 from trimtab_pipelines.preparation.spool import Group, Spool
+from trimtab_pipelines.preparation.spreading import Local
 
 RESULTS = Path(__file__).parent.parent / "results" / "preparation.json"
 THRESHOLD = 0.85
@@ -135,7 +136,7 @@ def by_trimtab(texts: list[str]) -> set[int]:
         for text in texts:
             spool.add({"text": text}, Group.TRAIN)
         spool.complete()
-        alike = find_alike(spool, THRESHOLD)
+        alike = find_alike(spool, THRESHOLD, Local())
         return {int(n) for n in ((alike.near != NONE) | (alike.exact != NONE)).nonzero()[0]}
 
 

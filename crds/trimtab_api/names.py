@@ -13,6 +13,8 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "trimtab"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 LABEL_DATASET: Final = f"{GROUP}/dataset"
+# On the pods of a RayJob, whose owner is a cluster of Ray: the RayJob's name.
+LABEL_RAY_JOB: Final = f"{GROUP}/rayjob"
 LABEL_JOB: Final = f"{GROUP}/finetunejob"
 LABEL_MODEL_VERSION: Final = f"{GROUP}/modelversion"
 LABEL_SERVICE: Final = f"{GROUP}/inferenceservice"

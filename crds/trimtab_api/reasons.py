@@ -50,6 +50,7 @@ class FailureReason(StrEnum):
     ANSWERS_OFF_FORMAT = (
         "AnswersOffFormat"  # too few answers of a teacher or judge have the form that is asked for
     )
+    WORKERS_LOST = "WorkersLost"  # workers of Ray are lost again and again; tried again
     RECORDING_INVALID = "RecordingInvalid"  # what is named is no recording of a teacher
     SUITE_INVALID = "SuiteInvalid"  # a case of a suite cannot be read; the message names the line
     REPORT_INVALID = "ReportInvalid"  # a given report is about something else or cannot be read
@@ -67,6 +68,7 @@ RETRYABLE = frozenset(
         FailureReason.SOURCE_CHANGED,
         FailureReason.REGISTRY_UNREACHABLE,
         FailureReason.ENDPOINT_UNREACHABLE,
+        FailureReason.WORKERS_LOST,
         FailureReason.INTERNAL_ERROR,
     }
 )
@@ -127,6 +129,9 @@ class DatasetReason(StrEnum):
     HELD_OUT_NOT_READY = "HeldOutNotReady"  # a Dataset of leakage.against is missing or not Ready
     CIRCULAR = "Circular"  # Datasets name each other in leakage.against; the message says which
     DATA_REMARKS = "DataRemarks"  # an Event: what was noticed about the data
+    RAY_NOT_ENABLED = (
+        "RayNotEnabled"  # engine is Ray, and the chart does not say that KubeRay is there
+    )
     RESULT_MISSING = "ResultMissing"  # the pod ended without a result that could be read
     REFUSED = "Refused"  # the API server does not accept a child; the message quotes it
     NOT_ALLOWED = "NotAllowed"  # a quota, a policy or missing rights forbid a child

@@ -27,7 +27,7 @@ from trimtab_operator.adapters.api import Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.cluster import ApiCluster
 from trimtab_operator.adapters.fence import Fence
-from trimtab_operator.adapters.kinds import FINALIZED, OURS, abandoned, watched
+from trimtab_operator.adapters.kinds import FINALIZED, OURS, Kind, abandoned, watched
 from trimtab_operator.adapters.lease import Election, Leadership, Unopposed
 from trimtab_operator.adapters.leftovers import LeftoverLister
 from trimtab_operator.adapters.namespaces import NamespaceLister
@@ -93,7 +93,7 @@ class Operator:
         self._port = port
         self._telemetry = Telemetry()
         self._store = Store()
-        for kind in (*OURS, *watched(settings.exposure.kind)):
+        for kind in (*OURS, *_children(settings)):
             self._telemetry.objects.labels(kind.name).set_function(
                 partial(self._store.count, kind.name)
             )
@@ -208,13 +208,17 @@ class Operator:
 
     def _listers(self, api: Api) -> list[Lister]:
         """What is followed: all of our kinds, what we have made of others, and namespaces."""
-        children = [(kind, SELECTOR) for kind in watched(self._settings.exposure.kind)]
+        children = [(kind, SELECTOR) for kind in _children(self._settings)]
         followed: list[Lister] = [
             Lister(api, kind, self._store, scope, selector)
             for kind, selector in (*((kind, "") for kind in OURS), *children)
             for scope in self._scopes
         ]
         return [*followed, *(NamespaceLister(api, self._store, each) for each in self._scopes)]
+
+
+def _children(settings: Settings) -> tuple[Kind, ...]:
+    return watched(settings.exposure.kind, ray=settings.ray.enabled)
 
 
 async def _reconcile(reconcile: Reconciler, world: World, key: Key) -> Outcome:

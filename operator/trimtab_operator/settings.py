@@ -86,6 +86,12 @@ class PrometheusSettings(ApiModel):
         return self
 
 
+class RaySettings(ApiModel):
+    """Whether KubeRay is in the cluster, so that its RayJobs can be made and followed."""
+
+    enabled: bool = False
+
+
 class Retention(ApiModel):
     """How long after its retirement a version's artifact is deleted; 0 is never."""
 
@@ -120,6 +126,7 @@ class Settings(ApiModel):
     network: NetworkSettings = NetworkSettings()
     retention: Retention = Retention()
     prometheus: PrometheusSettings = PrometheusSettings()
+    ray: RaySettings = RaySettings()
     leader_election: LeaderElection = LeaderElection()
     resync_seconds: int = Field(default=600, ge=1)
     profiling: bool = False

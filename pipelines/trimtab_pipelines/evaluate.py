@@ -50,6 +50,7 @@ def work(run: EvaluationRun, _stop: Stop) -> EvaluationResult:
         metrics=report.metrics,
         comparisons=report.comparisons,
         judge=report.judge,
+        harness=report.harness,
         rank=report.rank,
         size_bytes=candidate.manifest.size_bytes,
     )

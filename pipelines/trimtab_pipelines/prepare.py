@@ -52,4 +52,15 @@ def failed(failure: RunFailure) -> PrepareResult:
     return PrepareResult(failure=failure)
 
 
-STAGE = Stage(run=PrepareRun, work=work, failed=failed, outputs=outputs)
+def is_read_elsewhere(run: PrepareRun) -> bool:
+    """The pod of a driver goes on after its program."""
+    return run.data is not None and run.data.is_spread
+
+
+STAGE = Stage(
+    run=PrepareRun,
+    work=work,
+    failed=failed,
+    outputs=outputs,
+    is_read_elsewhere=is_read_elsewhere,
+)

@@ -55,6 +55,10 @@ class RunError(Exception):
         self.message = message
         self.found = dict(found or {})
 
+    def __reduce__(self) -> tuple[type["RunError"], tuple[Any, ...]]:
+        """It may come from another process."""
+        return type(self), (self.reason, self.message, self.found)
+
 
 class Interrupted(SystemExit):
     """SIGTERM came; whatever can be gone on with is on the volume.
@@ -99,13 +103,15 @@ class Stage(Generic[Run, Result]):
     """What one command does.
 
     `outputs` lists where the result document goes; an empty list keeps it to the termination
-    message. `failed` makes the result document of a failure.
+    message. `failed` makes the result document of a failure. Where `is_read_elsewhere`, nobody reads
+    the termination message, and failures that may pass are kept as well.
     """
 
     run: type[Run]
     work: Callable[[Run, Stop], Result]
     failed: Callable[[RunFailure], Result]
     outputs: Callable[[Run], Sequence[Output]] = field(default=lambda _run: ())
+    is_read_elsewhere: Callable[[Run], bool] = field(default=lambda _run: False)
     graceful: bool = False
 
 
@@ -134,15 +140,14 @@ def _fail(stage: Stage[Run, Result], run: Run | None, error: BaseException) -> i
     if isinstance(error, RunError) and error.found:
         result = result.model_copy(update=error.found)
     write_termination_message(result)
-    if not is_user_error(failure.reason):
-        return names.EXIT_RETRYABLE
-    if run is not None:
+    is_final = is_user_error(failure.reason)
+    if run is not None and (is_final or stage.is_read_elsewhere(run)):
         try:
             push_result(stage.outputs(run), result, patience_seconds=5)
         except RegistryError as unreachable:
             # The termination message says the same; only the copy for a lost pod is missing.
             log.warning("the result could not be pushed: %s", unreachable)
-    return names.EXIT_USER_ERROR
+    return names.EXIT_USER_ERROR if is_final else names.EXIT_RETRYABLE
 
 
 def _unless_expected(error: BaseException) -> BaseException | None:

@@ -12,7 +12,7 @@ import yaml
 
 from generation.manifests import KINDS, crd
 from trimtab_local.layout import layout_from
-from trimtab_operator.adapters.kinds import CHILDREN, EXPOSURES, OURS, Kind
+from trimtab_operator.adapters.kinds import CHILDREN, EXPOSURES, OURS, RAY_JOB, Kind
 from trimtab_operator.settings import Settings
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "trimtab"
@@ -153,6 +153,7 @@ def test_the_operator_can_read_its_settings() -> None:
             "tokenFile": "",
             "caFile": "",
         },
+        "ray": {"enabled": False},
         "retention": {"deleteRetiredAfterSeconds": 0},
         "resyncSeconds": 600,
         "profiling": False,
@@ -234,6 +235,15 @@ def test_one_way_in_is_made_and_what_is_left_of_the_others_can_only_be_taken_awa
     made, others = {"list", "watch", "create", "patch"}, {"list", "delete"}
     for name, kind in EXPOSURES.items():
         assert verbs(granted, kind) == (made if name == exposure else others)
+
+
+def test_ray_jobs_are_made_where_kuberay_is() -> None:
+    flags = ("--set=ray.enabled=true", "--api-versions=ray.io/v1/RayJob")
+    assert settings(*flags).ray.enabled
+    assert verbs(rules(*flags), RAY_JOB) == {"get", "list", "watch", "create", "delete"}
+    assert not verbs(rules(), RAY_JOB)
+    done = helm("template", "trimtab", str(CHART), "--set=registry.prefix=a/b", flags[0])
+    assert "install KubeRay first" in done.stderr
 
 
 def verbs(granted: list[Manifest], kind: Kind) -> set[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from examples.quickstart import harvest, target
 from examples.quickstart.kube import Kube
+from tests.e2e import neighbours
 from tests.e2e.machine import Machine
 from tests.e2e.world import World, adapter_job, base_job, service
 
@@ -31,12 +32,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     releases = place.kube.helm("list", "--namespace", target.RELEASE_NAMESPACE, "--short")
     target.install(place)
-    place.kube.apply(
-        f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, "
-        "labels: {pod-security.kubernetes.io/enforce: restricted}}\n"
-    )
-    yield World(place, tmp_path_factory.mktemp("e2e"))
-    target.empty(place.kube)
+    neighbours.clear(place.kube)
+    place.kube.apply(neighbours.namespace(namespace))
+    with neighbours.room(place.kube):
+        yield World(place, tmp_path_factory.mktemp("e2e"))
+        target.empty(place.kube)
     if target.RELEASE not in releases.split():  # a demo that was there before goes on
         place.kube.helm(
             "uninstall", target.RELEASE, "--namespace", target.RELEASE_NAMESPACE, "--wait"

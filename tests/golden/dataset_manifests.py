@@ -60,6 +60,7 @@ SYNTHETIC: dict[str, Any] = {
     [
         ("plain", builders.dataset(namespace="team")),
         ("full", builders.dataset(namespace="team", **FULL)),
+        ("ray", builders.dataset(namespace="team", **FULL, engine="Ray")),
         ("synthetic", builders.dataset(namespace="team", **SYNTHETIC)),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import Pod, jsonl, pairs
 from tests.websites import Authority, Hub, Proxy, Quiet, Website, make_authority, s3_server, serving
 
@@ -17,12 +17,6 @@ from trimtab_api.reasons import FailureReason
 
 GOOD = jsonl(*pairs(30)).encode()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

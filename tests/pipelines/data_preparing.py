@@ -7,24 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import FailureReason
 
 WORDS = [f"word{n}" for n in range(20_000)]
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 def written(path: Path, count: int, words: int = 100) -> Path:

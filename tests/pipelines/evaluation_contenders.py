@@ -1,6 +1,5 @@
 """A version beside others on real, tiny models: the same examples, one network at a time, and trouble."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.evaluationkit import World
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import pairs
 from tests.tinymodels import save_adapter, save_base
 
@@ -20,12 +19,6 @@ from trimtab_api.v1alpha1.modelversion import ArtifactKind
 from trimtab_oci import Reference
 
 RECORDS = pairs(24)
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

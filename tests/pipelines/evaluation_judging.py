@@ -1,13 +1,12 @@
 """The suite Judge in the whole stage: a real, tiny model, and a judge on loopback."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.chatserver import MODEL, Reply, chat_server
 from tests.evaluationkit import World
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import pairs
 from tests.tinymodels import save_base
 
@@ -18,12 +17,6 @@ from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
 from trimtab_api.v1alpha1.judge import Judge
 
 RECORDS = pairs(12)
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

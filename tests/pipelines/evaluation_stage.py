@@ -2,14 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.evaluationkit import World
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import pairs
 from tests.tinymodels import edit_config, save_adapter, save_base
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -21,12 +20,6 @@ from trimtab_pipelines.evaluation import fingerprints, models, scoring
 from trimtab_pipelines.prompts import IGNORED, render_example
 
 RECORDS = pairs(24)
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

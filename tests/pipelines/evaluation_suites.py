@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.evaluationkit import World
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import pairs
 from tests.tinymodels import save_base, save_data
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -50,12 +49,6 @@ KINDS: dict[SuiteName, type[Case]] = {
     SuiteName.BIAS: BiasCase,
     SuiteName.SAFETY: SafetyCase,
 }
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

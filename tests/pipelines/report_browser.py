@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.browser import open_page
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import Pod, jsonl
 from tests.preparedfiles import report_of
 from tests.readable import COLOURS, DESK, PHONE, SHEET, SMALLEST, contrast, fits, luminance
@@ -36,12 +36,6 @@ PLOTS = """
           area: drawn.reduce((sum, d) => sum + d.width * d.height, 0)};
 })
 """
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

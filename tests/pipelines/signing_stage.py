@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ociserver import FakeRegistry, registry_in_thread
+from tests.ociserver import FakeRegistry
 from tests.pods import OWNER, Pod
 from tests.signers import YEAR, certificate, new_key, private_pem, public_pem
 from tests.sigstoreserver import ISSUER, Sigstore, identity_of, token_for
@@ -24,12 +24,6 @@ from trimtab_pipelines.__main__ import main
 
 KEY = new_key()
 REPORT_TYPE = "application/vnd.trimtab.evaluation-report.v1+json"
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[FakeRegistry]:
-    with registry_in_thread() as running:
-        yield running
 
 
 class World(Pod):

@@ -152,7 +152,7 @@ def test_a_block_gains_nothing_in_the_mean_where_the_share_is_below_its_edge(
     for share in (0.0, edge / 2, edge):
         mean = 0.0
         for k in range(n + 1):
-            bets = edetector.fold((0.0,) * 6, [k, n - k], [edge, 1 - 1e-6])
+            bets = edetector.fold((0.0,) * 6, [k, n - k], [edge, 1 - 1e-6], [0.5, 0.5])
             gain = (bets[place] or 0.0) - math.log(1 + n / 6)
             mean += math.comb(n, k) * share**k * (1 - share) ** (n - k) * math.exp(gain)
         assert mean <= 1 + 1e-5, share
@@ -188,6 +188,46 @@ def test_only_a_share_that_is_bet_on_may_rise_to_an_alarm(
     bets = state.signals["NegativeFeedback"].bets
     assert all(bet is None for bet in bets[len(edetector.STAKES) :])
     assert state.signals["NegativeFeedback"].is_anchored
+
+
+def staked(rising: tuple[str, ...] = (), *, is_hour_known: bool = False) -> dict[str, float]:
+    """What each category's bets get of the new stake of a block of one opening, with what they lose taken off."""
+    names = ("cooking", "garden", "law", OTHER)
+    begun = signals.SignalState.begun(dict.fromkeys(names, 1.0), 1000, rising)
+    state = signals.fold(begun, 0.0, dict.fromkeys(names, 250))
+    if is_hour_known:
+        state = replace(state, hour=24, hours={0: (250,) * 4})
+    # None of it in the category that is looked at, so that a bet of stake e is multiplied by 1 - e.
+    found = {}
+    for place, name in enumerate(names):
+        after = signals.fold(state, 3600.0 * 24, {"law" if name != "law" else "cooking": 1})
+        stakes = range(place * len(edetector.STAKES), (place + 1) * len(edetector.STAKES))
+        found[name] = sum(
+            math.exp(bet) / (1 - edetector.STAKES[at % len(edetector.STAKES)])
+            for bets in (after.bets, after.hourly_bets)
+            for at in stakes
+            if (bet := bets[at]) is not None
+        )
+    return found
+
+
+@pytest.mark.parametrize("is_hour_known", [False, True])
+def test_what_nobody_thought_of_has_half_of_the_stake_and_all_of_it_is_one(
+    is_hour_known: bool,
+) -> None:
+    parts = staked(is_hour_known=is_hour_known)
+    assert parts == pytest.approx(
+        {"cooking": 1 / 6, "garden": 1 / 6, "law": 1 / 6, OTHER: 0.5}, abs=1e-4
+    )
+
+
+def test_only_what_is_to_rise_is_staked_on() -> None:
+    nothing = {"cooking": 0.0, "garden": 0.0, "law": 0.0, OTHER: 0.0}
+    assert staked(("law",)) == pytest.approx({**nothing, "law": 1.0}, abs=1e-4)
+    assert staked(("law", OTHER)) == pytest.approx({**nothing, "law": 0.5, OTHER: 0.5}, abs=1e-4)
+    assert staked(("law", "garden")) == pytest.approx(
+        {**nothing, "law": 0.5, "garden": 0.5}, abs=1e-4
+    )
 
 
 def test_what_is_to_rise_is_one_of_the_categories() -> None:

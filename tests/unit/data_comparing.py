@@ -13,6 +13,7 @@ from trimtab_api.reasons import FailureReason
 from trimtab_api.v1alpha1.dataset import HeldOutData, LeakageAction
 from trimtab_pipelines.preparation import alike, similarity
 from trimtab_pipelines.preparation.spool import Group, Spool
+from trimtab_pipelines.preparation.spreading import Local
 from trimtab_pipelines.preparation.words import words
 
 URI = "pvc://claim/in.jsonl"
@@ -35,7 +36,7 @@ def found_alike(
         for text, group in records:
             spool.add({"text": text}, group)
         spool.complete()
-        return alike.find_alike(spool, threshold)
+        return alike.find_alike(spool, threshold, Local())
 
 
 def test_similarity_is_that_of_runs_of_three_words() -> None:

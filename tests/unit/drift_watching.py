@@ -16,6 +16,10 @@ from tests.fakes import FakeWorld
 from tests.servicelife import KEY, answers, loaded, message, seen, told
 from tests.servingbuilders import NAMESPACE, a_ready_version, a_report
 
+from trimtab_api.documents.profile import ReferenceProfile, Topics
+from trimtab_api.v1alpha1.drift import Drift
+from trimtab_operator.domain.analysis import signals
+from trimtab_operator.domain.analysis.signals import OTHER
 from trimtab_operator.domain.conditions import find, moment_of
 from trimtab_operator.domain.errors import MetricsRefused, MetricsUnavailable
 from trimtab_operator.domain.inferenceservice import drift as domain
@@ -287,3 +291,16 @@ def memory(fake: FakeWorld) -> int:
     )
     state = domain.remembered(stored, watched).watch.state.signals["Languages"]
     return sum(state.anchor) + sum(state.seen)
+
+
+def test_what_is_near_no_centroid_is_what_nobody_thought_of() -> None:
+    """The gateway counts it by one number more than the centroids have; a bet of its own is on it."""
+    topics = Topics(weights="", centroids=["", ""], least_similarity=0.5, counts=[60, 30, 10])
+    profile = ReferenceProfile(
+        features=1, prompts=100, prompt_characters=[], prompt_tokens=[], topics=topics
+    )
+    wanted = Drift.model_validate({"signals": ["Topics"]})
+    signal = domain.beginning(wanted, profile).signals["Topics"]
+    assert signal.categories == ("0", "1", OTHER)
+    assert signal.profile == pytest.approx((0.6, 0.3, 0.1), abs=0.01)
+    assert signals.fold(signal, 0.0, {"0": 3, "2": 4}).anchor == (3, 0, 4)

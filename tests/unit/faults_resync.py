@@ -43,6 +43,17 @@ class Lists(Api):
 LEFT = BY_NAME["Ingress"].path(None)
 
 
+async def test_a_pause_that_was_asked_for_holds_for_whoever_lists_next() -> None:
+    api = Lists(failing=1, after=timedelta(seconds=0.2))
+    lister = Lister(api, BY_NAME["Job"], Store(), None, "")
+    now = asyncio.get_running_loop().time
+    with suppress(ClusterUnreachable):
+        await lister.list()
+    refused = now()
+    await lister.list()
+    assert now() - refused >= 0.19
+
+
 @asynccontextmanager
 async def resyncing(
     api: Api, store: Store, seconds: float, *queues: WorkQueue

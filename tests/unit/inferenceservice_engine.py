@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from tests.fakes import settings
+from tests.registries import free_port
 from tests.servingbuilders import a_service, digest_of, uri_of
 
 from trimtab_api.v1alpha1 import InferenceService
@@ -47,20 +48,36 @@ def test_rollout(gpus: int, count: int, surge: int, unavailable: int) -> None:
     assert update == {"maxSurge": surge, "maxUnavailable": unavailable}
 
 
-DEAF = "import time; print('up', flush=True); time.sleep(60)"
-HEARS = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); {DEAF}"
+HEARS = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
+LISTENS = "import socket, sys; heard = socket.create_server(('127.0.0.1', int(sys.argv[1])))"
+WAITS = "import time; print('up', flush=True); time.sleep(60)"
 
 
 @pytest.mark.parametrize(
     ("program", "told", "code"),
     [
-        pytest.param(DEAF, True, 128 + signal.SIGTERM, id="one that has no handler yet ends"),
-        pytest.param(HEARS, True, 7, id="one that has a handler ends by it, and is waited for"),
-        pytest.param("print('up'); exit(3)", False, 3, id="an end of its own is told as it was"),
+        pytest.param((WAITS,), True, 128 + signal.SIGKILL, id="one that has no handler yet ends"),
+        pytest.param(
+            (HEARS, WAITS), True, 128 + signal.SIGKILL, id="one that starts is not asked to finish"
+        ),
+        pytest.param(
+            (LISTENS, HEARS, WAITS),
+            True,
+            7,
+            id="one that listens ends by itself, and is waited for",
+        ),
+        pytest.param(
+            (LISTENS, WAITS), True, 128 + signal.SIGTERM, id="one that listens hears the signal"
+        ),
+        pytest.param(("print('up'); exit(3)",), False, 3, id="an end of its own is told as it was"),
     ],
 )
-def test_the_first_process_hands_the_word_to_end_on(program: str, told: bool, code: int) -> None:
-    command = ["sh", "-c", FIRST_PROCESS, "engine", sys.executable, "-c", program]
+def test_the_first_process_hands_the_word_to_end_on(
+    program: tuple[str, ...], told: bool, code: int
+) -> None:
+    port = free_port()
+    started = [sys.executable, "-c", "\n".join(program), str(port)]
+    command = ["sh", "-c", FIRST_PROCESS, "engine", f"{port:04X}", *started]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "up\n"

@@ -196,6 +196,9 @@ async def test_a_suspended_job_starts_nothing() -> None:
     await visit(fake)
     assert not fake.cluster.of_kind("Job")
     assert said(fake, "Suspended").status == "True"
+    fake.cluster.edit("FineTuneJob", KEY, {"spec": {"suspend": False}})
+    await visit(fake)
+    assert said(fake, "Suspended").message == "has not trained yet; begins"
 
 
 async def test_suspend_and_resume_reach_the_job() -> None:

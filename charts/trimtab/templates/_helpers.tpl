@@ -62,6 +62,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     "url" .Values.prometheus.url
     "tokenFile" (get $tokenFiles .Values.prometheus.bearerToken | default "")
     "caFile" (ternary (printf "/credentials/prometheus-ca/%s" .Values.prometheus.ca.key) "" (not (empty .Values.prometheus.ca.configMap))))
+  "ray" .Values.ray
   "account" (include "trimtab.account" .)
   "retention" (dict "deleteRetiredAfterSeconds" (int .Values.retention.deleteRetiredAfterSeconds))
   "leaderElection" (dict "enabled" true "namespace" .Release.Namespace "lease" (include "trimtab.operator" .))

@@ -56,6 +56,14 @@ Children are written by server-side apply, which takes `patch` and, for what is 
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [list, watch, create, patch]
+{{- if .Values.ray.enabled }}
+{{- if not (.Capabilities.APIVersions.Has "ray.io/v1/RayJob") }}
+{{- fail "ray.enabled: this cluster has no kind RayJob of ray.io/v1; install KubeRay first, or leave ray.enabled out" }}
+{{- end }}
+- apiGroups: [ray.io]
+  resources: [rayjobs]
+  verbs: [get, list, watch, create, delete]
+{{- end }}
 # One kind of exposure is made; what an earlier choice of another has left behind is taken away.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]

@@ -8,6 +8,7 @@ from trimtab_api.fingerprint import Fingerprint
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.evaluated import Comparison, MetricValue
 from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
+from trimtab_api.v1alpha1.harness import Harness, HarnessFigure
 from trimtab_api.v1alpha1.judge import Judge, JudgeCounts
 from trimtab_api.v1alpha1.modelversion import ArtifactKind
 
@@ -46,6 +47,7 @@ class SuiteRun(ApiModel):
     name: SuiteName
     data: Stored | None = None
     judge: JudgeRun | None = None
+    harness: Harness | None = None
 
 
 class EvaluationRun(ApiModel):
@@ -102,6 +104,7 @@ class EvaluationReport(ApiModel):
     comparisons: list[Comparison] = Field(default_factory=list)
     resampling: Resampling | None = None
     judge: JudgeCounts | None = None
+    harness: list[HarnessFigure] = Field(default_factory=list)
     samples: list[ReportedExample] = Field(default_factory=list)
     profile: ReferenceProfile | None = None
     fingerprint: Fingerprint
@@ -119,6 +122,7 @@ class EvaluationResult(ApiModel):
     metrics: list[MetricValue] = Field(default_factory=list)
     comparisons: list[Comparison] = Field(default_factory=list)
     judge: JudgeCounts | None = None
+    harness: list[HarnessFigure] = Field(default_factory=list)
     rank: int | None = None
     size_bytes: int = 0
     failure: RunFailure | None = None

@@ -46,10 +46,12 @@ class DataOrigin(ApiModel):
     """Data to be read, cleaned, divided and pushed.
 
     `names.VOLUME_PATH` is a volume of the pod's own, for indexes and for what is about to be pushed.
-    The ConfigMaps of word lists are mounted as those of sources are.
+    The ConfigMaps of word lists are mounted as those of sources are. With `is_spread` the pod is the
+    driver of a Ray cluster, whose workers have the same mounts but the volume.
     """
 
     dataset: DataDescription
+    is_spread: bool = False
     leakage: LeakageCheck | None = None
     synthesis: Synthesis | None = None
     output: Output

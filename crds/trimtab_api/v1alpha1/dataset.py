@@ -77,6 +77,32 @@ class PreparationResources(ApiModel):
     ] = None
 
 
+class PreparationEngine(StrEnum):
+    """Who does the work."""
+
+    LOCAL = "Local"
+    RAY = "Ray"
+
+
+class WorkerResources(ApiModel):
+    """What each worker asks the cluster for."""
+
+    cpu: Annotated[
+        Quantity,
+        Field(description="CPU request; so many batches, rounded up, are worked on at once."),
+    ] = "1"
+    memory: Annotated[Quantity, Field(description="Memory request and limit.")] = "2Gi"
+
+
+class PreparationWorkers(ApiModel):
+    """Pods that share the work on records."""
+
+    count: Annotated[int, Field(ge=1, le=1000, description="How many.")] = 2
+    resources: Annotated[WorkerResources, Field(description="What each asks for.")] = (
+        WorkerResources()
+    )
+
+
 class ScratchStorage(ApiModel):
     """The volume of the preparing pod: indexes and results before they are pushed. It goes with the pod."""
 
@@ -111,8 +137,28 @@ class DatasetSpec(DataDescription):
             "pairs that a teacher writes have no label; remove columns.label, or synthetic",
             at=".columns.label",
         ),
+        Rule(
+            "!has(self.workers) || self.engine == 'Ray'",
+            "workers belong to engine: Ray; set it, or remove workers",
+            at=".workers",
+        ),
+        Rule(
+            "self.engine != 'Ray' || !has(self.synthetic)",
+            "a teacher is waited for, whoever asks it; use engine: Local with synthetic",
+            at=".engine",
+        ),
     )
 
+    engine: Annotated[
+        PreparationEngine,
+        Field(
+            description="Local: one pod. Ray: one pod reads, compares and writes, and workers of a RayJob clean the "
+            "records and make their signatures; it takes KubeRay and ray.enabled in the chart. Both come to the same data."
+        ),
+    ] = PreparationEngine.LOCAL
+    workers: Annotated[
+        PreparationWorkers | None, Field(description="For engine: Ray. Two workers unless stated.")
+    ] = None
     synthetic: Annotated[
         Synthetic | None,
         Field(

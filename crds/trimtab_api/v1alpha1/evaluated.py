@@ -7,6 +7,7 @@ from pydantic import Field
 
 from trimtab_api.model import ApiModel
 from trimtab_api.v1alpha1.evaluation import Metric
+from trimtab_api.v1alpha1.harness import MOST_TASKS, HarnessFigure
 from trimtab_api.v1alpha1.judge import JudgeCounts
 
 
@@ -109,6 +110,10 @@ class EvaluationStatus(ApiModel):
         JudgeCounts | None,
         Field(description="How the judge of the suite Judge could be understood."),
     ] = None
+    harness: Annotated[
+        list[HarnessFigure],
+        Field(max_length=MOST_TASKS, description="The tasks of the suite Harness, one by one."),
+    ] = Field(default_factory=list)
     gates: Annotated[list[GateResult], Field(max_length=16, description="Gates.")] = Field(
         default_factory=list
     )

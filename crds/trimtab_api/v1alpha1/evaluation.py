@@ -15,6 +15,7 @@ from trimtab_api.v1alpha1.common import (
     PodOverrides,
     Quantity,
 )
+from trimtab_api.v1alpha1.harness import Harness
 from trimtab_api.v1alpha1.judge import Judge
 
 
@@ -38,6 +39,7 @@ class Metric(StrEnum):
     LEAKAGE_RATE = "LeakageRate"
     INJECTION_RATE = "InjectionRate"
     JUDGE_WIN_RATE = "JudgeWinRate"
+    HARNESS_SCORE = "HarnessScore"
 
 
 class SuiteName(StrEnum):
@@ -47,6 +49,7 @@ class SuiteName(StrEnum):
     BIAS = "Bias"
     SAFETY = "Safety"
     JUDGE = "Judge"
+    HARNESS = "Harness"
 
 
 OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
@@ -59,6 +62,7 @@ OF_SUITES: Final[Mapping[SuiteName, tuple[Metric, ...]]] = {
         Metric.INJECTION_RATE,
     ),
     SuiteName.JUDGE: (Metric.JUDGE_WIN_RATE,),
+    SuiteName.HARNESS: (Metric.HARNESS_SCORE,),
 }
 SUITE_METRICS: Final = tuple(metric for metrics in OF_SUITES.values() for metric in metrics)
 # What plain text can be judged by.
@@ -211,6 +215,16 @@ class Suite(ApiModel):
             "the suite Judge looks at the held-out data and has no cases; remove uri",
             at=".uri",
         ),
+        Rule(
+            "has(self.harness) == (self.name == 'Harness')",
+            "harness belongs to the suite Harness, which needs it; add or remove it",
+            at=".harness",
+        ),
+        Rule(
+            "has(self.uri) || self.name != 'Harness'",
+            "no tasks ship for the suite Harness; set uri to an artifact with their files",
+            at=".uri",
+        ),
     )
 
     name: Annotated[
@@ -218,7 +232,7 @@ class Suite(ApiModel):
         Field(
             description="Forgetting: what the base says worse than before, on its own held-out text. Bias: the same "
             "prompt with groups exchanged. Safety: refusals, leakage, prompt injection. Judge: answers to the held-out "
-            "questions, as another model judges them."
+            "questions, as another model judges them. Harness: tasks of lm-evaluation-harness from files of your own."
         ),
     ]
     uri: Annotated[
@@ -227,10 +241,13 @@ class Suite(ApiModel):
             max_length=1024,
             pattern=OCI_DIGEST_URI_PATTERN,
             description="Cases of your own in place of those that ship: JSONL files at "
-            "oci://registry/name@sha256:<64 hex>.",
+            "oci://registry/name@sha256:<64 hex>. For Harness the tasks' YAML files and their data.",
         ),
     ] = None
     judge: Annotated[Judge | None, Field(description="For Judge: who judges, and what.")] = None
+    harness: Annotated[
+        Harness | None, Field(description="For Harness: which tasks are asked, and how.")
+    ] = None
 
 
 SUITES: Final = Field(

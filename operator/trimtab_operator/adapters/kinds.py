@@ -59,10 +59,15 @@ EXPOSURES: Final = {
     "Route": Kind("Route", "route.openshift.io/v1", "routes"),
 }
 
+# Children that exist only where the chart says that KubeRay is there.
+RAY_JOB: Final = Kind("RayJob", "ray.io/v1", "rayjobs")
+
 # Read for its labels: what it asks for.
 NAMESPACE: Final = Kind("Namespace", "v1", "namespaces")
 EVENT: Final = Kind("Event", "v1", "events")
-BY_NAME: Final = {kind.name: kind for kind in (*OURS, *CHILDREN, *EXPOSURES.values(), EVENT)}
+BY_NAME: Final = {
+    kind.name: kind for kind in (*OURS, *CHILDREN, *EXPOSURES.values(), RAY_JOB, EVENT)
+}
 
 
 def abandoned(exposure: str) -> tuple[Kind, ...]:
@@ -70,7 +75,7 @@ def abandoned(exposure: str) -> tuple[Kind, ...]:
     return tuple(kind for name, kind in EXPOSURES.items() if name != exposure)
 
 
-def watched(exposure: str) -> tuple[Kind, ...]:
-    """The kinds of children that are followed with this kind of exposure."""
+def watched(exposure: str, *, ray: bool) -> tuple[Kind, ...]:
+    """The kinds of children that are followed with this kind of exposure, and with KubeRay."""
     extra = EXPOSURES.get(exposure)
-    return (*CHILDREN, extra) if extra else CHILDREN
+    return (*CHILDREN, *((extra,) if extra else ()), *((RAY_JOB,) if ray else ()))

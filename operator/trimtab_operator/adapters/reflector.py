@@ -9,7 +9,7 @@ import random
 from typing import Final
 
 from trimtab_operator.adapters.api import Api, Expired
-from trimtab_operator.adapters.kinds import NAMESPACE, Kind
+from trimtab_operator.adapters.kinds import NAMESPACE, RAY_JOB, Kind
 from trimtab_operator.adapters.store import Key, Store, key_of, version_of
 from trimtab_operator.adapters.telemetry import Telemetry
 from trimtab_operator.domain.errors import ClusterError, ClusterUnreachable
@@ -41,6 +41,9 @@ def trimmed(kind: str, manifest: Manifest) -> Manifest:
         result.pop("spec", None)
     elif kind == "Job" and "spec" in result:
         result["spec"] = {**result["spec"], "template": _images(result["spec"].get("template", {}))}
+    elif kind == RAY_JOB.name and "spec" in result:
+        head = get(result["spec"], "rayClusterSpec", "headGroupSpec", "template", default={})
+        result["spec"] = {"rayClusterSpec": {"headGroupSpec": {"template": _images(head)}}}
     return result
 
 
@@ -52,7 +55,11 @@ def _images(template: Manifest) -> Manifest:
 
 
 class Lister:
-    """Paged lists of one kind, into the store."""
+    """Paged lists of one kind, into the store.
+
+    A pause that the server has asked for is kept to whoever lists next: the watch that lost its
+    place, or the resync.
+    """
 
     def __init__(
         self, api: Api, kind: Kind, store: Store, scope: str | None, selector: str
@@ -63,6 +70,7 @@ class Lister:
         self._api = api
         self._store = store
         self._scope = scope
+        self._not_before = 0.0
         self.selector = {"labelSelector": selector} if selector else {}
 
     async def list(self) -> str:
@@ -70,7 +78,7 @@ class Lister:
         seen: set[Key] = set()
         query = {**self.selector, "limit": str(PAGE)}
         while True:
-            page = await self._api.request("GET", self.path, query=query)
+            page = await self._page(query)
             for item in page.get("items") or []:
                 item.setdefault("apiVersion", self.kind.api_version)
                 seen.add(key_of(item))
@@ -84,6 +92,15 @@ class Lister:
             if key not in seen and self.covers(key):
                 self._store.remove(self.kind.name, key, int(version))
         return version
+
+    async def _page(self, query: dict[str, str]) -> Manifest:
+        now = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._not_before - now()))
+        try:
+            return await self._api.request("GET", self.path, query=query)
+        except ClusterError as error:
+            self._not_before = now() + asked_to_wait(error)
+            raise
 
     def covers(self, key: Key) -> bool:
         """Whether the list would show this object."""

@@ -83,6 +83,11 @@ class JobState:
         return name_of(self.manifest)
 
     @property
+    def outlives_its_pods(self) -> bool:
+        """Whether its last word comes after that of its pods."""
+        return True
+
+    @property
     def is_complete(self) -> bool:
         """Whether it has succeeded."""
         return self._condition("Complete") is not None
@@ -130,11 +135,12 @@ class JobState:
 
 
 def pods_of(job: str, pods: Sequence[Manifest]) -> list[Manifest]:
-    """The pods of a Job, the youngest first."""
+    """The pods of a Job or RayJob, the youngest first."""
     mine = [
         p
         for p in pods
-        if any(
+        if get(p, "metadata", "labels", default={}).get(names.LABEL_RAY_JOB) == job
+        or any(
             r.get("kind") == "Job" and r.get("name") == job
             for r in get(p, "metadata", "ownerReferences", default=[])
         )
@@ -173,7 +179,7 @@ def catches_up_in(
     stays. A pod may be lost for good, or have been deleted, so that this ends.
     """
     ended = moment_of(job.ended_at) if job else None
-    if job is None or ended is None:
+    if job is None or ended is None or not job.outlives_its_pods:
         return None
     is_missing = job.is_complete and not pods  # at a deadline the Job itself takes its pods away
     if not (is_missing or has_live_pod([p for p in pods if not is_deleting(p)])):

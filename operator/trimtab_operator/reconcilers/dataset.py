@@ -6,6 +6,7 @@ from typing import Final
 from trimtab_api.documents import PrepareResult
 from trimtab_api.reasons import DatasetReason
 from trimtab_api.v1alpha1 import Dataset
+from trimtab_operator.domain import rayjobs
 from trimtab_operator.domain.dataset import children, inputs
 from trimtab_operator.domain.dataset.plan import Plan, Seen, plan
 from trimtab_operator.domain.dataset.status import Scribe, attempt_of, events, has_verdict
@@ -23,6 +24,7 @@ from trimtab_operator.reconcilers.ports import Cluster, Key, World
 
 # Of a web of Datasets that wait for each other; a circle that is longer is waited for.
 LOOKED_AT_MOST: Final = 256
+_JOBS: Final = ("Job", rayjobs.KIND)
 _REASONS: Final[dict[type[ClusterError], str]] = {
     Forbidden: DatasetReason.NOT_ALLOWED,
     NameTaken: DatasetReason.NAME_TAKEN,
@@ -42,7 +44,7 @@ async def reconcile(key: Key, world: World) -> Outcome:
 async def _gather(dataset: Dataset, world: World) -> Seen:
     cluster = world.cluster
     seen = Seen(
-        jobs=tuple(cluster.children(dataset, "Job")),
+        jobs=tuple(job for kind in _JOBS for job in cluster.children(dataset, kind)),
         tasks=tuple(cluster.children(dataset, "ConfigMap")),
         pods=tuple(cluster.children(dataset, "Pod")),
         others=_others(dataset, cluster),
@@ -64,11 +66,17 @@ def _others(dataset: Dataset, cluster: Cluster) -> dict[str, Dataset | None]:
 
 
 async def _with_result(dataset: Dataset, seen: Seen, world: World) -> Seen:
-    """What a Job that has succeeded left: the termination message, else the registry's copy."""
+    """What a Job that has succeeded left: the termination message, else the registry's copy.
+
+    The registry alone has what a RayJob left, be it a failure: its pods go on after the program.
+    """
     attempt = attempt_of(dataset)
     name = children.job_name(dataset, attempt)
     found = seen.job(name)
-    if found is None or not found.is_complete:
+    is_over = found is not None and (
+        found.is_complete or (found.is_finished and children.is_spread(dataset))
+    )
+    if not is_over:
         return seen
     result = document_of(pods_of(name, seen.pods), PrepareResult, succeeded=True)
     if result is not None:

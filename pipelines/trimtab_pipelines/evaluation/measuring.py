@@ -11,6 +11,7 @@ from trimtab_api.documents.profile import ReferenceProfile
 from trimtab_api.reasons import FailureReason, is_user_error
 from trimtab_api.v1alpha1.evaluated import Comparison
 from trimtab_api.v1alpha1.evaluation import Metric, SuiteName
+from trimtab_api.v1alpha1.harness import HarnessFigure
 from trimtab_api.v1alpha1.judge import JudgeCounts
 from trimtab_oci import RegistryError
 from trimtab_pipelines.evaluation import intervals
@@ -59,6 +60,7 @@ class _Found:
     own: Observations | None = None
     base: Said | None = None
     judge: JudgeCounts | None = None
+    harness: list[HarnessFigure] = field(default_factory=list)
     suites: dict[Metric, Measure] = field(default_factory=dict)
     known: Sequence[Record] = ()
     text: Observations | None = None
@@ -82,6 +84,7 @@ def measure(
             "comparisons": found.comparisons,
             "resampling": resampling if found.own or found.suites else None,
             "judge": found.judge,
+            "harness": found.harness,
         }
     )
 
@@ -130,6 +133,13 @@ def _ask_suites(
                 found.suites |= bias(run, suite, loaded, workspace)
             case SuiteName.SAFETY:
                 found.suites |= safety(run, suite, loaded, workspace, data.training)
+            case SuiteName.HARNESS:
+                # The harness takes seconds to import, and few versions need it.
+                from trimtab_pipelines.evaluation.suites.harness import harness  # noqa: PLC0415
+
+                asked = harness(run, suite, loaded, workspace)
+                found.suites |= asked.measures()
+                found.harness = asked.figures
             case SuiteName.JUDGE:
                 pass  # it looks at answers, not at the network
 

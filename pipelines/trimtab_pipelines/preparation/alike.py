@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trimtab_pipelines.preparation import similarity
 from trimtab_pipelines.preparation.records import texts_of
 from trimtab_pipelines.preparation.spool import Group, Spool
+from trimtab_pipelines.preparation.spreading import Workers
 from trimtab_pipelines.prepared import Record
 
 NONE = -1
@@ -67,8 +68,8 @@ def exact_repeats(spool: Spool) -> NDArray[Any]:
     return first
 
 
-def find_alike(spool: Spool, threshold: float) -> Alike:
-    """Compare all records that share a band."""
+def find_alike(spool: Spool, threshold: float, everybody: Workers) -> Alike:
+    """Compare all records that share a band; their signatures are made by everybody."""
     exact = exact_repeats(spool)
     alike = Alike(
         exact,
@@ -77,7 +78,7 @@ def find_alike(spool: Spool, threshold: float) -> Alike:
         spool.column("other", np.int64, NONE),
     )
     if len(spool):
-        with _Index(spool, exact, threshold) as index:
+        with _Index(spool, exact, threshold, everybody) as index:
             judge = _Judge(spool, index.short, threshold)
             clusters = _Clusters(alike.near)
             for members in index.meetings():
@@ -189,14 +190,16 @@ class _Judge:
 class _Index:
     """Signatures and bands of all records but exact repeats, in files."""
 
-    def __init__(self, spool: Spool, exact: NDArray[Any], threshold: float) -> None:
+    def __init__(
+        self, spool: Spool, exact: NDArray[Any], threshold: float, everybody: Workers
+    ) -> None:
         self._rows = similarity.rows_per_band(threshold)
         self._bands = similarity.PERMUTATIONS // self._rows
         self._count = len(spool)
         self._alive = exact == NONE
         self._paths = [spool.folder / f"band-{number}" for number in range(self._bands)]
         self._short_path = spool.folder / "signatures"
-        self._write(spool)
+        self._write(spool, everybody)
         self.short: NDArray[np.uint8] = np.memmap(
             self._short_path, dtype=np.uint8, mode="r"
         ).reshape(self._count, similarity.PERMUTATIONS)
@@ -214,18 +217,22 @@ class _Index:
             yield from _meetings(np.memmap(path, dtype=np.uint64, mode="r"), self._alive)
             path.unlink()
 
-    def _write(self, spool: Spool) -> None:
+    def _write(self, spool: Spool, everybody: Workers) -> None:
         files = [path.open("wb", buffering=1 << 16) for path in self._paths]
-        records = spool.records()
         with self._short_path.open("wb") as short:
-            while batch := list(islice(records, _BATCH)):
-                found = similarity.signatures([text_of(record) for record in batch])
+            for found in everybody.each(similarity.signatures, _batches(spool)):
                 short.write(similarity.short_signatures(found).tobytes())
                 hashes = similarity.band_hashes(found, self._rows).T.copy()
                 for file, band in zip(files, hashes, strict=True):
                     file.write(band.tobytes())
         for file in files:
             file.close()
+
+
+def _batches(spool: Spool) -> Iterator[list[str]]:
+    records = spool.records()
+    while batch := list(islice(records, _BATCH)):
+        yield [text_of(record) for record in batch]
 
 
 def _meetings(hashes: NDArray[np.uint64], alive: NDArray[np.bool_] | None) -> Iterator[list[int]]:

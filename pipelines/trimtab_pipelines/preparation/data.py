@@ -20,13 +20,14 @@ from trimtab_api.v1alpha1.dataset import LeakageAction
 from trimtab_pipelines.labelled import TOOLS
 from trimtab_pipelines.preparation import checks, publishing
 from trimtab_pipelines.preparation.alike import NONE, Alike, find_alike
-from trimtab_pipelines.preparation.cleaning import CleaningStep, redactor_of, steps_of, through
+from trimtab_pipelines.preparation.cleaning import redactor_of, steps_of
 from trimtab_pipelines.preparation.dividing import divide
+from trimtab_pipelines.preparation.looking import Wanted, batches, look
 from trimtab_pipelines.preparation.others import held_out_records
 from trimtab_pipelines.preparation.reading import rows_of
-from trimtab_pipelines.preparation.records import canonical, record_of
 from trimtab_pipelines.preparation.splitting import split_of
 from trimtab_pipelines.preparation.spool import GROUPS, Group, Spool
+from trimtab_pipelines.preparation.spreading import Workers, workers
 from trimtab_pipelines.preparation.tally import Tally, steps_named
 from trimtab_pipelines.prepared import Record
 from trimtab_pipelines.report.figures import Figures
@@ -52,18 +53,20 @@ def prepare_data(origin: DataOrigin, workspace: Path) -> Prepared:
     warnings: list[str] = []
     steps = steps_of(origin.dataset.clean)
     tally = Tally(redactor_of(steps), _steps_that_count(origin))
-    if origin.synthesis is None:
-        found = _records(origin, steps, tally, workspace, warnings.append)
-        return _prepared(origin, workspace, found, tally, warnings, None)
-    with closing(Synthesized(origin, origin.synthesis, workspace, steps, tally)) as synthesized:
-        found = synthesized.records(warnings.append)
-        return _prepared(origin, workspace, found, tally, warnings, synthesized)
+    with workers(is_spread=origin.is_spread) as everybody:
+        if origin.synthesis is None:
+            found = _records(origin, everybody, tally, workspace, warnings.append)
+            return _prepared(origin, workspace, found, everybody, tally, warnings, None)
+        with closing(Synthesized(origin, origin.synthesis, workspace, steps, tally)) as synthesized:
+            found = synthesized.records(warnings.append)
+            return _prepared(origin, workspace, found, everybody, tally, warnings, synthesized)
 
 
 def _prepared(
     origin: DataOrigin,
     workspace: Path,
     found: Iterable[Record | None],
+    everybody: Workers,
     tally: Tally,
     warnings: list[str],
     synthesized: Synthesized | None,
@@ -74,7 +77,8 @@ def _prepared(
         read = _collect(found, origin, spool, workspace, warnings.append)
         spool.complete()
         log.info("%d of %d records are compared", len(spool), read)
-        alike = find_alike(spool, dataset.clean.deduplicate.similarity or DEFAULT_THRESHOLD)
+        threshold = dataset.clean.deduplicate.similarity or DEFAULT_THRESHOLD
+        alike = find_alike(spool, threshold, everybody)
         _check_leakage(origin, spool, alike, tally)
         figures = Figures(spool, alike, tally)
         kept = divide(spool, alike, dataset, directory, tally, figures.observe)
@@ -110,18 +114,17 @@ def _steps_that_count(origin: DataOrigin) -> tuple[str, ...]:
 
 def _records(
     origin: DataOrigin,
-    steps: list[CleaningStep],
+    everybody: Workers,
     tally: Tally,
     workspace: Path,
     warn: Callable[[str], None],
 ) -> Iterator[Record | None]:
     """What the rows hold, cleaned; None for each that is dropped."""
-    for row in rows_of(origin, workspace, warn):
-        if row.is_discarded:
-            tally.dropped("Discarded", {"text": canonical(row.values)}, "thrown away by people")
-            yield None
-            continue
-        yield through(steps, record_of(row, origin.dataset), tally)
+    description = origin.dataset.model_dump_json(by_alias=True, exclude_none=True)
+    wanted = Wanted(description, tuple(tally.steps))
+    for looked in everybody.each(look, batches(wanted, rows_of(origin, workspace, warn))):
+        tally.add(looked.steps)
+        yield from looked.records
 
 
 def _collect(

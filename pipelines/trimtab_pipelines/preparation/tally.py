@@ -1,6 +1,6 @@
 """What each step left out or found: counts of all, and examples of the first few."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trimtab_api.v1alpha1.data import DroppedRecords
@@ -65,6 +65,17 @@ class Tally:
     def found(self, step: str, kind: str, times: int = 1) -> None:
         kinds = self.steps[step].found
         kinds[kind] = kinds.get(kind, 0) + times
+
+    def add(self, steps: Mapping[str, Step]) -> None:
+        """What somebody else has counted on the records that come next."""
+        for name, other in steps.items():
+            step = self.steps[name]
+            step.dropped += other.dropped
+            step.changed += other.changed
+            step.reported += other.reported
+            for kind, times in other.found.items():
+                self.found(name, kind, times)
+            step.examples += other.examples[: EXAMPLES - len(step.examples)]
 
     def takes_examples(self, step: str) -> bool:
         return len(self.steps[step].examples) < EXAMPLES

@@ -3,12 +3,13 @@
 A mixture e-detector of Shiryaev-Roberts type (Shin, Ramdas and Rinaldo, "E-detectors: a
 nonparametric framework for sequential change detection", 2024). For every category and three sizes
 of stake there is a bet that its share is above an edge; each value M is multiplied by the factor L of
-a block of n units, after n's part of a new stake was added: M <- (M + n / bets) L. A factor's
+a block of n units, after n's part of a new stake was added: M <- (M + n w) L, where all w are 1 together. A factor's
 expected value is at most 1 as long as no share is above its edge, so the sum of all M grows by no
 more than 1 per unit in the mean, and the mean number of units until it passes A is at least A.
 
 Only rising shares are bet on; one that vanishes shows, later, through those that take its place.
 Where only some categories are of interest, the others have no edge and get no part of the stake.
+The parts need not be even: whatever they are, what is promised holds.
 """
 
 import math
@@ -22,25 +23,25 @@ def fold(
     bets: Sequence[float | None],
     counts: Sequence[int],
     edges: Sequence[float | None],
-    part: float = 1.0,
+    parts: Sequence[float],
 ) -> tuple[float | None, ...]:
     """The logarithms of all M after a block; None is an M of zero. `edges` are of before the block,
     None for a category that is not bet on.
 
-    `part` is how much of the new stake this detector has, where several share one.
+    `parts` is how much of the new stake each category has. They are chosen before the block and are
+    at most 1 together, over all detectors that share one stake; those without an edge are not used.
     """
     n = sum(counts)
     if not n:
         return tuple(bets)
-    staked = len(edges) - list(edges).count(None)
-    added = math.log(part * n / (staked * len(STAKES)))
     after: list[float | None] = []
-    for place, (k, edge) in enumerate(zip(counts, edges, strict=True)):
+    for place, (k, edge, part) in enumerate(zip(counts, edges, parts, strict=True)):
         for stake_place, stake in enumerate(STAKES):
             bet = bets[place * len(STAKES) + stake_place]
             if edge is None:
                 after.append(bet)
                 continue
+            added = math.log(part * n / len(STAKES))
             gain = k * math.log1p(stake * (1 - edge) / edge) + (n - k) * math.log1p(-stake)
             # Rounded here, so that a state that was stored and one that was not are the same.
             after.append(round(log_sum(bet, added) + gain, _DIGITS))

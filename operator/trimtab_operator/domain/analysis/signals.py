@@ -19,6 +19,8 @@ from trimtab_operator.domain.analysis.edetector import STAKES, log_sum
 ANCHOR: Final = 2000
 # What cannot be told apart or was not thought of beforehand, such as a language nobody spoke.
 OTHER: Final = "other"
+# What is new is mostly near nothing that is known, so OTHER has so much of the stake.
+_PART_OF_OTHER: Final = 0.5
 _PROFILE_WEIGHT: Final = 50.0
 _TOLERANCE_POINTS: Final = 0.01
 _TOLERANCE_SHARE: Final = 0.3
@@ -149,14 +151,14 @@ def fold(state: SignalState, time: float, found: Mapping[str, int]) -> SignalSta
 def _judged(state: SignalState, counts: tuple[int, ...]) -> dict[str, Any]:
     """Both detectors share the new stake, so that their sum is worth what one would be."""
     edges = _of_the_hour(state)
-    part = 0.5 if edges else 1.0
+    parts = _parts(state, 0.5 if edges else 1.0)
     after = {
-        "bets": edetector.fold(state.bets, counts, _bet_on(state, _tolerant(state)), part),
+        "bets": edetector.fold(state.bets, counts, _bet_on(state, _tolerant(state)), parts),
         "seen": _sum(state.seen, counts),
     }
     if edges:
         of_the_hour = _bet_on(state, edges)
-        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, of_the_hour, part)
+        after["hourly_bets"] = edetector.fold(state.hourly_bets, counts, of_the_hour, parts)
     return after
 
 
@@ -166,6 +168,15 @@ def _bet_on(state: SignalState, edges: Sequence[float]) -> list[float | None]:
         return list(edges)
     pairs = zip(state.categories, edges, strict=True)
     return [edge if name in state.rising else None for name, edge in pairs]
+
+
+def _parts(state: SignalState, whole: float) -> list[float]:
+    """How much of the new stake each category has: OTHER its part, and the rest evenly."""
+    names = state.rising or state.categories
+    if OTHER not in names or len(names) == 1:
+        return [whole / len(names)] * len(state.categories)
+    even = (1 - _PART_OF_OTHER) / (len(names) - 1)
+    return [whole * (_PART_OF_OTHER if name == OTHER else even) for name in state.categories]
 
 
 def _tolerant(state: SignalState) -> list[float]:

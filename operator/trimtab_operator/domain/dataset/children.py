@@ -7,22 +7,40 @@ from trimtab_api import names
 from trimtab_api.documents import Output, Owner, PrepareRun
 from trimtab_api.documents.preparation import DataOrigin, LeakageCheck, Synthesis
 from trimtab_api.v1alpha1 import Dataset
-from trimtab_api.v1alpha1.dataset import HeldOutData
+from trimtab_api.v1alpha1.dataset import (
+    HeldOutData,
+    PreparationEngine,
+    PreparationResources,
+    PreparationWorkers,
+    WorkerResources,
+)
 from trimtab_api.v1alpha1.synthetic import Synthetic
-from trimtab_operator.domain import endpoints, pods, preparation
+from trimtab_operator.domain import endpoints, pods, preparation, rayjobs
 from trimtab_operator.domain.manifests import Manifest
 from trimtab_operator.domain.naming import child_name, data_repository, result_tag
 from trimtab_operator.settings import Settings
 
 KIND: Final = "Dataset"
 BACKOFF_LIMIT: Final = 3
+# Ray starts it in a shell of its own, whose PATH may be another.
+_ENTRYPOINT: Final = " ".join(("/opt/trimtab/bin/python", *preparation.PROGRAM[1:]))
 # Its result is in status by then; the pod, its log and its volume go.
 KEPT_SECONDS: Final = 3600
 
 
+def is_spread(dataset: Dataset) -> bool:
+    """Whether workers of Ray do the work."""
+    return dataset.spec.engine is PreparationEngine.RAY
+
+
 def job_name(dataset: Dataset, attempt: int) -> str:
-    """Name of the Job and the ConfigMap of one preparation; a namesake's or an earlier one's is another."""
+    """Name of the Job and the ConfigMap of one preparation; a namesake's or an earlier one's is another.
+
+    KubeRay's names are short, and begin with a letter.
+    """
     meta = dataset.metadata
+    if is_spread(dataset):
+        return child_name("ray", names.PREPARE, meta.uid, str(meta.generation), str(attempt))
     return child_name(meta.name, names.PREPARE, meta.uid, str(meta.generation), str(attempt))
 
 
@@ -38,6 +56,8 @@ def preparing(
     """The task and the Job that does it."""
     spec, attempt = dataset.spec, dataset.status.attempt
     name = job_name(dataset, attempt)
+    if is_spread(dataset):
+        return _spread(dataset, name, held_out, settings)
     text = _task(dataset, held_out, settings).model_dump_json(
         by_alias=True, exclude_none=True, indent=2
     )
@@ -72,6 +92,56 @@ def preparing(
     ]
 
 
+def _spread(
+    dataset: Dataset, name: str, held_out: Sequence[HeldOutData], settings: Settings
+) -> list[Manifest]:
+    """The task, and the RayJob whose workers share it."""
+    spec = dataset.spec
+    shared = [
+        pods.scratch_space(),
+        pods.run_document(name),
+        *pods.registry_credentials(settings),
+        *preparation.inputs(spec),
+    ]
+    volume = preparation.scratch_claim(spec.storage.size, spec.storage.class_name)
+    workers = spec.workers or PreparationWorkers()
+    head = _node(dataset, [*shared, volume], spec.resources, settings)
+    worker = _node(dataset, shared, workers.resources, settings)
+    task = _task(dataset, held_out, settings)
+    text = task.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+    return [
+        pods.run_config_map(KIND, dataset, names.PREPARE, name, text),
+        rayjobs.ray_job(
+            KIND,
+            dataset,
+            names.PREPARE,
+            name,
+            _ENTRYPOINT,
+            head=head,
+            worker=worker,
+            workers=workers.count,
+            active_deadline_seconds=spec.active_deadline_seconds,
+        ),
+    ]
+
+
+def _node(
+    dataset: Dataset,
+    mounts: Sequence[pods.Mount],
+    wants: PreparationResources | WorkerResources,
+    settings: Settings,
+) -> Manifest:
+    container = pods.container(
+        names.PREPARE,
+        settings.images.pipelines,
+        (),
+        mounts,
+        settings,
+        wants=pods.resources(0, wants.cpu, wants.memory),
+    )
+    return pods.pod_spec([container], mounts, settings, overrides=dataset.spec.pod)
+
+
 def _teacher(synthetic: Synthetic) -> list[pods.Mount]:
     return endpoints.credentials("teacher", synthetic.teacher, names.TEACHER_CREDENTIALS_PATH)
 
@@ -102,7 +172,11 @@ def _task(dataset: Dataset, held_out: Sequence[HeldOutData], settings: Settings)
     return PrepareRun(
         owner=Owner(kind=KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid),
         data=DataOrigin(
-            dataset=spec, leakage=leakage, synthesis=_synthesis(dataset), output=output
+            dataset=spec,
+            is_spread=is_spread(dataset),
+            leakage=leakage,
+            synthesis=_synthesis(dataset),
+            output=output,
         ),
     )
 

@@ -14,10 +14,11 @@ from typing import Final
 
 from trimtab_api import names
 from trimtab_api.documents import PrepareResult
-from trimtab_api.reasons import DatasetReason, FailureReason
+from trimtab_api.reasons import RETRYABLE, DatasetReason, FailureReason
 from trimtab_api.v1alpha1 import Dataset
 from trimtab_api.v1alpha1.dataset import DatasetStatus
 from trimtab_api.v1alpha1.finetunejob import Failure
+from trimtab_operator.domain import rayjobs
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.dataset import children, inputs
 from trimtab_operator.domain.dataset import status as told
@@ -39,10 +40,15 @@ from trimtab_operator.domain.observation import (
 )
 from trimtab_operator.domain.outcome import Done, Outcome, Retry
 from trimtab_operator.domain.preparation import OUTAGES, remarks
+from trimtab_operator.domain.rayjobs import RayJobState
 from trimtab_operator.settings import Settings
 
 AT_REST: Final = Done()
 _SOON: Final = timedelta(seconds=2)
+_NO_RAY: Final = (
+    "engine is Ray, and this Trimtab follows no RayJobs; install KubeRay and set ray.enabled in the chart's values, "
+    "or set engine: Local"
+)
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,10 @@ class Seen:
 
     def job(self, name: str) -> JobState | None:
         """A preparation's Job, unless it is on its way out."""
-        return next(
-            (JobState(j) for j in self.jobs if name_of(j) == name and not is_deleting(j)), None
-        )
+        there = next((j for j in self.jobs if name_of(j) == name and not is_deleting(j)), None)
+        if there is None:
+            return None
+        return RayJobState(there) if there["kind"] == rayjobs.KIND else JobState(there)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,8 @@ def _preparing(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) 
 
 def _starting(dataset: Dataset, seen: Seen, settings: Settings, now: datetime) -> Plan:
     scribe = Scribe(dataset, now)
+    if children.is_spread(dataset) and not settings.ray.enabled:
+        return Plan(scribe.waiting(dataset.status, DatasetReason.RAY_NOT_ENABLED, _NO_RAY))
     found = tuple(dataset.status.held_out) or inputs.held_out(dataset, seen.others)
     if isinstance(found, Finding):
         if found.is_unknown:
@@ -181,9 +190,9 @@ def _trouble(pods: Sequence[Manifest], now: datetime) -> tuple[str, str] | None:
 def _gave_up(
     dataset: Dataset, stage: JobState, seen: Seen, settings: Settings, now: datetime
 ) -> Plan:
-    failure = failure_of(stage, pods_of(stage.name, seen.pods), PrepareResult)
+    failure = _failure(stage, seen)
     scribe = Scribe(dataset, now)
-    if failure.reason not in OUTAGES:
+    if failure.reason not in OUTAGES and not _may_pass(failure, dataset):
         return Plan(scribe.failed(dataset.status, failure))
     request = told.retry_request(dataset)
     ended = moment_of(stage.failed_at) or now
@@ -193,6 +202,20 @@ def _gave_up(
     message = f"{failure.message}; it is tried again"
     status = scribe.waiting(dataset.status, failure.reason, message)
     return Plan(status, outcome=Done(max(left, _SOON)))
+
+
+def _failure(stage: JobState, seen: Seen) -> Failure:
+    """What the program has said; of a RayJob, whose pods say nothing of it, in the registry."""
+    told = seen.result.failure if seen.result else None
+    if told is not None:
+        return Failure(reason=told.reason, message=told.message)
+    return failure_of(stage, pods_of(stage.name, seen.pods), PrepareResult)
+
+
+def _may_pass(failure: Failure, dataset: Dataset) -> bool:
+    """A Job tries such again by itself; for a RayJob it is decided here."""
+    is_due = dataset.status.attempt < children.BACKOFF_LIMIT
+    return children.is_spread(dataset) and failure.reason in RETRYABLE and is_due
 
 
 def _without_result(dataset: Dataset, stage: JobState, seen: Seen, now: datetime) -> Plan:

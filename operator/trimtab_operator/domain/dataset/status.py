@@ -28,6 +28,7 @@ WARNINGS: Final = frozenset(
     {
         *POD_TROUBLES,
         DatasetReason.CIRCULAR,
+        DatasetReason.RAY_NOT_ENABLED,
         DatasetReason.RESULT_MISSING,
         DatasetReason.REFUSED,
         DatasetReason.NOT_ALLOWED,

@@ -162,7 +162,9 @@ class Scribe:
         before = find(status.conditions, SUSPENDED)
         was = before is not None and (before.status == "True" or before.reason == RESUMED)
         if was:
-            return self._is(SUSPENDED, False, RESUMED, "goes on from the last checkpoint")
+            trained = status.progress is not None
+            words = "goes on from the last checkpoint" if trained else "has not trained yet; begins"
+            return self._is(SUSPENDED, False, RESUMED, words)
         return self._is(SUSPENDED, False, NOT_SUSPENDED, "not suspended")
 
     def _is(self, kind: str, holds: bool, reason: str, message: str) -> Condition:

@@ -19,7 +19,7 @@ from trimtab_api.v1alpha1.drift import Drift, DriftSignal, DriftStatus, MovedSha
 from trimtab_api.v1alpha1.inferenceservice import ServedModel
 from trimtab_operator.domain.analysis import drift as analysis
 from trimtab_operator.domain.analysis.drift import Bucket, Watch
-from trimtab_operator.domain.analysis.signals import SignalState
+from trimtab_operator.domain.analysis.signals import OTHER, SignalState
 from trimtab_operator.domain.conditions import moment_of, timestamp
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import children
@@ -274,7 +274,9 @@ def _prior(signal: DriftSignal, profile: ReferenceProfile | None) -> Mapping[str
             return {each: known.get(each, 0) for each in (*features.LANGUAGES, *known)}
         case DriftSignal.TOPICS:
             counts = profile.topics.counts if profile and profile.topics else ()
-            return {str(number): count for number, count in enumerate(counts)}
+            # The last is what is near no centroid, which the gateway counts by a number of its own.
+            near = {str(number): count for number, count in enumerate(counts[:-1])}
+            return {**near, OTHER: sum(counts[-1:])}
         case DriftSignal.NEGATIVE_FEEDBACK:
             return FEEDBACK_GUESSED
 

@@ -41,16 +41,24 @@ DTYPES: Final = {
 # which no image of ours has, and the engine would die on its first request.
 CPU_ENVIRONMENT: Final = {"TORCHDYNAMO_DISABLE": "1"}
 # The first process of a container does not hear a signal that it has no handler for, and vLLM imports
-# for most of a minute before it has one: an engine that was deleted while it started would stay for
-# the whole grace period. A shell goes first, which hears it and hands it on. The signal ends its wait,
-# too, so it waits until the process has gone, and asks once more: what it was told in between may be
-# the code of the signal.
+# for most of a minute before it has one; told while it starts its engine core, it waits five minutes
+# for that one's answer. An engine that was deleted while it started would stay for the whole grace
+# period. A shell goes first: what does not listen yet answers nobody, and is killed; what listens is
+# handed the signal. The signal ends the shell's wait, too, so it waits until the process has gone, and
+# asks once more: what it was told in between may be the code of the signal. Called with the port as
+# /proc/net/tcp writes it, where 0A is LISTEN, then the command.
 FIRST_PROCESS: Final = """\
-asked= pid=
-trap 'asked=yes; [ -z "$pid" ] || kill -TERM "$pid"' TERM
+port=$1 asked= pid=
+shift
+end() {
+  how=KILL
+  if grep -q ":$port [0-9A-F:]* 0A " /proc/net/tcp; then how=TERM; fi
+  kill -"$how" "$pid"
+}
+trap 'asked=yes; [ -z "$pid" ] || end' TERM
 "$@" &
 pid=$!
-[ -z "$asked" ] || kill -TERM "$pid"
+[ -z "$asked" ] || end
 while wait "$pid"; code=$?; kill -0 "$pid" 2>/dev/null; do :; done
 if [ -n "$asked" ]; then wait "$pid"; last=$?; [ "$last" -eq 127 ] || code=$last; fi
 exit "$code"
@@ -250,7 +258,7 @@ def _engine(plan: EnginePlan, mounts: list[pods.Mount]) -> Manifest:
     container = pods.container(
         "engine",
         plan.release.engine_image,
-        ["sh", "-c", FIRST_PROCESS, "engine", *arguments(plan)],
+        ["sh", "-c", FIRST_PROCESS, "engine", f"{names.PORT_ENGINE:04X}", *arguments(plan)],
         mounts,
         plan.settings,
         env=tuple(environment.items()),

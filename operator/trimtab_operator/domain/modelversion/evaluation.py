@@ -143,7 +143,8 @@ def _suite(
     if uri is None and suite.name is SuiteName.FORGETTING:
         parent = _parent(against)
         uri = parent.dataset_uri if parent else base.held_out if base else None
-    return SuiteRun(name=suite.name, data=Stored(uri=uri, digest=digest_of(uri)) if uri else None)
+    data = Stored(uri=uri, digest=digest_of(uri)) if uri else None
+    return SuiteRun(name=suite.name, data=data, harness=suite.harness)
 
 
 def _mounted(uri: str | None, path: str) -> Mounted | None:

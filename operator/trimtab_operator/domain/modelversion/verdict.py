@@ -184,6 +184,7 @@ def _status(
         metrics=list(found.metrics),
         comparisons=list(found.comparisons) if version.status.opponents else [],
         judge=found.judge,
+        harness=list(found.harness),
         best=_best(version, found),
     )
     return judged(version, status) or status

@@ -77,12 +77,12 @@ def cases_of(
     folder = fetched(suite, workspace, output)
     files = sorted(folder.rglob("*.jsonl"))
     if not files:
-        raise _invalid(suite, f"{suite.data.uri} holds no .jsonl file")
+        raise invalid(suite, f"{suite.data.uri} holds no .jsonl file")
     found = [case for file in files for case in _cases(suite, file, kind)]
     if not found:
-        raise _invalid(suite, f"{suite.data.uri} holds no case")
+        raise invalid(suite, f"{suite.data.uri} holds no case")
     if len(found) > MOST_CASES:
-        raise _invalid(suite, f"it has {len(found)} cases; at most {MOST_CASES} are asked")
+        raise invalid(suite, f"it has {len(found)} cases; at most {MOST_CASES} are asked")
     return found
 
 
@@ -101,7 +101,7 @@ def _cases(suite: SuiteRun, file: Path, kind: type[AnyCase]) -> Iterator[AnyCase
             number += 1
             where = f"{file.name}, line {number}"
             if len(line) > _LONGEST_LINE:
-                raise _invalid(suite, f"{where} is longer than 1 MiB")
+                raise invalid(suite, f"{where} is longer than 1 MiB")
             if not line.strip():
                 continue
             try:
@@ -109,12 +109,12 @@ def _cases(suite: SuiteRun, file: Path, kind: type[AnyCase]) -> Iterator[AnyCase
             except ValidationError as error:
                 first = error.errors(include_url=False, include_input=False)[0]
                 place = ".".join(str(part) for part in first["loc"])
-                raise _invalid(suite, f"{where}: {place}: {first['msg']}".replace(": : ", ": ")) from error  # fmt: skip
+                raise invalid(suite, f"{where}: {place}: {first['msg']}".replace(": : ", ": ")) from error  # fmt: skip
             except (ValueError, RecursionError) as error:
-                raise _invalid(suite, f"{where} is no JSON: {error}") from error
+                raise invalid(suite, f"{where} is no JSON: {error}") from error
 
 
-def _invalid(suite: SuiteRun, message: str) -> RunError:
+def invalid(suite: SuiteRun, message: str) -> RunError:
     return RunError(
         FailureReason.SUITE_INVALID,
         f"the suite {suite.name} cannot be used: {message}; docs/evaluation.md shows the form",

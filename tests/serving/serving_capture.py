@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving.serving_feedback import SETTINGS, asked, keys_at, say
 from tests.servingkit import eventually
 from tests.servingstack import data_plane
-from tests.unit.serving_feedback import SETTINGS, asked, keys_at, say
 
 from trimtab_serving.gateway import capturefiles
 from trimtab_serving.gateway.capture import MOST_PER_SECOND, MOST_WAITING_BYTES, Capture

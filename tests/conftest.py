@@ -1,4 +1,4 @@
-"""A pod's inside and a registry, for tests of whole stages."""
+"""A pod's inside and a registry, for tests of whole stages, and how hypothesis looks."""
 
 from collections.abc import Iterator
 from pathlib import Path
