@@ -227,8 +227,11 @@ async def test_bases_that_must_be_signed_from_the_middle_on_are_told_with_their_
 
 def fits(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """What the API server would say of a selector and a pod."""
-    absent = [e["key"] for e in selector.get("matchExpressions", [])]
-    return selector["matchLabels"].items() <= labels.items() and not labels.keys() & set(absent)
+    for each in selector.get("matchExpressions", []):
+        assert each["operator"] in ("Exists", "DoesNotExist")
+        if (each["key"] in labels) != (each["operator"] == "Exists"):
+            return False
+    return bool(selector["matchLabels"].items() <= labels.items())
 
 
 def budgets(fake: FakeWorld) -> dict[str, dict[str, Any]]:
