@@ -235,7 +235,8 @@ class ServiceReason(StrEnum):
     REPLACING_ENGINES = "ReplacingEngines"  # the engines have made room for those of another base, as the spec allows; nothing answers
     REPLACEMENT_FAILED = "ReplacementFailed"  # engines of another base did not come up in the room that was made; the former ones come back
     BASE_CHANGING = "BaseChanging"  # adapters wait until the change of base is over
-    BASE_IN_USE = "BaseInUse"  # adapters of the present base are served, so that it stays
+    BASE_IN_USE = "BaseInUse"  # a name that is served has no adapter of the new base that may be served, so that the present one stays
+    BASE_WAITS = "BaseWaits"  # another base waits until the rollouts of adapters are over
     ENGINE_RELEASE_OUTDATED = (
         "EngineReleaseOutdated"  # engines of an older release know no other base; move them first
     )

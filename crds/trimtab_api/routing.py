@@ -20,7 +20,8 @@ class RoutedVersion(ApiModel):
     """A version that engines hold.
 
     The base itself stands in the table as a version of kind Full, which needs no load. `weight` is
-    the share of the public name's requests; 0 keeps a version loaded without traffic.
+    the share of the public name's requests; 0 keeps a version loaded without traffic. `base` is the
+    digest of the base that an adapter was trained over.
     """
 
     version: str
@@ -30,6 +31,7 @@ class RoutedVersion(ApiModel):
     report: str | None = None
     signature: str | None = None
     rank: int | None = None
+    base: str | None = None
     weight: int = 0
 
 

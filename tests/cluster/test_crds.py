@@ -266,10 +266,7 @@ BASE_CHANGES: dict[str, tuple[Manifest, str | None]] = {
         {"baseModel": ADDRESS, "models": []},
         "spec.baseModel can be changed to another modelVersion only",
     ),
-    "another version below adapters": (
-        {"baseModel": OTHER_BASE},
-        "spec.baseModel.modelVersion cannot be changed while there are models",
-    ),
+    "another version below adapters": ({"baseModel": OTHER_BASE}, None),
     "another version": (
         {"baseModel": {**OTHER_BASE, "rollout": {"allowDowntime": True}}, "models": []},
         None,

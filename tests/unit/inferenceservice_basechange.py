@@ -194,20 +194,6 @@ async def test_the_same_content_under_another_name_needs_no_engines() -> None:
     assert told(fake) == ("True", "Ready")
 
 
-async def test_adapters_of_the_present_base_keep_it() -> None:
-    fake = await on_base_one()
-    status = {**a_ready_version().to_wire()["status"], "baseDigest": digest_of("one")}  # type: ignore[dict-item]
-    fake.cluster.add(a_ready_version("bot-1", status=status))
-    models = [{"name": "bot", "version": {"name": "bot-1"}}]
-    fake.cluster.edit("InferenceService", KEY, {"spec": {"models": models}})
-    await visits(fake)
-    ask_for(fake)
-    await visits(fake)
-    assert engines(fake) == {OLD}
-    assert told(fake, "AdaptersReady") == ("False", "BaseInUse")
-    assert [v.version for v in tables(fake)["table.json"].models[1].versions] == ["bot-1"]
-
-
 async def test_adapters_that_come_in_the_middle_wait() -> None:
     fake = await on_base_one()
     ask_for(fake)
@@ -234,6 +220,64 @@ async def test_bases_that_must_be_signed_from_the_middle_on_are_told_with_their_
     for table in tables(fake).values():
         for version in table.models[0].versions:
             assert version.signature == uri_of(f"sig-{version.version}")
+
+
+# --- for autoscalers, drains, and other releases ---------------------------------------------------
+
+
+def fits(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """What the API server would say of a selector and a pod."""
+    for each in selector.get("matchExpressions", []):
+        assert each["operator"] in ("Exists", "DoesNotExist")
+        if (each["key"] in labels) != (each["operator"] == "Exists"):
+            return False
+    return bool(selector["matchLabels"].items() <= labels.items())
+
+
+def budgets(fake: FakeWorld) -> dict[str, dict[str, Any]]:
+    found = fake.cluster.of_kind("PodDisruptionBudget")
+    return {b["metadata"]["name"]: b["spec"]["selector"] for b in found}
+
+
+async def test_each_pod_has_one_disruption_budget_and_an_autoscaler_sees_the_base_that_answers() -> (
+    None
+):
+    fake = await on_base_one()
+    ask_for(fake)
+    await visits(fake)
+    assert set(budgets(fake)) == {OLD, NEW, "chat-gateway"}
+    for name in (OLD, NEW):
+        pod = fake.cluster.objects["Deployment", (NAMESPACE, name)]["spec"]["template"]
+        labels = pod["metadata"]["labels"]
+        assert [n for n, s in budgets(fake).items() if fits(s, labels)] == [name]
+    assert (seen(fake).status.selector or "").endswith(",!trimtab.dev/pool")
+    comes_up(fake)
+    answered_by(fake, "two")
+    await visits(fake)
+    assert set(budgets(fake)) == {NEW, "chat-gateway"}
+    assert (seen(fake).status.selector or "").endswith(",trimtab.dev/pool=engine-74776f74")
+    assert seen(fake).status.replicas == 1
+
+
+@pytest.mark.parametrize("has_left_engines", [False, True])
+async def test_an_older_release_has_forgotten_the_engines_and_they_go_on(
+    has_left_engines: bool,
+) -> None:
+    fake = await on_base_one()
+    before = fake.cluster.objects["Deployment", (NAMESPACE, OLD)]
+    ask_for(fake)
+    await visits(fake)
+    comes_up(fake)
+    answered_by(fake, "two")
+    await visits(fake)
+    tidy_pods(fake)
+    fake.cluster.edit("InferenceService", KEY, {"status": {"enginePools": None}})
+    if has_left_engines:
+        fake.cluster.add({**before, "status": {}})
+    await visits(fake)
+    assert engines(fake) == {NEW}
+    assert shares(fake) == {"two": 100}
+    assert told(fake) == ("True", "Ready")
 
 
 # --- by steps ------------------------------------------------------------------------------------

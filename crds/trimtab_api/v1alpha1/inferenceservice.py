@@ -131,13 +131,6 @@ class ServedModel(ApiModel):
     ] = None
 
 
-# To name the version of what is served by its address already is a change too: what it holds is not seen here.
-_SAME_BASE = (
-    "(has(self.baseModel.modelVersion) ? has(oldSelf.baseModel.modelVersion) && "
-    "self.baseModel.modelVersion == oldSelf.baseModel.modelVersion : true)"
-)
-
-
 class InferenceServiceSpec(ApiModel):
     """What is served and how."""
 
@@ -152,12 +145,6 @@ class InferenceServiceSpec(ApiModel):
             "spec.baseModel can be changed to another modelVersion only, because what takes over has to be evaluated; "
             "create a ModelVersion of kind Full and name it in spec.baseModel.modelVersion",
             at=".baseModel",
-        ),
-        Rule(
-            f"{_SAME_BASE} || !has(self.models) || self.models.size() == 0",
-            "spec.baseModel.modelVersion cannot be changed while there are models, which are adapters of the present "
-            "base; create a new InferenceService with adapters of the new one, or remove models first",
-            at=".baseModel.modelVersion",
         ),
         Rule(
             "!has(self.models) || !self.models.exists(m, m.name == self.baseModel.name)",
@@ -282,7 +269,10 @@ class InferenceServiceStatus(ApiModel):
     replicas: Annotated[int, Field(ge=0, description="Engines that exist.")] = 0
     selector: Annotated[
         str | None,
-        Field(max_length=1024, description="Label selector of the engines, for autoscalers."),
+        Field(
+            max_length=1024,
+            description="Label selector of the engines of the base that answers, for autoscalers.",
+        ),
     ] = None
     base_uri: Annotated[
         str | None, Field(max_length=1024, description="The base in the registry, by digest.")

@@ -245,6 +245,16 @@ class MetricEvidence(ApiModel):
     ] = None
 
 
+class Companion(ApiModel):
+    """A public name whose adapter goes with the base: the shares are those of the base."""
+
+    name: Annotated[str, Field(max_length=50, description="Public name.")]
+    stable: Annotated[VersionName, Field(description="The adapter over the base of before.")]
+    stable_digest: Annotated[Digest, Field(description="Digest of its artifact.")]
+    candidate: Annotated[VersionName, Field(description="The adapter over the new base.")]
+    candidate_digest: Annotated[Digest, Field(description="Digest of its artifact.")]
+
+
 class RolloutStatus(ApiModel):
     """A rollout under way, or a promoted version that is still guarded."""
 
@@ -278,6 +288,14 @@ class RolloutStatus(ApiModel):
         Field(
             max_length=16,
             description="What each metric has shown.",
+            json_schema_extra=MAP_BY_NAME,
+        ),
+    ] = Field(default_factory=list)
+    companions: Annotated[
+        list[Companion],
+        Field(
+            max_length=256,
+            description="Of a base: the adapters that move with it, and are judged with it.",
             json_schema_extra=MAP_BY_NAME,
         ),
     ] = Field(default_factory=list)

@@ -131,7 +131,9 @@ def _versions(
     named = {s.name for s in selectors if s.name} | ({base.name} if base else set())
     named |= {v.version for m in (table.models if table else []) for v in m.versions}
     named |= {m.active_version for m in service.status.models if m.active_version}
-    named |= {m.rollout.stable for m in service.status.models if m.rollout}
+    rollouts = [m.rollout for m in service.status.models if m.rollout]
+    named |= {r.stable for r in rollouts}
+    named |= {v for r in rollouts for c in r.companions for v in (c.stable, c.candidate)}
     followed = {s.latest_of for s in selectors if s.latest_of}
     found = [cluster.get(ModelVersion, (namespace, name)) for name in named]
     for model in followed:
@@ -142,8 +144,10 @@ def _versions(
 def _pods(service: InferenceService, cluster: Cluster) -> Pods:
     deployments = cluster.children(service, "Deployment")
     pods = cluster.children(service, "Pod")
+    budgets = cluster.children(service, "PodDisruptionBudget")
     return Pods(
         engine_deployments=_of_component(deployments, names.ENGINE),
+        engine_budgets=_of_component(budgets, names.ENGINE),
         gateway_deployment=_called(deployments, children.name(service, names.GATEWAY)),
         engines=_of_component(pods, names.ENGINE),
         gateways=_of_component(pods, names.GATEWAY),

@@ -15,7 +15,7 @@ that failed in it only when somebody asks again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -29,7 +29,10 @@ from trimtab_api.v1alpha1.rollout import BaseRollout
 from trimtab_operator.domain.conditions import moment_of, timestamp
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import engine
-from trimtab_operator.domain.inferenceservice.course import Change
+from trimtab_operator.domain.inferenceservice.companions import company, recorded
+from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
+from trimtab_operator.domain.inferenceservice.course import Change, Direction, Moving
+from trimtab_operator.domain.inferenceservice.courses import Turned
 from trimtab_operator.domain.inferenceservice.health import Part, trouble
 from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod, state_of
 from trimtab_operator.domain.inferenceservice.pools import (
@@ -39,7 +42,7 @@ from trimtab_operator.domain.inferenceservice.pools import (
     pods_of_pool,
     pool_name,
 )
-from trimtab_operator.domain.inferenceservice.routes import Base, routed
+from trimtab_operator.domain.inferenceservice.routes import Base, routed, served
 from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
 from trimtab_operator.domain.naming import short_hash
 from trimtab_operator.domain.observation import unscheduled
@@ -66,6 +69,14 @@ class Seen:
     pods: Sequence[Manifest] = ()
     deployments: Sequence[Manifest] = ()
     engines: Sequence[EnginePod] = ()
+    consent: Consent = NOTHING_ASKED
+    # Each name after its turn.
+    turned: Mapping[str, Turned] = field(default_factory=dict)
+
+    @property
+    def directions(self) -> Mapping[str, Direction]:
+        """What steers each name."""
+        return {name: each.direction for name, each in self.turned.items()}
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,7 @@ class _Candidate:
     pods: tuple[Manifest, ...] = ()
     deployment: Manifest | None = None
     engines: tuple[EnginePod, ...] = field(default=())
+    companions: tuple[Moving, ...] = ()
 
 
 def considered(service: InferenceService, seen: Seen, now: datetime) -> Considered:
@@ -109,22 +121,27 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     if model is None:
         return Considered()
     # Guarded, a base has a way back, which a table that was lost no longer tells of.
-    has_rollout = any(m.rollout for m in service.status.models if m.name == model.name)
-    is_alone = len(routed_now) < 2 and not has_rollout
+    turn = seen.turned.get(model.name)
+    rollout = turn.record.rollout if turn else None
+    is_alone = len(routed_now) < 2 and rollout is None
     if is_alone and model.version.name == seen.base.version:
         return Considered()
     target = seen.versions.get(model.version.name or "")
+    adapters = served(seen.previous, seen.base)
+    if rollout is not None:
+        together = recorded(rollout, adapters, seen.versions)
+        return Considered(Change(model, companions=together))
     if target is None or target.spec.artifact.digest == seen.base.digest:
         return Considered(Change(model))
-    candidate = _candidate(routed(target), routed_now, seen)
-    if has_rollout:
-        return Considered(Change(model))
+    found = company(service, target, adapters, seen.versions, seen.consent, seen.directions)
+    candidate = replace(_candidate(routed(target), routed_now, seen), companions=found.moving)
     ruling = _standing(service, candidate, seen.base, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
         return _refused(model, ruling, now)
-    if not candidate.has_begun and (
-        held := _held_by_adapters(service, seen.previous) or _held_by_release(seen)
-    ):
+    held = found.missing(target.metadata.name, seen.base.version) or (
+        None if candidate.has_begun else _held_by_rollouts(seen) or _held_by_release(seen)
+    )
+    if held is not None:
         return Considered(Change(model, hold=held))
     ruling = _ruled(service, candidate, ruling, seen.base, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
@@ -133,6 +150,7 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     change = Change(
         model.model_copy(update={"rollout": None}) if is_replacing else model,
         lacking=_lacking(service, candidate, ruling, now),
+        companions=found.moving,
     )
     return Considered(change, ruling, _due_in(service, candidate, ruling, now))
 
@@ -178,16 +196,15 @@ def _tried_again_in(ruling: BaseChange, now: datetime) -> timedelta | None:
     return (moment_of(ruling.since) or now) + TRIED_AGAIN_AFTER - now
 
 
-def _held_by_adapters(service: InferenceService, previous: RoutingTable | None) -> Finding | None:
-    base = service.spec.base_model.name
-    models = previous.models if previous else []
-    served = sorted(m.name for m in models if m.name != base and m.versions)
-    if not served:
+def _held_by_rollouts(seen: Seen) -> Finding | None:
+    """A name has one candidate at a time, and its guarded version a way back."""
+    moving = sorted(name for name, each in seen.turned.items() if each.record.rollout)
+    if not moving:
         return None
     return Finding(
-        ServiceReason.BASE_IN_USE,
-        f"{', '.join(served)[:256]}: adapters of the present base are served; remove them from spec.models, or name the "
-        "present base again in spec.baseModel.modelVersion",
+        ServiceReason.BASE_WAITS,
+        f"{', '.join(moving)[:256]}: a rollout is under way or guarded, and another base has to wait until it is over; "
+        "Decisions with action Promote or Abort, and rollbackWindowSeconds, end it sooner",
     )
 
 
@@ -253,10 +270,11 @@ def _failure(
 ) -> str | None:
     """Why it is given up to wait for engines that room was made for."""
     version = candidate.version
-    states = (state_of(each, version) for each in candidate.engines)
+    awaited = (version, *(m.candidate for m in candidate.companions))
+    states = (state_of(each, one) for one in awaited for each in candidate.engines)
     failed = next((s for s in states if s is not None and s.state == FAILED), None)
     if failed is not None:
-        return f"{version.version} cannot be loaded: {failed.message or 'no cause given'}"
+        return f"{failed.version} cannot be loaded: {failed.message or 'no cause given'}"
     waited = now - (moment_of(before.since) or now)
     if stuck is not None and waited >= ROOM_MADE_WITHIN + _patience(service):
         return f"there is no room for {version.version} even so: {stuck.message}"

@@ -41,9 +41,21 @@ def selector(service: InferenceService, component: str) -> dict[str, str]:
     return {k: v for k, v in labels.items() if k != names.LABEL_MANAGED_BY}
 
 
-def selector_text(service: InferenceService, component: str) -> str:
-    """The same in the form that autoscalers read from status."""
-    return ",".join(f"{k}={v}" for k, v in sorted(selector(service, component).items()))
+def selector_text(service: InferenceService, pool: str) -> str:
+    """The engines of one base, in the form that autoscalers read from status."""
+    labels = selector(service, names.ENGINE)
+    found = [f"{k}={v}" for k, v in sorted(labels.items())]
+    of_it = f"!{names.LABEL_POOL}" if pool == names.ENGINE else f"{names.LABEL_POOL}={pool}"
+    return ",".join([*found, of_it])
+
+
+def pool_selector(service: InferenceService, pool: str) -> Manifest:
+    """The same for objects: pods of the first engines have no label that tells them from others."""
+    labels = selector(service, names.ENGINE)
+    if pool != names.ENGINE:
+        return {"matchLabels": labels | {names.LABEL_POOL: pool}}
+    others = {"key": names.LABEL_POOL, "operator": "DoesNotExist"}
+    return {"matchLabels": labels, "matchExpressions": [others]}
 
 
 def routing_config_map(service: InferenceService, tables: Mapping[str, RoutingTable]) -> Manifest:
@@ -53,6 +65,22 @@ def routing_config_map(service: InferenceService, tables: Mapping[str, RoutingTa
         "kind": "ConfigMap",
         "metadata": metadata(service, ROUTING, name(service, ROUTING)),
         "data": {key: table.model_dump_json(exclude_none=True) for key, table in tables.items()},
+    }
+
+
+def disruption_budget(
+    service: InferenceService, part: str, called: str, selector: Manifest
+) -> Manifest:
+    """Lets one pod at a time be away, and never holds up a drain for one that is not ready anyway."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(service, part, name(service, called)),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": selector,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
     }
 
 

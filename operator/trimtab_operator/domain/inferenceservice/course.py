@@ -41,6 +41,15 @@ class Direction:
 
 
 @dataclass(frozen=True)
+class Moving:
+    """One name whose adapter goes with the base: that of the present base, and that of the new one."""
+
+    name: str
+    stable: RoutedVersion
+    candidate: RoutedVersion
+
+
+@dataclass(frozen=True)
 class Change:
     """Another base that is to take the place of the present one."""
 
@@ -49,6 +58,7 @@ class Change:
     hold: Finding | None = None
     # What its engines lack before it may have requests.
     lacking: Finding | None = None
+    companions: tuple[Moving, ...] = ()
 
 
 @dataclass(frozen=True)

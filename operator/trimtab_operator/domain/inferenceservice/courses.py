@@ -20,13 +20,14 @@ from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import RollbackStatus, Rollout, RolloutStatus
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.domain.inferenceservice import driftrollback, looks, rollout
+from trimtab_operator.domain.inferenceservice import companions, driftrollback, looks, rollout
+from trimtab_operator.domain.inferenceservice.companions import served_models
 from trimtab_operator.domain.inferenceservice.consent import Consent, isolated
-from trimtab_operator.domain.inferenceservice.course import Course, Direction, Record
+from trimtab_operator.domain.inferenceservice.course import Course, Direction, Moving, Record
 from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand, unloaded
 from trimtab_operator.domain.inferenceservice.looks import Ask, Heard
 from trimtab_operator.domain.inferenceservice.notes import Notes, notes_of
-from trimtab_operator.domain.inferenceservice.pools import named_models
+from trimtab_operator.domain.inferenceservice.pools import base_as_model, named_models
 from trimtab_operator.domain.inferenceservice.steering import Steering, steering, told
 from trimtab_operator.domain.inferenceservice.versions import not_ready, wanted
 from trimtab_operator.domain.outcome import soonest
@@ -43,11 +44,15 @@ class Surroundings:
     engines: Sequence[EnginePod]
     previous: RoutingTable | None
     consent: Consent
+    # Digest of what the engines hold that answer.
+    base: str | None = None
     decisions: Sequence[Decision] = ()
     # The last Quarantine or LiftQuarantine of each digest.
     isolations: Mapping[str, Ruling] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     heard: Mapping[str, Heard] = field(default_factory=dict)
+    # What steers the other names, which the base has to heed.
+    others: Mapping[str, Direction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,16 +112,17 @@ def one_turn(
 def turns(service: InferenceService, around: Surroundings, now: datetime) -> dict[str, Turned]:
     """Each name's turn."""
     before = {m.name: m for m in service.status.models}
-    return {
-        model.name: _turn(
-            service,
-            model,
-            before.get(model.name) or ServedModelStatus(name=model.name),
-            around,
-            now,
-        )
-        for model in named_models(service)
-    }
+
+    def turn(model: ServedModel, around: Surroundings) -> Turned:
+        status = before.get(model.name) or ServedModelStatus(name=model.name)
+        return _turn(service, model, status, around, now)
+
+    base = base_as_model(service)
+    found = {m.name: turn(m, around) for m in served_models(service)}
+    if base is None:
+        return found
+    others = {name: each.direction for name, each in found.items()}
+    return {base.name: turn(base, replace(around, others=others)), **found}
 
 
 def begun(
@@ -124,12 +130,13 @@ def begun(
     turned: Turned,
     pair: tuple[RoutedVersion, RoutedVersion],
     now: datetime,
+    together: Sequence[Moving] = (),
 ) -> Turned:
     """The name with the first step of a rollout taken."""
     wished = turned.model.rollout
     if wished is None or turned.is_paused:
         return turned
-    status = rollout.begin(service.metadata.uid, *pair, now)
+    status = rollout.begin(service.metadata.uid, *pair, now, companions.told(together))
     return replace(
         turned,
         direction=replace(turned.direction, course=_course(wished, status)),
@@ -193,8 +200,11 @@ def _turn(
         turned = replace(turned, record=replace(turned.record, last_rollback=drifted))
     elif status is not None and model.rollout is not None:
         ended = "the name is pinned" if pin and status.promoted is None else None
-        ended = ended or _ended(
-            model, status, active, replace(around.consent, barred=barred), around
+        consent = replace(around.consent, barred=barred)
+        ended = (
+            ended
+            or _ended(model, status, active, consent, around)
+            or companions.fallen(service, status, around.versions, around.consent, around.others)
         )
         if ended is not None:
             turned = replace(turned, ended=ended)
@@ -222,7 +232,7 @@ def _place(
         active=active,
         resident=resident,
         is_loaded=resident is not None and unloaded(resident, around.engines, None) is None,
-        wanted=wanted(model, around.versions, consent),
+        wanted=wanted(model, around.versions, consent, around.base),
         before=before,
         against=(consent.against(before) or not_ready(before)) if before else None,
         hold=steers.hold,
@@ -240,9 +250,7 @@ def _gone_on(
 ) -> Turned:
     model = turned.model
     wished = model.rollout or Rollout()
-    circumstances = Circumstances(
-        now, steers, around.isolations.get(status.candidate_digest), has_way_back
-    )
+    circumstances = Circumstances(now, steers, _isolation(status, around.isolations), has_way_back)
     went, notes = one_turn(
         service,
         model,
@@ -264,6 +272,13 @@ def _gone_on(
             rollout.next_due(wished, went.status, now),
         ),
     )
+
+
+def _isolation(status: RolloutStatus, isolations: Mapping[str, Ruling]) -> Ruling | None:
+    """The Decision about the candidate's content; a quarantine of what goes with it is one of it, too."""
+    together = (isolations.get(c.candidate_digest) for c in status.companions)
+    quarantine = (r for r in together if r is not None and r.action is Action.QUARANTINE)
+    return next(quarantine, isolations.get(status.candidate_digest))
 
 
 def _with_leaving(turned: Turned, barred: Mapping[str, Finding], now: datetime) -> Turned:
@@ -314,7 +329,7 @@ def _ended(
     """Why the rollout cannot go on; a candidate that people decided against has its own end."""
     steered = consent.barred.get(status.candidate_digest)
     if steered is None:
-        found = wanted(model, around.versions, consent)
+        found = wanted(model, around.versions, consent, around.base)
         if isinstance(found, Finding):
             return found.message
         if found.spec.artifact.digest != status.candidate_digest:
@@ -348,7 +363,9 @@ def _served(
     """What has the requests by the table of before, and what is loaded beside it."""
     versions = next((m.versions for m in (table.models if table else []) if m.name == model), [])
     active = next((v for v in versions if v.weight > 0), None)
-    return active, next((v for v in versions if v is not active), None)
+    others = (v for v in versions if v is not active)
+    # An adapter over another base comes and goes with that base alone.
+    return active, next((v for v in others if active is None or v.base == active.base), None)
 
 
 def _course(wished: Rollout, status: RolloutStatus) -> Course:

@@ -128,6 +128,14 @@ def deployment(plan: EnginePlan, present: Manifest | None) -> Manifest:
     }
 
 
+def disruption_budget(service: InferenceService, pool: str) -> Manifest:
+    """Of each base one at a time: an eviction is refused for a pod that two budgets speak of."""
+    selector = children.pool_selector(service, pool)
+    made = children.disruption_budget(service, names.ENGINE, pool, selector)
+    made["metadata"]["labels"] |= {} if pool == names.ENGINE else {names.LABEL_POOL: pool}
+    return made
+
+
 def replicas(service: InferenceService) -> int:
     """Engines that are wanted."""
     return 1 if service.spec.replicas is None else service.spec.replicas

@@ -64,21 +64,10 @@ def front(service: InferenceService) -> Manifest:
     }
 
 
-def disruption_budgets(service: InferenceService) -> list[Manifest]:
+def disruption_budget(service: InferenceService) -> Manifest:
     """One at a time: a drained node takes away no more, and is never blocked by a single replica."""
-    return [
-        {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": children.metadata(service, part, children.name(service, part)),
-            "spec": {
-                "maxUnavailable": 1,
-                "selector": {"matchLabels": children.selector(service, part)},
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            },
-        }
-        for part in (names.ENGINE, names.GATEWAY)
-    ]
+    selector = {"matchLabels": children.selector(service, names.GATEWAY)}
+    return children.disruption_budget(service, names.GATEWAY, names.GATEWAY, selector)
 
 
 def _template(service: InferenceService, settings: Settings) -> Manifest:

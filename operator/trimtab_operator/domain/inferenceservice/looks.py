@@ -138,6 +138,8 @@ def ask(
 def asked_for(service: InferenceService, model: ServedModel, rollout: RolloutStatus) -> str:
     """The selector of everything that the metrics of a rollout are made of."""
     metrics = model.rollout.analysis.metrics if model.rollout else ()
+    if rollout.companions:
+        return measures.selector_of_base(service, metrics)
     return measures.selector(service, model.name, (rollout.stable, rollout.candidate), metrics)
 
 
@@ -146,7 +148,8 @@ def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -
     queries = {q.name: _query_notes(q, notes, heard) for q in rollout.analysis.queries}
     notes = replace(notes, looked=heard.at.timestamp(), trouble=heard.trouble, queries=queries)
     if heard.trouble is None:
-        series = measures.once(s for s in heard.series if notes.counts(measures.gateway(s)))
+        kept = measures.once(s for s in heard.series if notes.counts(measures.gateway(s)))
+        series = measures.together(kept, status)
         for metric in rollout.analysis.metrics:
             notes = _folded(metric, rollout, status, notes, series, heard.at)
     return at_step(status, notes).bounded()

@@ -76,6 +76,11 @@ def selector_of_all(service: InferenceService, model: str, metrics: Iterable[Rol
     return f"{{{_of_model(service, model, metrics)}}}"
 
 
+def selector_of_base(service: InferenceService, metrics: Iterable[RolloutMetric]) -> str:
+    """The same of a base and of every name over it: all of them move together."""
+    return f"{{{_named(service, metrics)}}}"
+
+
 def gateways(service: InferenceService) -> str:
     """What all series of the service's gateways have in their labels."""
     return f'namespace="{service.metadata.namespace}",pod=~"{_pods(service)}"'
@@ -89,6 +94,46 @@ def once(series: Iterable[RawSeries]) -> tuple[RawSeries, ...]:
         pod = gateway(each)
         first[pod] = min(first.get(pod, _scraper(each)), _scraper(each))
     return tuple(s for s in found if first[gateway(s)] == _scraper(s))
+
+
+def together(series: Sequence[RawSeries], rollout: RolloutStatus) -> Sequence[RawSeries]:
+    """What adapters have answered that move with a base, as if the base itself had answered it.
+
+    All names have the same shares at the same time, so that the mix of them is the same on both
+    sides. Summed for each gateway, whose counters begin anew together: hundreds of names are no more
+    to remember than one.
+    """
+    if not rollout.companions:
+        return series
+    sides = {rollout.stable: rollout.stable, rollout.candidate: rollout.candidate}
+    sides |= {c.stable: rollout.stable for c in rollout.companions}
+    sides |= {c.candidate: rollout.candidate for c in rollout.companions}
+    found: dict[tuple[tuple[str, str], ...], list[RawSeries]] = {}
+    for each in series:
+        side = sides.get(each.labels.get("version", ""))
+        if side is not None:
+            labels = {k: v for k, v in each.labels.items() if k != "model"} | {"version": side}
+            found.setdefault(tuple(sorted(labels.items())), []).append(each)
+    return [RawSeries(dict(labels), _summed(of)) for labels, of in found.items()]
+
+
+def _summed(series: Sequence[RawSeries]) -> tuple[Sample, ...]:
+    """The sum at each scrape; one in which a counter is missing that goes on later is left out."""
+    totals: dict[float, float] = {}
+    counted: dict[float, int] = {}
+    spans = []
+    for each in series:
+        fit = [s for s in each.samples if math.isfinite(s.value)]
+        for sample in fit:
+            totals[sample.time] = totals.get(sample.time, 0.0) + sample.value
+            counted[sample.time] = counted.get(sample.time, 0) + 1
+        if fit:
+            spans.append((min(s.time for s in fit), max(s.time for s in fit)))
+    return tuple(
+        Sample(time, totals[time])
+        for time in sorted(totals)
+        if counted[time] == sum(first <= time <= last for first, last in spans)
+    )
 
 
 def gateway(series: RawSeries) -> str:
@@ -125,8 +170,12 @@ def slow_above(
 
 
 def _of_model(service: InferenceService, model: str, metrics: Iterable[RolloutMetric]) -> str:
+    return f'{_named(service, metrics)},model="{model}"'
+
+
+def _named(service: InferenceService, metrics: Iterable[RolloutMetric]) -> str:
     wanted = sorted({name for metric in metrics for name in series_of(metric)})
-    return f'__name__=~"{"|".join(wanted)}",{gateways(service)},model="{model}"'
+    return f'__name__=~"{"|".join(wanted)}",{gateways(service)}'
 
 
 def _pods(service: InferenceService) -> str:

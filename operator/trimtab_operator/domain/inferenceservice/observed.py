@@ -15,9 +15,10 @@ from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 
 @dataclass(frozen=True)
 class Pods:
-    """What runs: Deployments and pods of engines and gateways."""
+    """What runs: Deployments and pods of engines and gateways, and what keeps drains from taking all."""
 
     engine_deployments: tuple[Manifest, ...] = ()
+    engine_budgets: tuple[Manifest, ...] = ()
     gateway_deployment: Manifest | None = None
     engines: tuple[Manifest, ...] = ()
     gateways: tuple[Manifest, ...] = ()

@@ -3,7 +3,7 @@
 table of before --> present base --> another base? --> each name's turn --> new table --> engines
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -12,8 +12,10 @@ from trimtab_api.v1alpha1 import InferenceService
 from trimtab_api.v1alpha1.pools import BaseChange, RoomVerdict
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.basechange import Considered, Seen, considered
+from trimtab_operator.domain.inferenceservice.companions import with_bases
 from trimtab_operator.domain.inferenceservice.consent import Consent
 from trimtab_operator.domain.inferenceservice.courses import Surroundings, Turned, begun, turns
+from trimtab_operator.domain.inferenceservice.loads import EnginePod
 from trimtab_operator.domain.inferenceservice.notes import stored_notes
 from trimtab_operator.domain.inferenceservice.observed import Observed
 from trimtab_operator.domain.inferenceservice.pools import (
@@ -47,11 +49,12 @@ class Placed:
 def placed(observed: Observed, found: Base, settings: Settings, now: datetime) -> Placed:
     """Decide the table and the engines. Same inputs, same answer."""
     service = observed.service
-    written = children.read_table(observed.routing)
+    written = with_bases(children.read_table(observed.routing))
     present = present_base(service, found, written, observed.versions)
-    known = known_pools(service, present)
+    known = known_pools(service, present, observed.pods.engine_deployments)
     engines = engine_pods(observed.pods.engines, observed.reports, known)
-    previous = written or recalled(service, observed.versions, engines)
+    previous = written or with_bases(recalled(service, observed.versions, engines))
+    turned = _turned(observed, present, engines, previous, now)
     seen = Seen(
         base=present,
         previous=previous,
@@ -60,9 +63,11 @@ def placed(observed: Observed, found: Base, settings: Settings, now: datetime) -
         pods=observed.pods.engines,
         deployments=observed.pods.engine_deployments,
         engines=engines,
+        consent=Consent.of(observed.policy),
+        turned=turned,
     )
     change = considered(service, seen, now)
-    turned, routing = _turned(observed, seen, change, settings, now)
+    turned, routing = _routed(observed, seen, change, settings, now)
     if observed.base is not None and change.change is None:
         routing = with_base(routing, observed.base, observed.policy)
     ruling = _standing(service, change.ruling, routing.table)
@@ -80,29 +85,40 @@ def placed(observed: Observed, found: Base, settings: Settings, now: datetime) -
 
 
 def _turned(
-    observed: Observed, seen: Seen, change: Considered, settings: Settings, now: datetime
-) -> tuple[dict[str, Turned], Routing]:
-    """Each name's turn, and the table that follows from them."""
-    service, base, previous = observed.service, seen.base, seen.previous
+    observed: Observed,
+    base: Base,
+    engines: Sequence[EnginePod],
+    previous: RoutingTable | None,
+    now: datetime,
+) -> dict[str, Turned]:
+    """Each name's turn."""
     around = Surroundings(
         versions=observed.versions,
-        engines=seen.engines,
+        engines=engines,
         previous=previous if previous and previous.base_digest == base.digest else None,
         consent=Consent.of(observed.policy),
+        base=base.digest,
         decisions=observed.decisions,
         isolations=observed.isolations,
         notes=stored_notes(observed.evidence),
         heard=observed.heard,
     )
-    turned = turns(service, around, now)
+    return turns(observed.service, around, now)
+
+
+def _routed(
+    observed: Observed, seen: Seen, change: Considered, settings: Settings, now: datetime
+) -> tuple[dict[str, Turned], Routing]:
+    """The table that follows from each name's turn, and the turns with the rollouts that begin with it."""
+    service, turned = observed.service, dict(seen.turned)
 
     def routing() -> Routing:
         return route(
             service,
-            base,
+            seen.base,
             observed.versions,
             seen.engines,
-            previous,
+            seen.previous,
             plain_http=settings.registry.plain_http,
             policy=observed.policy,
             directions={name: each.direction for name, each in turned.items()},
@@ -112,7 +128,11 @@ def _turned(
     found = routing()
     waiting = {r.name: r.begins for r in found.models if r.begins is not None}
     if waiting:
-        turned |= {n: begun(service, turned[n], pair, now) for n, pair in waiting.items()}
+        with_base = change.change.companions if change.change else ()
+        for name, pair in waiting.items():
+            is_base = name == service.spec.base_model.name
+            together = with_base if is_base else ()
+            turned[name] = begun(service, turned[name], pair, now, together)
         found = routing()
     models = (
         replace(r, record=turned[r.name].record) if r.name in turned else r for r in found.models

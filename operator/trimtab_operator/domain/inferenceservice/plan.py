@@ -131,7 +131,8 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
             *_engines(observed, pools, release, settings),
             gateway.deployment(service, settings),
             gateway.front(service),
-            *gateway.disruption_budgets(service),
+            gateway.disruption_budget(service),
+            *(engine.disruption_budget(service, pool.name) for pool in pools),
             *network.policies(service, settings),
             *network.exposure(service, settings),
             *(config_map(service, model, each) for model, each in sorted(notes.items())),
@@ -167,7 +168,8 @@ def _engines(
 def _unwanted(pods: Pods, pools: tuple[Pool, ...]) -> tuple[Manifest, ...]:
     """The engines of bases that are not in the table any more: begun answers may finish there."""
     wanted = {pool.name for pool in pools}
-    return tuple(d for d in pods.engine_deployments if pool_name(d) not in wanted)
+    found = (*pods.engine_deployments, *pods.engine_budgets)
+    return tuple(each for each in found if pool_name(each) not in wanted)
 
 
 def decided(
@@ -254,6 +256,11 @@ def _serving(todo: Plan) -> str | None:
     return next((pool.name for pool in todo.pools if pool.base.digest == digest), None)
 
 
+def _scaled(todo: Plan) -> str:
+    """The pool that autoscalers look at: what answers, or what is to answer where nothing does."""
+    return _serving(todo) or next((pool.name for pool in todo.pools), FIRST)
+
+
 def to_ask(service: InferenceService, todo: Plan, parts: Parts) -> tuple[str, ...]:
     """The public names that a real request has to be sent to now."""
     return unproven(service, todo.routing.models, parts) if todo.routing else ()
@@ -285,9 +292,8 @@ def conclude(
         url=network.url(service, settings),
         base=todo.base.base,
         release=todo.release,
-        replicas=int(
-            get(pods.engines_of(_serving(todo) or FIRST), "status", "replicas", default=0)
-        ),
+        replicas=int(get(pods.engines_of(_scaled(todo)), "status", "replicas", default=0)),
+        pool=_scaled(todo),
         routes=routes,
         pools=tuple(told(todo.pools)),
         base_change=todo.base_change,

@@ -83,11 +83,19 @@ def present_base(
     return with_proof(base, versions.get(base.version))
 
 
-def known_pools(service: InferenceService, base: Base) -> tuple[Pool, ...]:
-    """Those that status tells of."""
+def known_pools(
+    service: InferenceService, base: Base, deployments: Sequence[Manifest] = ()
+) -> tuple[Pool, ...]:
+    """Those that status tells of.
+
+    An older release, or a backup, may have left it without a word of them. The engines that hold the
+    base must not go for that, before those that would take their place are ready.
+    """
     told = service.status.engine_pools
     if not told:
-        return (Pool(FIRST, base),)
+        ready = {pool_name(d): get(d, "status", "readyReplicas", default=0) for d in deployments}
+        own = _name(base.digest)
+        return (Pool(own if own in ready and not ready.get(FIRST) else FIRST, base),)
     return tuple(Pool(p.name, Base(p.version, p.digest, p.uri)) for p in told)
 
 
@@ -191,8 +199,10 @@ def _narrowed(
         if model.name == base_name:
             versions = [v for v in model.versions if v.digest == digest]
             models.append(model.model_copy(update={"versions": versions}))
-        elif digest == table.base_digest:
-            models.append(model)
+            continue
+        adapters = [v for v in model.versions if (v.base or table.base_digest) == digest]
+        if adapters or digest == table.base_digest:
+            models.append(model.model_copy(update={"versions": adapters}))
     return table.model_copy(
         update={
             "base_digest": digest,

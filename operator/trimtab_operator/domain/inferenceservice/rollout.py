@@ -9,6 +9,7 @@ step to the next asks for requests that were counted, and the way to all request
 for a person's word.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,6 +19,7 @@ from trimtab_api.routing import RoutedVersion
 from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import (
+    Companion,
     RollbackStatus,
     Rollout,
     RolloutStatus,
@@ -72,9 +74,13 @@ class Turn:
 
 
 def begin(
-    service_uid: str, stable: RoutedVersion, candidate: RoutedVersion, now: datetime
+    service_uid: str,
+    stable: RoutedVersion,
+    candidate: RoutedVersion,
+    now: datetime,
+    companions: Sequence[Companion] = (),
 ) -> RolloutStatus:
-    """The first step."""
+    """The first step; of a base, with the adapters that take it together."""
     since = timestamp(now)
     return RolloutStatus(
         candidate=candidate.version,
@@ -85,6 +91,7 @@ def begin(
         since=since,
         step_since=since,
         reason=RolloutReason.STEPPING,
+        companions=list(companions),
     )
 
 

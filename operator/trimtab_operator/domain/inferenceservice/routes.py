@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trimtab_api.routing import RoutedVersion, RoutingTable
-from trimtab_api.v1alpha1.modelversion import ModelVersion
+from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_api.v1alpha1.signing import SignaturePolicy
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice.course import (
     NOTHING_RECORDED,
     STRAIGHT,
     Direction,
+    Moving,
     Record,
 )
 from trimtab_operator.domain.inferenceservice.loads import EnginePod
-from trimtab_operator.domain.inferenceservice.versions import Fit, Versions
+from trimtab_operator.domain.inferenceservice.versions import Fit, Versions, base_digest
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Known:
     # What lost its requests just now, and is still loaded for those that are under way.
     leaving: str | None = None
     has_course: bool = False
-    # What engines of another base lack.
+    # What engines of another base lack, and the adapters that move with it.
     lacking: Finding | None = None
+    companions: tuple[Moving, ...] = ()
 
     def salt(self, model: str) -> str | None:
         """What spreads the users over the versions of this name."""
@@ -78,6 +80,7 @@ class Known:
 def routed(version: ModelVersion) -> RoutedVersion:
     """The version as it enters the table: loaded, and without requests."""
     evaluation, signature = version.status.evaluation, version.status.signature
+    is_adapter = version.spec.artifact.kind is ArtifactKind.ADAPTER
     return RoutedVersion(
         version=version.metadata.name,
         digest=version.spec.artifact.digest,
@@ -86,4 +89,12 @@ def routed(version: ModelVersion) -> RoutedVersion:
         report=evaluation.report if evaluation else version.spec.evaluation.report,
         signature=signature.bundle if signature else None,
         rank=version.spec.artifact.rank,
+        base=base_digest(version) if is_adapter else None,
     )
+
+
+def served(previous: RoutingTable | None, base: Base) -> dict[str, tuple[RoutedVersion, ...]]:
+    """What stood behind each name; nothing where another base answered."""
+    if previous is None or previous.base_digest != base.digest:
+        return {}  # adapters of another base are of no use here
+    return {m.name: tuple(m.versions) for m in previous.models}

@@ -15,6 +15,7 @@ status already says, and begins nothing by itself.
 
 The base goes the same way while another one is to take its place: its versions are on engines of
 their own, and the one before stays only as long as it is a way back, since it costs those engines.
+The adapters of all names go with it, each version on the engines of its own base, and have its shares.
 
 What people have decided against is not wanted. If it has the requests already, it keeps them until
 something else that is wanted can be served: a decision about one version is no order to serve none.
@@ -34,6 +35,7 @@ from trimtab_api.routing import (
 from trimtab_api.v1alpha1.inferenceservice import InferenceService, ServedModel
 from trimtab_api.v1alpha1.modelversion import ArtifactKind, ModelVersion
 from trimtab_operator.domain.finding import Finding
+from trimtab_operator.domain.inferenceservice.companions import route_with
 from trimtab_operator.domain.inferenceservice.consent import Consent, remark
 from trimtab_operator.domain.inferenceservice.course import (
     NOWHERE,
@@ -46,7 +48,14 @@ from trimtab_operator.domain.inferenceservice.loads import (
     PASSING,
     EnginePod,
 )
-from trimtab_operator.domain.inferenceservice.routes import Base, Known, ModelRoute, Routing, routed
+from trimtab_operator.domain.inferenceservice.routes import (
+    Base,
+    Known,
+    ModelRoute,
+    Routing,
+    routed,
+    served,
+)
 from trimtab_operator.domain.inferenceservice.standing import (
     covers_base,
     gives_way,
@@ -73,7 +82,7 @@ def route(  # noqa: PLR0913 - what the table rests on
     change: Change | None = None,
 ) -> Routing:
     """Decide the table. Same inputs, same table; deciding twice changes nothing."""
-    served_before = _served_before(previous, base)
+    served_before = served(previous, base)
     consent = Consent.of(policy, _in_use(service, base, served_before))
     known = Known(
         versions=versions,
@@ -86,19 +95,25 @@ def route(  # noqa: PLR0913 - what the table rests on
     entries, explained = [entry], [explanation]
     is_changing = len(entry.versions) > 1
     answers = _active(entry.versions)
+    base_now = answers.digest if answers else base.digest
+    companions = change.companions if change else ()
     for model in service.spec.models:
         if model.name == service.spec.base_model.name:
             continue  # refused at admission; the base's own name always means the base
+        before = served_before.get(model.name, ())
         if is_changing:
-            entry, explanation = _put_off(model)
+            moving = next((m for m in companions if m.name == model.name), None)
+            found = route_with(entries[0], explained[0], model.name, before, moving, known)
+            entry, explanation = found or _put_off(model)
         else:
-            entry, explanation = _route_model(model, served_before.get(model.name, ()), known)
-        entries.append(entry.model_copy(update={"salt": known.salt(model.name)}))
+            entry, explanation = _route_model(model, _over(base_now, before), known)
+        salt = known.salt(service.spec.base_model.name if is_changing else model.name)
+        entries.append(entry.model_copy(update={"salt": salt}))
         explained.append(explanation)
     table = RoutingTable(
         namespace=service.metadata.namespace,
         service=service.metadata.name,
-        base_digest=answers.digest if answers else base.digest,
+        base_digest=base_now,
         plain_http=plain_http,
         engines=[EngineAddress(name=e.name, address=e.address) for e in known.engines],
         models=entries,
@@ -118,14 +133,6 @@ def with_base(routing: Routing, version: ModelVersion, policy: NamespacePolicy) 
 def active_version(model: RoutedModel | None) -> RoutedVersion | None:
     """The version that has the requests."""
     return _active(model.versions) if model else None
-
-
-def _served_before(
-    previous: RoutingTable | None, base: Base
-) -> dict[str, tuple[RoutedVersion, ...]]:
-    if previous is None or previous.base_digest != base.digest:
-        return {}  # adapters of another base are of no use here
-    return {m.name: tuple(m.versions) for m in previous.models}
 
 
 def _in_use(
@@ -172,14 +179,30 @@ def _route_base(
         )
         for v in served_before.get(plain.name) or plain.versions
     )
-    known = replace(known, fit=replace(known.fit, is_base=True), lacking=change.lacking)
+    known = replace(
+        known,
+        fit=replace(known.fit, is_base=True),
+        lacking=change.lacking,
+        companions=change.companions,
+    )
     if change.hold is not None:
-        active = _active(before)
-        active = active.model_copy(update={"weight": 100}) if active else None
-        return _kept(change.model, active, None, known, change.hold)
+        return _held(change.model, before, known, change.hold)
     entry, explanation = _route_model(change.model, before, known)
     salt = known.salt(plain.name)
     return entry.model_copy(update={"salt": salt}), explanation
+
+
+def _held(
+    model: ServedModel, before: tuple[RoutedVersion, ...], known: Known, hold: Finding
+) -> tuple[RoutedModel, ModelRoute]:
+    """The present base goes on; what has just lost its requests finishes what is under way."""
+    active = _active(before)
+    other = next((v for v in before if v is not active), None)
+    active = active.model_copy(update={"weight": 100}) if active else None
+    other = other.model_copy(update={"weight": 0}) if other else None
+    direction = known.directions.get(model.name, STRAIGHT)
+    known = replace(_steered(known, direction), has_course=False)
+    return _kept(model, active, other, known, hold)
 
 
 def _vouched(version: RoutedVersion, known: Known) -> RoutedVersion:
@@ -189,6 +212,11 @@ def _vouched(version: RoutedVersion, known: Known) -> RoutedVersion:
         return version
     proof = routed(there)
     return version.model_copy(update={"report": proof.report, "signature": proof.signature})
+
+
+def _over(base: str, versions: tuple[RoutedVersion, ...]) -> tuple[RoutedVersion, ...]:
+    """Those that engines of this base can have."""
+    return tuple(v for v in versions if v.base in (None, base))
 
 
 def _put_off(model: ServedModel) -> tuple[RoutedModel, ModelRoute]:
@@ -212,7 +240,7 @@ def _route_model(
         active = active.model_copy(update={"weight": 100})
         if direction.pin is not None:
             return _pinned(model, active, resident, known, direction.pin)
-    found = wanted(model, known.versions, known.fit.consent)
+    found = wanted(model, known.versions, known.fit.consent, known.fit.base_digest)
     fault = found if isinstance(found, Finding) else misfit(found, known.fit)
     if active is not None and resident is not None and gives_way(active, resident, known):
         return _returned(model, active, resident, known, fault)

@@ -8,6 +8,7 @@ from trimtab_operator.domain.inferenceservice.course import Course
 from trimtab_operator.domain.inferenceservice.loads import (
     FAILED,
     LOADED,
+    PASSING,
     is_at_hand,
     state_of,
     unloaded,
@@ -62,9 +63,28 @@ def still_lacking(version: RoutedVersion, course: Course | None, known: Known) -
 def lacking(version: RoutedVersion, known: Known) -> Finding | None:
     """Why it cannot be relied upon yet, by the engines that it is meant for."""
     if not known.fit.is_base:
-        return unloaded(version, known.engines, known.signatures)
+        return adapter_lacking(version, known)
     engines = [e for e in known.engines if e.base in ("", version.digest)]
-    return unloaded(version, engines, known.signatures if covers_base(known) else None)
+    policy = known.signatures if covers_base(known) else None
+    return unloaded(version, engines, policy) or _left_behind(version, known)
+
+
+def adapter_lacking(version: RoutedVersion, known: Known) -> Finding | None:
+    """The same of an adapter: engines of another base have nothing to do with it."""
+    engines = [e for e in known.engines if version.base is None or e.base in ("", version.base)]
+    return unloaded(version, engines, known.signatures)
+
+
+def _left_behind(base: RoutedVersion, known: Known) -> Finding | None:
+    """The adapters that a base has to wait for: each name says for itself what is in the way."""
+    mine = [m for m in known.companions if m.candidate.base == base.digest]
+    found = [(m.name, f) for m in mine if (f := adapter_lacking(m.candidate, known))]
+    if not found:
+        return None
+    lasting = [f for _, f in found if f.reason not in PASSING]
+    first = next(iter(lasting), found[0][1])
+    waits = ", ".join(name for name, _ in found)[:256]
+    return Finding(first.reason, f"{base.version} waits for {waits}", first.is_unknown)
 
 
 def covers_base(known: Known) -> bool:

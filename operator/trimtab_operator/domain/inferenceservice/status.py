@@ -27,6 +27,7 @@ KIND: Final = children.KIND
 CALM: Final = PASSING | {
     ServiceReason.ADAPTERS_READY,
     ServiceReason.BASE_CHANGING,
+    ServiceReason.BASE_WAITS,
     ServiceReason.ENGINE_READY,
     ServiceReason.GATEWAY_READY,
     ServiceReason.PREPARING_BASE,
@@ -65,6 +66,8 @@ class Facts:
     base: Base | None = None
     release: FrozenRelease | None = None
     replicas: int = 0
+    # The engines that answer the base's name.
+    pool: str = names.ENGINE
     routes: tuple[ModelRoute, ...] = ()
     pools: tuple[EnginePool, ...] = ()
     base_change: BaseChange | None = None
@@ -156,12 +159,13 @@ def report(
     ]
     gone = OF_ROLLOUTS - answers.keys()
     kept = [c for c in before.conditions if c.type not in gone]
+    first = before.selector or children.selector_text(service, names.ENGINE)
     status = InferenceServiceStatus(
         observed_generation=generation,
         conditions=with_conditions(kept, conditions),
         url=facts.url,
         replicas=facts.replicas,
-        selector=children.selector_text(service, names.ENGINE),
+        selector=children.selector_text(service, facts.pool) if facts.base else first,
         base_uri=facts.base.uri if facts.base else before.base_uri,
         base_digest=facts.base.digest if facts.base else before.base_digest,
         release=facts.release or before.release,

@@ -57,8 +57,8 @@ def not_an_adapter(version: ModelVersion, _: Fit) -> Finding | None:
     if version.spec.artifact.kind is not ArtifactKind.ADAPTER:
         return Finding(
             ServiceReason.NOT_AN_ADAPTER,
-            f"ModelVersion {version.metadata.name} is a full model; serve it as the baseModel of an "
-            "InferenceService of its own",
+            f"ModelVersion {version.metadata.name} is a full model, and engines hold one; serve it as the baseModel of an "
+            "InferenceService of its own, under this name",
         )
     return None
 
@@ -77,8 +77,7 @@ def other_base(version: ModelVersion, fit: Fit) -> Finding | None:
     if digest != fit.base_digest:
         return Finding(
             FailureReason.BASE_MISMATCH,
-            f"ModelVersion {version.metadata.name} is an adapter of base {short(digest)}, "
-            f"the engines hold {short(fit.base_digest)}",
+            f"ModelVersion {version.metadata.name} is an adapter of base {short(digest)}, not of {short(fit.base_digest)}",
         )
     return None
 
@@ -105,28 +104,34 @@ CHECKS: tuple[Check, ...] = (
 BASE_CHECKS: tuple[Check, ...] = (deleted, decided_against, not_ready, not_full)
 
 
-def wanted(model: ServedModel, versions: Versions, consent: Consent) -> ModelVersion | Finding:
-    """The version that the spec asks for."""
+def wanted(
+    model: ServedModel, versions: Versions, consent: Consent, base: str | None = None
+) -> ModelVersion | Finding:
+    """The version that the spec asks for; of those that are followed, one over this base."""
     if model.version.name is not None:
         found = versions.get(model.version.name)
         return found or Finding(
             ServiceReason.VERSION_MISSING,
             f"there is no ModelVersion {model.version.name} in this namespace",
         )
-    return latest(model.version.latest_of or "", versions, consent)
+    return latest(model.version.latest_of or "", versions, consent, base)
 
 
-def latest(model: str, versions: Versions, consent: Consent) -> ModelVersion | Finding:
+def latest(
+    model: str, versions: Versions, consent: Consent, base: str | None = None
+) -> ModelVersion | Finding:
     """The newest Ready version that nobody has decided against.
 
     By creation, then by name, so that everybody picks the same. Where there is none, what is to be
-    said of the newest Ready one.
+    said of the newest Ready one. Versions over another base than this one are for services that
+    hold it, or will; only where there are no others they are told of.
     """
     ready = [
         v
         for v in versions.values()
         if v.spec.model == model and is_ready(v) and not v.metadata.deletion_timestamp
     ]
+    ready = [v for v in ready if base is not None and base_digest(v) == base] or ready
     ready.sort(key=lambda v: (v.metadata.creation_timestamp or "", v.metadata.name), reverse=True)
     against = [consent.against(v) for v in ready]
     agreed = (v for v, finding in zip(ready, against, strict=True) if finding is None)

@@ -96,16 +96,25 @@ def _by_service(version: str, service: InferenceService) -> Iterable[Use]:
     named = base.model_version
     if named and (named.name == version or _is_base(version, status.get(base.name))):
         yield Use("InferenceService", name, "base")
+    with_base = _with_base(status.get(base.name))
     for wanted in service.spec.models:
         model = status.get(wanted.name)
         if model and version in (model.active_version, model.candidate_version):
             role = "active" if version == model.active_version else "candidate"
             yield Use("InferenceService", name, f"{role} for {wanted.name}")
-        elif model and model.rollout and version == model.rollout.stable:
+        elif (
+            model and model.rollout and version == model.rollout.stable
+        ) or version in with_base.get(wanted.name, ()):
             yield Use("InferenceService", name, f"way back for {wanted.name}")
         elif wanted.version.name == version:
             # It may not be served yet, or no more since it is being deleted; the spec wants it all the same.
             yield Use("InferenceService", name, f"named for {wanted.name}")
+
+
+def _with_base(told: ServedModelStatus | None) -> dict[str, tuple[str, str]]:
+    """The adapters that move with a base, by public name: both may have to answer."""
+    companions = told.rollout.companions if told and told.rollout else []
+    return {c.name: (c.stable, c.candidate) for c in companions}
 
 
 def _is_base(version: str, told: ServedModelStatus | None) -> bool:
