@@ -120,4 +120,4 @@ def test_a_component_is_another_when_a_file_that_it_reads_has_changed(tmp_path: 
 
 
 def test_a_component_s_memory_goal_reaches_its_environment() -> None:
-    assert _component("etcd").environment({"A": "b"}) == {"A": "b", "GOMEMLIMIT": "150MiB"}
+    assert _component("etcd").environment({"A": "b"}) == {"A": "b", "GOMEMLIMIT": "300MiB"}
