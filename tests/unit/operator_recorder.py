@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,14 +21,15 @@ from trimtab_operator.domain.manifests import Manifest
 class Listening(Api):
     """Takes every Event, but for the first few."""
 
-    def __init__(self, failing: int = 0) -> None:
+    def __init__(self, failing: int = 0, after: timedelta | None = None) -> None:
         self.failing = failing
+        self.after = after
         self.heard: list[str] = []
 
     async def request(self, method: str, path: str, **request: Any) -> Manifest:
         if self.failing:
             self.failing -= 1
-            raise ClusterUnreachable("away")
+            raise ClusterUnreachable("away", after=self.after)
         self.heard.append(request["body"]["reason"])
         return {}
 
@@ -99,6 +101,22 @@ async def test_a_crowd_of_keys_gets_its_children_before_its_events(
         assert 1 <= len(api.heard) <= 3
         crowd.clear()
         await eventually(lambda: len(api.heard) == 9)
+
+
+async def test_a_pause_that_was_asked_for_holds_up_whatever_is_said_next() -> None:
+    api = Listening(failing=1, after=timedelta(seconds=0.2))
+    events = recording(api)
+    now = asyncio.get_running_loop().time
+    async with running(events):
+        await events.record(an_event("Preparing"))
+        await eventually(lambda: not api.failing)
+        refused = now()
+        await events.record(an_event("Preparing"))
+        await events.record(an_event("OutOfMemory", type=WARNING))
+        assert now() - refused < 0.1, "no reconcile waits for an Event"
+        assert api.heard == []
+        await eventually(lambda: len(api.heard) == 2)
+        assert now() - refused >= 0.15
 
 
 async def test_what_could_not_be_said_is_said_when_it_is_true_again() -> None:

@@ -17,6 +17,7 @@ from trimtab_api import names
 from trimtab_operator.adapters.api import AlreadyThere, Api
 from trimtab_operator.adapters.clock import SystemClock
 from trimtab_operator.adapters.kinds import EVENT
+from trimtab_operator.adapters.reflector import asked_to_wait
 from trimtab_operator.domain.conditions import timestamp
 from trimtab_operator.domain.errors import ClusterError
 from trimtab_operator.domain.events import WARNING, Event
@@ -43,6 +44,7 @@ class Recorder:
         self._said: OrderedDict[str, None] = OrderedDict()
         self._waiting: deque[Manifest] = deque(maxlen=WAITING_AT_MOST)
         self._woken = asyncio.Event()
+        self._not_before = 0.0  # the server has asked for a pause until then
 
     async def record(self, event: Event) -> None:
         """Say it, or see to it that it is said. A failure to say it is never an error."""
@@ -52,7 +54,7 @@ class Recorder:
         if len(self._said) > REMEMBERED:
             self._said.popitem(last=False)
         body = self._body(event)
-        if event.type == WARNING:
+        if event.type == WARNING and asyncio.get_running_loop().time() >= self._not_before:
             await self._write(body)
         else:
             self._waiting.append(body)
@@ -69,6 +71,9 @@ class Recorder:
             self._woken.clear()
             while self._waiting:
                 moment = now()
+                if moment < self._not_before:
+                    await asyncio.sleep(self._not_before - moment)
+                    continue
                 allowance = min(allowance + (moment - looked) * PER_SECOND, AT_ONCE)
                 looked = moment
                 if allowance < 1:
@@ -92,6 +97,8 @@ class Recorder:
             self._said.pop(metadata["name"], None)
             told = {"reason": body["reason"], "error": str(error)}
             log.warning("event was not said", extra=told)
+            # Whatever comes next waits as well: it may be the same Event, said again.
+            self._not_before = asyncio.get_running_loop().time() + asked_to_wait(error)
 
     def _body(self, event: Event) -> Manifest:
         now = timestamp(self._clock.now())
