@@ -47,7 +47,8 @@ def kuberay(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             upgrade(world, "true")
             yield
             world.kube.kubectl("delete", "datasets", "--all", "--timeout=60s")
-            wait(lambda: not clusters(world), 60, "the end of Ray's clusters")
+            # They have finalizers, which KubeRay alone takes off.
+            wait(lambda: not left(world), 120, "the end of RayJobs and their clusters")
         finally:
             # The kinds stay: a garbage collector that has followed a kind may stand still over its end.
             upgrade(world, "false")
@@ -68,10 +69,9 @@ def built(folder: Path) -> Path:
     return source
 
 
-def clusters(world: World) -> list[Object]:
-    found: list[Object] = json.loads(world.kube.kubectl("get", "rayclusters", "-o", "json"))[
-        "items"
-    ]
+def left(world: World) -> list[Object]:
+    told = world.kube.kubectl("get", "rayjobs,rayclusters", "-o", "json")
+    found: list[Object] = json.loads(told)["items"]
     return found
 
 
