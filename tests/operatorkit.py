@@ -147,11 +147,19 @@ class Server:
         self.objects.delete_namespaced_custom_object(**self._place(kind), name=name)
 
     def clear(self, *kinds: str) -> None:
-        """Delete all objects of these kinds, and see that nothing of theirs is left behind."""
+        """Delete all objects of these kinds, and see that nothing of theirs is left behind.
+
+        A pod that is on its way out may take its grace period, which is minutes for a gateway.
+        """
         for kind in kinds:
             for item in self.objects.list_namespaced_custom_object(**self._place(kind))["items"]:
                 self.delete(kind, item["metadata"]["name"])
-        eventually(lambda: not self.children(), seconds=60, what="children are left behind")
+        eventually(lambda: not self._staying(), seconds=60, what="children are left behind")
+
+    def _staying(self) -> list[str]:
+        pods = self.core.list_namespaced_pod(self.namespace).items
+        ending = {f"Pod/{p.metadata.name}" for p in pods if p.metadata.deletion_timestamp}
+        return [child for child in self.children() if child not in ending]
 
     def get(self, kind: str, name: str) -> Manifest:
         """One of our objects, or an empty one."""
