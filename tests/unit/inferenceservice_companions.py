@@ -393,7 +393,8 @@ async def test_whom_a_rollout_of_the_base_needs_cannot_be_deleted() -> None:
 # --- without room --------------------------------------------------------------------------------
 
 
-async def test_where_downtime_is_allowed_adapters_are_there_with_their_base_or_not_at_all() -> None:
+async def replacing() -> FakeWorld:
+    """A service whose engines have made room for those of another base."""
     fake = await serving(None, over("two", "bot-2", day=2))
     ask_for(fake, allowDowntime=True)
     await visits(fake)
@@ -401,6 +402,11 @@ async def test_where_downtime_is_allowed_adapters_are_there_with_their_base_or_n
     await visits(fake)
     tidy_pods(fake)
     await visits(fake)
+    return fake
+
+
+async def test_where_downtime_is_allowed_adapters_are_there_with_their_base_or_not_at_all() -> None:
+    fake = await replacing()
     assert engines(fake) == {NEW}
     comes_up(fake)
     await visits(fake)
@@ -413,13 +419,7 @@ async def test_where_downtime_is_allowed_adapters_are_there_with_their_base_or_n
 
 
 async def test_an_adapter_that_fails_in_the_room_gives_it_back() -> None:
-    fake = await serving(None, over("two", "bot-2", day=2))
-    ask_for(fake, allowDowntime=True)
-    await visits(fake)
-    finds_no_node(fake, seconds_ago=600)
-    await visits(fake)
-    tidy_pods(fake)
-    await visits(fake)
+    fake = await replacing()
     run(fake, NEW, ["10.0.0.2"])
     loaded(fake, "two", ip="10.0.0.2", bot_2="FingerprintMismatch")
     await visits(fake)

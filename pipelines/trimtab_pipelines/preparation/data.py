@@ -20,9 +20,9 @@ from trimtab_api.v1alpha1.dataset import LeakageAction
 from trimtab_pipelines.labelled import TOOLS
 from trimtab_pipelines.preparation import checks, publishing
 from trimtab_pipelines.preparation.alike import NONE, Alike, find_alike
-from trimtab_pipelines.preparation.cleaning import redactor_of, steps_of
+from trimtab_pipelines.preparation.cleaning import redactor_of
 from trimtab_pipelines.preparation.dividing import divide
-from trimtab_pipelines.preparation.looking import Wanted, batches, look
+from trimtab_pipelines.preparation.looking import Batch, Wanted, batches, look, prepared
 from trimtab_pipelines.preparation.others import held_out_records
 from trimtab_pipelines.preparation.reading import rows_of
 from trimtab_pipelines.preparation.splitting import split_of
@@ -51,11 +51,14 @@ class Prepared:
 def prepare_data(origin: DataOrigin, workspace: Path) -> Prepared:
     """Read, clean, compare, divide, look and push."""
     warnings: list[str] = []
-    steps = steps_of(origin.dataset.clean)
+    description = origin.dataset.model_dump_json(by_alias=True, exclude_none=True)
+    _, steps = prepared(description)
     tally = Tally(redactor_of(steps), _steps_that_count(origin))
     with workers(is_spread=origin.is_spread) as everybody:
         if origin.synthesis is None:
-            found = _records(origin, everybody, tally, workspace, warnings.append)
+            wanted = Wanted(description, tuple(tally.steps))
+            rows = rows_of(origin, workspace, warnings.append)
+            found = _records(everybody, batches(wanted, rows), tally)
             return _prepared(origin, workspace, found, everybody, tally, warnings, None)
         with closing(Synthesized(origin, origin.synthesis, workspace, steps, tally)) as synthesized:
             found = synthesized.records(warnings.append)
@@ -112,17 +115,9 @@ def _steps_that_count(origin: DataOrigin) -> tuple[str, ...]:
     )
 
 
-def _records(
-    origin: DataOrigin,
-    everybody: Workers,
-    tally: Tally,
-    workspace: Path,
-    warn: Callable[[str], None],
-) -> Iterator[Record | None]:
+def _records(everybody: Workers, found: Iterable[Batch], tally: Tally) -> Iterator[Record | None]:
     """What the rows hold, cleaned; None for each that is dropped."""
-    description = origin.dataset.model_dump_json(by_alias=True, exclude_none=True)
-    wanted = Wanted(description, tuple(tally.steps))
-    for looked in everybody.each(look, batches(wanted, rows_of(origin, workspace, warn))):
+    for looked in everybody.each(look, found):
         tally.add(looked.steps)
         yield from looked.records
 

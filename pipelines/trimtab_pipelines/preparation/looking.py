@@ -73,13 +73,14 @@ def batches(wanted: Wanted, rows: Iterable[Row]) -> Iterator[Batch]:
 
 def look(batch: Batch) -> Looked:
     """The records of a batch, cleaned."""
-    dataset, steps = _prepared(batch.wanted.description)
+    dataset, steps = prepared(batch.wanted.description)
     tally = Tally(redactor_of(steps), batch.wanted.steps)
     return Looked([_record(row, dataset, steps, tally) for row in batch.rows], tally.steps)
 
 
 @lru_cache(maxsize=1)  # models of languages and names take long to load
-def _prepared(description: str) -> tuple[DataDescription, list[CleaningStep]]:
+def prepared(description: str) -> tuple[DataDescription, list[CleaningStep]]:
+    """A DataDescription from its JSON, and its steps: once in a process, whoever asks."""
     dataset = DataDescription.model_validate_json(description)
     return dataset, steps_of(dataset.clean)
 

@@ -54,76 +54,55 @@ def preparing(
     dataset: Dataset, held_out: Sequence[HeldOutData], settings: Settings
 ) -> list[Manifest]:
     """The task and the Job that does it."""
-    spec, attempt = dataset.spec, dataset.status.attempt
-    name = job_name(dataset, attempt)
-    if is_spread(dataset):
-        return _spread(dataset, name, held_out, settings)
+    spec = dataset.spec
+    name = job_name(dataset, dataset.status.attempt)
     text = _task(dataset, held_out, settings).model_dump_json(
         by_alias=True, exclude_none=True, indent=2
     )
-    mounts = [
-        pods.scratch_space(),
-        pods.run_document(name),
-        *pods.registry_credentials(settings),
-        preparation.scratch_claim(spec.storage.size, spec.storage.class_name),
-        *preparation.inputs(spec),
-        *(_teacher(spec.synthetic) if spec.synthetic else []),
-    ]
-    container = pods.container(
-        names.PREPARE,
-        settings.images.pipelines,
-        preparation.PROGRAM,
-        mounts,
-        settings,
-        wants=pods.resources(0, spec.resources.cpu, spec.resources.memory),
-    )
-    return [
-        pods.run_config_map(KIND, dataset, names.PREPARE, name, text),
-        pods.task_job(
-            KIND,
-            dataset,
-            names.PREPARE,
-            name,
-            pods.pod_spec([container], mounts, settings, overrides=spec.pod),
-            backoff_limit=BACKOFF_LIMIT,
-            active_deadline_seconds=spec.active_deadline_seconds,
-            ttl_seconds_after_finished=KEPT_SECONDS,
-        ),
-    ]
-
-
-def _spread(
-    dataset: Dataset, name: str, held_out: Sequence[HeldOutData], settings: Settings
-) -> list[Manifest]:
-    """The task, and the RayJob whose workers share it."""
-    spec = dataset.spec
+    task = pods.run_config_map(KIND, dataset, names.PREPARE, name, text)
     shared = [
         pods.scratch_space(),
         pods.run_document(name),
         *pods.registry_credentials(settings),
         *preparation.inputs(spec),
+        *(_teacher(spec.synthetic) if spec.synthetic else []),
     ]
     volume = preparation.scratch_claim(spec.storage.size, spec.storage.class_name)
-    workers = spec.workers or PreparationWorkers()
-    head = _node(dataset, [*shared, volume], spec.resources, settings)
-    worker = _node(dataset, shared, workers.resources, settings)
-    task = _task(dataset, held_out, settings)
-    text = task.model_dump_json(by_alias=True, exclude_none=True, indent=2)
-    return [
-        *_policy(dataset, settings),
-        pods.run_config_map(KIND, dataset, names.PREPARE, name, text),
-        rayjobs.ray_job(
-            KIND,
-            dataset,
-            names.PREPARE,
-            name,
-            _ENTRYPOINT,
-            head=head,
-            worker=worker,
-            workers=workers.count,
-            active_deadline_seconds=spec.active_deadline_seconds,
-        ),
-    ]
+    pod = _pod(dataset, [*shared, volume], spec.resources, settings)
+    if is_spread(dataset):
+        return [*_policy(dataset, settings), task, _ray_job(dataset, name, pod, shared, settings)]
+    return [task, _job(dataset, name, pod)]
+
+
+def _job(dataset: Dataset, name: str, pod: Manifest) -> Manifest:
+    return pods.task_job(
+        KIND,
+        dataset,
+        names.PREPARE,
+        name,
+        pod,
+        backoff_limit=BACKOFF_LIMIT,
+        active_deadline_seconds=dataset.spec.active_deadline_seconds,
+        ttl_seconds_after_finished=KEPT_SECONDS,
+    )
+
+
+def _ray_job(
+    dataset: Dataset, name: str, head: Manifest, shared: Sequence[pods.Mount], settings: Settings
+) -> Manifest:
+    """The same pod as the head; workers have all of its mounts but the volume."""
+    workers = dataset.spec.workers or PreparationWorkers()
+    return rayjobs.ray_job(
+        KIND,
+        dataset,
+        names.PREPARE,
+        name,
+        _ENTRYPOINT,
+        head=head,
+        worker=_pod(dataset, shared, workers.resources, settings),
+        workers=workers.count,
+        active_deadline_seconds=dataset.spec.active_deadline_seconds,
+    )
 
 
 def _policy(dataset: Dataset, settings: Settings) -> list[Manifest]:
@@ -135,7 +114,7 @@ def _policy(dataset: Dataset, settings: Settings) -> list[Manifest]:
     return [rayjobs.job_server_policy(KIND, dataset, names.PREPARE, name, theirs)]
 
 
-def _node(
+def _pod(
     dataset: Dataset,
     mounts: Sequence[pods.Mount],
     wants: PreparationResources | WorkerResources,
@@ -144,7 +123,7 @@ def _node(
     container = pods.container(
         names.PREPARE,
         settings.images.pipelines,
-        (),
+        preparation.PROGRAM,
         mounts,
         settings,
         wants=pods.resources(0, wants.cpu, wants.memory),
