@@ -169,9 +169,13 @@ def wait(look: Callable[[], bool], seconds: float, what: str, every: float = 1.0
         time.sleep(every)
 
 
-def post(url: str, body: Object, timeout: float = 120) -> Object:
-    """POST JSON, get JSON."""
+def post(url: str, body: Object, timeout: float = 120, patience: float = 0) -> Object:
+    """POST JSON, get JSON; while the service is unavailable it is asked again, for `patience` seconds."""
+    end = time.monotonic() + patience
     answer = httpx.post(url, json=body, timeout=timeout)
+    while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < end:
+        time.sleep(1)
+        answer = httpx.post(url, json=body, timeout=timeout)
     if answer.is_error:
         raise CommandFailed(f"{url} answered {answer.status_code}: {answer.text[:500]}")
     found: Object = answer.json()

@@ -13,6 +13,7 @@ from examples.quickstart.target import Target
 from trimtab_oci import Reference, RegistryClient
 
 QUESTIONS = 3
+ENGINE_SECONDS = 180
 LOWER_IS_BETTER = {"Loss", "Perplexity"}
 
 
@@ -136,7 +137,9 @@ def answer(url: str, model: str, question: str) -> str:
         "temperature": 0,
         "max_tokens": 40,
     }
-    said: str = post(f"{url}/v1/chat/completions", body)["choices"][0]["message"]["content"]
+    # A cluster that was started again says for a while that engines are ready which only start.
+    found = post(f"{url}/v1/chat/completions", body, patience=ENGINE_SECONDS)
+    said: str = found["choices"][0]["message"]["content"]
     return " ".join(said.split())[:160]
 
 
