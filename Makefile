@@ -10,6 +10,7 @@ PACKAGES := crds/trimtab_api crds/trimtab_oci operator/trimtab_operator pipeline
 PROGRAMS := $(wildcard tests/pipelines tests/serving tests/faults)
 PY := .venv/bin/python
 # Our packages are found by path, so that one environment in the cache serves every clone.
+unexport PYTHONDONTWRITEBYTECODE # where it is set, every program would compile all of our code at its start
 export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local
 
 .PHONY: help

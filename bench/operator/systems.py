@@ -15,6 +15,8 @@ from bench.operator.controlplane import TOP, UNDER_TEST, ControlPlane
 from bench.operator.processes import Process, free_ports
 
 HERE = Path(__file__).resolve().parent
+# Images hold compiled modules; where this is set to a value, each start would compile ours.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 # Trimtab's operator runs as in a pod: the service account lies where the kubelet mounts it, which
 # only this process sees.
 AS_IN_A_POD = """
@@ -90,6 +92,7 @@ def _ours(plane: ControlPlane, resync_seconds: int | None) -> Program:
     return Program(
         (*pod, sys.executable, *command),
         {
+            **COMPILED,
             "PYTHONPATH": os.pathsep.join(map(str, parts)),
             "KUBERNETES_SERVICE_HOST": host,
             "KUBERNETES_SERVICE_PORT": api_port,
@@ -112,6 +115,7 @@ def _kopf(plane: ControlPlane, _resync_seconds: int | None) -> Program:
     return Program(
         (sys.executable, *program, "--quiet"),
         {
+            **COMPILED,
             "KUBECONFIG": str(plane.kubeconfig(UNDER_TEST)),
             "BENCH_CHILDREN": str(_templates(plane)),
         },

@@ -66,6 +66,8 @@ RECONCILERS: Final[dict[str, Reconciler]] = {
 SELECTOR: Final = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 # What is on its way when SIGTERM comes has this long to be answered.
 DRAIN_SECONDS: Final = 5.0
+# Allocations between two collections until the observed world is complete.
+LOADING_THRESHOLD: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,10 @@ class Operator:
 
     async def _stand_by_and_lead(self, parts: "_Parts") -> None:
         """Follow the world, so that there is little to do when the lease becomes ours."""
+        # Ten thousand objects are a million pieces and hardly a cycle: while they come, the collector
+        # would look through them again and again.
+        usual = gc.get_threshold()
+        gc.set_threshold(LOADING_THRESHOLD)
         listers = self._listers(parts.api)
         reflectors = [Reflector(parts.api, each, self._telemetry) for each in listers]
         async with asyncio.TaskGroup() as tasks:
@@ -173,9 +179,9 @@ class Operator:
             for reflector in reflectors:
                 await reflector.synced.wait()
             log.info("the observed world is complete")
-            # What is there now stays for long: the collector need not look through it again and again.
-            gc.collect()
+            # What is there now stays for long, and is not looked through later either.
             gc.freeze()
+            gc.set_threshold(*usual)
             self._ready = True
             await self._lead.win()
             tasks.create_task(self._lead.keep())

@@ -212,6 +212,9 @@ class WorkQueue:
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
+            # A visit that writes nothing waits for nothing: ten thousand of them in a row would hold
+            # up the lease, the watches and whoever asks whether we are ready.
+            await asyncio.sleep(0)
 
     async def _visit(self, key: Key) -> None:
         began = asyncio.get_running_loop().time()

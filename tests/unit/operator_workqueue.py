@@ -76,6 +76,22 @@ async def test_it_is_crowded_while_keys_wait_for_a_worker() -> None:
     assert seen == [False, True, False]
 
 
+async def test_visits_that_wait_for_nothing_leave_room_for_others() -> None:
+    """Else a lease would lapse, and readiness go unanswered, while ten thousand were looked at."""
+    visited: list[Key] = []
+
+    async def reconcile(key: Key) -> Outcome:
+        visited.append(key)
+        return Done()
+
+    async with running(reconcile) as queue:
+        for number in range(1000):
+            queue.add(("ns", str(number)))
+        while not visited:
+            await asyncio.sleep(0)
+        assert len(visited) < 100
+
+
 async def test_a_key_is_never_worked_on_twice_at_once_and_comes_back_when_it_changed() -> None:
     inside, most, visits = 0, 0, 0
 
