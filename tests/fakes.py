@@ -1,6 +1,6 @@
 """Fakes of our own edges (`trimtab_operator.reconcilers.ports`), shared by all operator tests.
 
-`FakeCluster` is an API server in memory: it checks resource versions, keeps generations, takes
+`FakeCluster` is an API server in memory: it checks rights and resource versions, keeps generations, takes
 children away with their owner, and can die after any write. Reading goes through the operator's
 real store. `state` is what a test compares: everything but versions and times.
 """
@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+from tests import grants
 
 from trimtab_api.documents.training import ProgressReport
 from trimtab_api.model import ApiModel
@@ -220,11 +222,13 @@ class FakeCluster(StoreReader):
 
     def _delete(self, kind: str, seen: Manifest) -> None:
         there = self._current(kind, seen)
+        _must_be_granted("delete", kind)
         self._count("delete", there)
         self.take_away(kind, key_of(there))
         self._maybe_die()
 
     def _write(self, verb: str, kind: str, manifest: Manifest) -> Manifest:
+        _must_be_granted(verb, kind)
         self._count(verb, manifest)
         stored = self._store(kind, manifest)
         self._maybe_die()
@@ -267,6 +271,11 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_copied(inner) for inner in value]
     return value
+
+
+def _must_be_granted(write: str, kind: str) -> None:
+    lacking = grants.missing(write, kind)
+    assert not lacking, f"{write} {kind}: the chart's role lacks {', '.join(lacking)}"
 
 
 def _timeless(value: Any) -> Any:
