@@ -16,8 +16,8 @@ import httpx
 Object = dict[str, Any]
 # What the rules in our CRDs say about a field that is fixed for an object's life.
 _FIXED = "cannot be changed"
-# What the API server says of a kind that its policies do not know yet.
-_TRY_LATER = "(ServiceUnavailable)"
+# What the API server says of a kind that its policies do not know yet: a new one, or any after a start.
+_TRY_LATER = ("(ServiceUnavailable)", "failed to find resource referenced by paramKind")
 _KIND_KNOWN_SECONDS = 60.0
 
 
@@ -55,7 +55,7 @@ class Kube:
     def apply(self, manifest: str) -> None:
         """Server-side apply of YAML.
 
-        The API server's policies learn of a kind that is new some seconds after itself: tried again.
+        The API server's policies learn of a kind some seconds after the API server: tried again.
         """
         command = ("apply", "--server-side", "--force-conflicts", "-f", "-")
         end = time.monotonic() + _KIND_KNOWN_SECONDS
@@ -63,7 +63,7 @@ class Kube:
             try:
                 self.kubectl(*command, text=manifest)
             except CommandFailed as refusal:
-                if _TRY_LATER not in str(refusal) or time.monotonic() > end:
+                if not _is_too_early(str(refusal)) or time.monotonic() > end:
                     raise
                 time.sleep(1)
             else:
@@ -199,3 +199,8 @@ def _wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
             return
         time.sleep(0.1)
     raise CommandFailed("kubectl port-forward did not open its port within 20 s")
+
+
+def _is_too_early(refusal: str) -> bool:
+    """Whether the API server will take the same some seconds later."""
+    return any(words in refusal for words in _TRY_LATER)

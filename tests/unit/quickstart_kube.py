@@ -9,6 +9,10 @@ from examples.quickstart.kube import CommandFailed, Kube
 UNKNOWN = (
     "Error from server (ServiceUnavailable): Resource kind ... not found. There can be a delay"
 )
+AFTER_A_START = (
+    'The finetunejobs "a" is invalid: : ValidatingAdmissionPolicy denied request: failed to configure '
+    "policy: failed to find resource referenced by paramKind: 'trimtab.dev/v1alpha1, Kind=ModelVersion'"
+)
 
 
 class Server:
@@ -36,7 +40,7 @@ def applied(server: Server, monkeypatch: pytest.MonkeyPatch, folder: Path) -> No
 def test_a_kind_that_policies_do_not_know_yet_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    server = Server(UNKNOWN, UNKNOWN)
+    server = Server(UNKNOWN, AFTER_A_START)
     applied(server, monkeypatch, tmp_path)
     assert server.asked == 3
 
