@@ -111,7 +111,8 @@ def applied(manifest: Any) -> bool:
     try:
         kubectl("apply", "-f", "-", text=json.dumps(manifest))
     except AssertionError as refusal:
-        if "ServiceUnavailable" not in str(refusal):
+        too_early = ("ServiceUnavailable", "failed to find resource referenced by paramKind")
+        if not any(words in str(refusal) for words in too_early):
             raise
         return False
     return True

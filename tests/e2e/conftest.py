@@ -12,7 +12,7 @@ from examples.quickstart import harvest, target
 from examples.quickstart.kube import Kube
 from tests.e2e import neighbours
 from tests.e2e.machine import Machine
-from tests.e2e.world import World, adapter_job, base_job, service
+from tests.e2e.world import World, adapter_job, base_job, named, service
 
 from trimtab_local.layout import layout_from
 
@@ -96,7 +96,7 @@ def second(world: World, pairs: str, base: str, adapter: str) -> str:
 @pytest.fixture(scope="session")
 def served(world: World, base: str, adapter: str) -> Iterator[str]:
     """The URL of a Ready InferenceService `chat`: the base as `base`, the adapter as `bot`."""
-    world.apply(service(base, "chat", {"bot": f'{{name: "{adapter}"}}'}))
+    world.apply(service(base, "chat", {"bot": named(adapter)}))
     world.holds("inferenceservice", "chat", "Ready", seconds=400)
     with world.kube.forwarded("chat", 80) as url:
         yield url

@@ -9,7 +9,20 @@ import httpx
 import pytest
 from examples.quickstart.kube import wait
 from tests.e2e.machine import Machine
-from tests.e2e.world import QUESTION, Object, World, measured, part, pods, restarts, serve, service
+from tests.e2e.world import (
+    QUESTION,
+    Object,
+    World,
+    answered_by,
+    ask,
+    measured,
+    named,
+    part,
+    pods,
+    restarts,
+    serve,
+    service,
+)
 from tests.servingbuilders import a_report
 
 from trimtab_api import names
@@ -93,20 +106,6 @@ def test_keys_are_rotated_without_a_restart(world: World, base: str) -> None:
         wait(lambda: enters(url) == {None: 401, "key-1": 401, "key-2": 200}, 60, "new keys")
     assert restarts(world, names.GATEWAY, name) == before
     world.kube.kubectl("delete", "inferenceservice", name, "--wait=false")
-
-
-def named(version: str) -> str:
-    """How a service says which version it wants."""
-    return f'{{name: "{version}"}}'
-
-
-def ask(url: str, name: str) -> httpx.Response:
-    return httpx.post(f"{url}/v1/chat/completions", json={"model": name, **QUESTION}, timeout=60)
-
-
-def answered_by(url: str, name: str = "bot") -> str:
-    """The version that answers under a public name."""
-    return str(ask(url, name).raise_for_status().headers["x-trimtab-version"])
 
 
 def model(found: Object, name: str) -> Object:

@@ -101,7 +101,7 @@ class World:
         return found
 
 
-def base_job(text: str, name: str = "base") -> str:
+def base_job(text: str, name: str = "base", seed: int = 3) -> str:
     """A FineTuneJob that makes a base model in half a minute."""
     return f"""
 apiVersion: trimtab.dev/v1alpha1
@@ -112,7 +112,7 @@ spec:
   dataset: {{inline: {{sources: [{{uri: "{text}"}}], task: Text, split: {{train: 96, validation: 0, test: 4, by: Record}}}}}}
   objective: Pretraining
   method: {{full: {{}}}}
-  hyperparameters: {{epochs: 1, maxSteps: 120, learningRate: 0.005, batchSize: 16, maxLength: 128, packing: true, seed: 3}}
+  hyperparameters: {{epochs: 1, maxSteps: 120, learningRate: 0.005, batchSize: 16, maxLength: 128, packing: true, seed: {seed}}}
   output: {{model: {name}}}
   resources: {{gpus: 0, cpu: 300m, memory: 3Gi}}
   storage: {{size: 1Gi}}
@@ -161,9 +161,24 @@ spec:
 """
 
 
+def named(version: str) -> str:
+    """How a service says which version it wants."""
+    return f'{{name: "{version}"}}'
+
+
+def ask(url: str, name: str) -> httpx.Response:
+    """One question to a public name."""
+    return httpx.post(f"{url}/v1/chat/completions", json={"model": name, **QUESTION}, timeout=60)
+
+
+def answered_by(url: str, name: str = "bot") -> str:
+    """The version that answers under a public name."""
+    return str(ask(url, name).raise_for_status().headers["x-trimtab-version"])
+
+
 def serve(world: World, base: str, version: str) -> None:
     """Have the service's `bot` answered by that version, and wait until it is."""
-    world.apply(service(base, "chat", {"bot": f'{{name: "{version}"}}'}))
+    world.apply(service(base, "chat", {"bot": named(version)}))
     world.kube.kubectl(
         "wait",
         "inferenceservice/chat",
