@@ -52,7 +52,7 @@ def test_another_base_comes_with_its_adapter_and_no_request_fails(
     world: World, successors: dict[str, str], url: str
 ) -> None:
     before = budgets(world)
-    with traffic(url, callers=1) as failures:
+    with traffic(url, pause=1) as failures:
         world.apply(service(successors["base"], NAME, {"bot": named(successors["bot"])}))
         wait(
             lambda: {name: answered_by(url, name) for name in successors} == successors,

@@ -241,13 +241,16 @@ def statuses(pod: Object) -> list[Object]:
 
 
 @contextmanager
-def traffic(url: str, callers: int = 2) -> Iterator[list[str]]:
-    """Callers that ask `bot` without a pause while the context lasts; what went wrong for them."""
+def traffic(url: str, callers: int = 2, pause: float = 0) -> Iterator[list[str]]:
+    """Callers that ask `bot` while the context lasts; what went wrong for them.
+
+    Without a pause, in seconds, they leave no processor for an engine that starts.
+    """
     failures: list[str] = []
     stop = threading.Event()
 
     def call() -> None:
-        while not stop.is_set():
+        while not stop.wait(pause):
             try:
                 post(f"{url}/v1/chat/completions", {"model": "bot", **QUESTION})
             except (CommandFailed, httpx.HTTPError) as error:

@@ -104,6 +104,9 @@ def _template(service: InferenceService, settings: Settings) -> Manifest:
     spec |= {
         "serviceAccountName": children.name(service, names.GATEWAY),
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        # The first process of a namespace ignores signals until it has handlers for them. Not being it,
+        # a gateway that is told to go while its interpreter still starts goes at once.
+        "shareProcessNamespace": True,
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
