@@ -9,8 +9,9 @@ PACKAGES := crds/trimtab_api crds/trimtab_oci operator/trimtab_operator pipeline
 	serving/trimtab_serving local/trimtab_local
 PROGRAMS := $(wildcard tests/pipelines tests/serving tests/faults)
 PY := .venv/bin/python
+# Where it is set, every program would compile all of our code at its start.
+unexport PYTHONDONTWRITEBYTECODE
 # Our packages are found by path, so that one environment in the cache serves every clone.
-unexport PYTHONDONTWRITEBYTECODE # where it is set, every program would compile all of our code at its start
 export PYTHONPATH := $(CURDIR):$(CURDIR)/crds:$(CURDIR)/operator:$(CURDIR)/pipelines:$(CURDIR)/serving:$(CURDIR)/local
 
 .PHONY: help

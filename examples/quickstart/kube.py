@@ -63,7 +63,7 @@ class Kube:
             try:
                 self.kubectl(*command, text=manifest)
             except CommandFailed as refusal:
-                if not _is_too_early(str(refusal)) or time.monotonic() > end:
+                if not is_too_early(str(refusal)) or time.monotonic() > end:
                     raise
                 time.sleep(1)
             else:
@@ -201,6 +201,6 @@ def _wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise CommandFailed("kubectl port-forward did not open its port within 20 s")
 
 
-def _is_too_early(refusal: str) -> bool:
+def is_too_early(refusal: str) -> bool:
     """Whether the API server will take the same some seconds later."""
     return any(words in refusal for words in _TRY_LATER)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples.quickstart.kube import is_too_early
 from tests.builders import full_version, with_metadata
 
 from trimtab_local.layout import layout_from
@@ -111,8 +112,7 @@ def applied(manifest: Any) -> bool:
     try:
         kubectl("apply", "-f", "-", text=json.dumps(manifest))
     except AssertionError as refusal:
-        too_early = ("ServiceUnavailable", "failed to find resource referenced by paramKind")
-        if not any(words in str(refusal) for words in too_early):
+        if not is_too_early(str(refusal)):
             raise
         return False
     return True

@@ -68,27 +68,19 @@ def pairs(world: World, text: str) -> str:
 @pytest.fixture(scope="session")
 def base(world: World, text: str) -> str:
     """The name of a Ready full ModelVersion, trained from scratch."""
-    world.apply(base_job(text))
-    name: str = world.job_ends("base")["status"]["modelVersion"]
-    world.holds("modelversion", name, "Ready")
-    return name
+    return world.trained(base_job(text), "base")
 
 
 @pytest.fixture(scope="session")
 def adapter(world: World, pairs: str, base: str) -> str:
     """The name of a Ready adapter ModelVersion of the model `bot`."""
-    world.apply(adapter_job(pairs, base, "first"))
-    name: str = world.job_ends("first")["status"]["modelVersion"]
-    world.holds("modelversion", name, "Ready")
-    return name
+    return world.trained(adapter_job(pairs, base, "first"), "first")
 
 
 @pytest.fixture(scope="session")
 def second(world: World, pairs: str, base: str, adapter: str) -> str:
     """The name of another Ready adapter ModelVersion of the model `bot`."""
-    world.apply(adapter_job(pairs, base, "second", seed=2))
-    name: str = world.job_ends("second")["status"]["modelVersion"]
-    world.holds("modelversion", name, "Ready")
+    name = world.trained(adapter_job(pairs, base, "second", seed=2), "second")
     assert name != adapter
     return name
 

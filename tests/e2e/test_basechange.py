@@ -33,12 +33,8 @@ def url(world: World, base: str, adapter: str) -> Iterator[str]:
 @pytest.fixture
 def successors(world: World, text: str, pairs: str) -> dict[str, str]:
     """Another base and an adapter of it, by the public names that they are for."""
-    world.apply(base_job(text, "successor", seed=5))
-    base: str = world.job_ends("successor")["status"]["modelVersion"]
-    world.holds("modelversion", base, "Ready")
-    world.apply(adapter_job(pairs, base, "of-successor"))
-    adapter: str = world.job_ends("of-successor")["status"]["modelVersion"]
-    world.holds("modelversion", adapter, "Ready")
+    base = world.trained(base_job(text, "successor", seed=5), "successor")
+    adapter = world.trained(adapter_job(pairs, base, "of-successor"), "of-successor")
     return {"base": base, "bot": adapter}
 
 

@@ -63,10 +63,7 @@ def shuffled(world: World, pairs: str, base: str, adapter: str) -> str:
     lines = (world.folder / "pairs.jsonl").read_text().splitlines()
     text = with_shuffled_answers(lines[::6])
     source = world.push("shuffled", {"pairs.jsonl": text.encode()})
-    world.apply(adapter_job(source, base, "shuffled", seed=3))
-    name: str = world.job_ends("shuffled")["status"]["modelVersion"]
-    world.holds("modelversion", name, "Ready")
-    return name
+    return world.trained(adapter_job(source, base, "shuffled", seed=3), "shuffled")
 
 
 @pytest.fixture(scope="module")

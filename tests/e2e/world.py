@@ -71,6 +71,13 @@ class World:
         wait(over, seconds, f"the end of FineTuneJob {name}", every=0.5)
         return self.kube.get("finetunejob", name) or {}
 
+    def trained(self, manifest: str, name: str) -> str:
+        """Have a FineTuneJob made; the name of its version, once that is Ready."""
+        self.apply(manifest)
+        version: str = self.job_ends(name)["status"]["modelVersion"]
+        self.holds("modelversion", version, "Ready")
+        return version
+
     def holds(
         self, kind: str, name: str, type_: str, status: str = "True", seconds: float = 180
     ) -> Object:
