@@ -20,9 +20,11 @@ from pathlib import Path
 from types import ModuleType, NoneType
 from typing import NamedTuple
 
-# Modules that open windows, print jokes, or test Python itself.
+# Modules that open windows, print jokes, or test Python itself; and one for which setuptools, where it
+# is installed, puts its own in: the text would be another in another environment.
 SKIPPED = frozenset(
     {
+        "distutils",
         "antigravity",
         "this",
         "idlelib",
@@ -138,9 +140,9 @@ def _signature(value: Callable[..., object]) -> str:
 def _is_plain(default: object) -> bool:
     if isinstance(default, tuple):
         return all(map(_is_plain, default))
-    return default is inspect.Parameter.empty or isinstance(
-        default, str | bytes | int | float | NoneType
-    )
+    if isinstance(default, str):
+        return sys.prefix not in default  # where this Python lies
+    return default is inspect.Parameter.empty or isinstance(default, bytes | int | float | NoneType)
 
 
 def _imported(name: str) -> ModuleType | None:
