@@ -2,14 +2,18 @@
 
 import asyncio
 import math
+import ssl
 from typing import Any
 
 import pytest
 from tests.leading import Hand, slow_write
+from tests.wireserver import OK, says, serving
 
 from trimtab_operator.adapters.api import Api
+from trimtab_operator.adapters.credentials import Credentials
 from trimtab_operator.adapters.fence import Fence, boot_seconds
 from trimtab_operator.adapters.lease import Unopposed
+from trimtab_operator.adapters.wire import Place, Wire
 from trimtab_operator.domain.errors import NotLeader
 from trimtab_operator.domain.manifests import Manifest
 
@@ -71,7 +75,7 @@ async def test_an_error_of_the_write_itself_stays_what_it_is() -> None:
             await asyncio.sleep(5)
 
 
-class Wire(Api):
+class Noting(Api):
     """An API connection that notes what is sent."""
 
     def __init__(self, fence: Fence) -> None:
@@ -85,7 +89,7 @@ class Wire(Api):
 
 async def test_every_request_but_a_read_goes_through_the_fence() -> None:
     fence = Fence()
-    wire = Wire(fence)
+    wire = Noting(fence)
     await wire.request("GET", "/")
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         with pytest.raises(NotLeader):
@@ -94,6 +98,24 @@ async def test_every_request_but_a_read_goes_through_the_fence() -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         await wire.request(method, "/")
     assert wire.sent == ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+async def test_a_write_that_is_ready_too_late_sends_nothing() -> None:
+    """As in a process that is stopped in between, and goes on when another one leads."""
+    now = Hand()
+    fence = Fence(now)
+    fence.open_until(now() + 10)
+
+    async def stopped() -> None:
+        now.seconds += 11
+
+    async with serving(says(OK)) as server:
+        place = Place(f"http://127.0.0.1:{server.port}", ssl.create_default_context())
+        api = Api(Credentials(place, stopped), Wire(place), fence)
+        with pytest.raises(NotLeader):
+            await api.request("POST", "/", body={})
+        await api.close()
+    assert (server.connections, server.requests) == (1, [])
 
 
 async def test_without_an_election_writes_are_always_let_through() -> None:

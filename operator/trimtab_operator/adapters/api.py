@@ -18,7 +18,7 @@ from trimtab_api import names
 from trimtab_operator.adapters import credentials
 from trimtab_operator.adapters.credentials import Credentials
 from trimtab_operator.adapters.fence import Fence
-from trimtab_operator.adapters.wire import Answer, Broken, Wire
+from trimtab_operator.adapters.wire import Answer, Broken, Guard, Wire
 from trimtab_operator.domain.errors import (
     ClusterError,
     ClusterUnreachable,
@@ -82,10 +82,11 @@ class Api:
         content_type: str = JSON,
     ) -> Manifest:
         """One request and its answer; raises NotLeader in place of a write behind the fence."""
+        asked = (method, path, query, body, content_type)
         if method == "GET" or self._fence is None:
-            return await self._request(method, path, query, body, content_type)
+            return await self._request(*asked)
         async with self._fence.write():
-            return await self._request(method, path, query, body, content_type)
+            return await self._request(*asked, self._fence.check)
 
     async def _request(
         self,
@@ -94,6 +95,7 @@ class Api:
         query: Mapping[str, str] | None,
         body: Manifest | None,
         content_type: str,
+        guard: Guard | None = None,
     ) -> Manifest:
         headers = await self._headers()
         sent = b""
@@ -102,7 +104,7 @@ class Api:
             sent = orjson.dumps(body)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                answer = await self._wire.ask(method, _target(path, query), headers, sent)
+                answer = await self._wire.ask(method, _target(path, query), headers, sent, guard)
             if answer.status >= 300:
                 raise _error(method, path, answer, answer.body)
             return _content(answer.body)

@@ -1,8 +1,9 @@
 """The right to write, and its end: past its deadline no write leaves this process.
 
 A process may be stopped at any instruction, and find on waking that another has taken over. So the
-right is not a flag that somebody has to take away in time but a moment on a clock, looked at right
-before each write; and what is on its way then is cut off. What the API server has already got is
+right is not a flag that somebody has to take away in time but a moment on a clock, looked at before
+each write, and again when its bytes leave: for a connection it may have had to wait. What is on its
+way then is cut off. What the API server has already got is
 beyond a fence: every write carries what it was decided on (see `cluster`).
 """
 
@@ -67,11 +68,17 @@ class Fence:
             return False
         return True
 
+    def check(self) -> None:
+        """Raises NotLeader past the deadline: to be asked again when the bytes are about to leave."""
+        if self.seconds_left <= 0:
+            raise NotLeader("this replica may not write")
+
     @asynccontextmanager
     async def write(self) -> AsyncIterator[None]:
         """Around one write. Raises NotLeader in place of it, or in the middle of it."""
-        if self._closed or self.seconds_left <= 0:
+        if self._closed:
             raise NotLeader("this replica may not write")
+        self.check()
         limit = asyncio.timeout(_finite(self.seconds_left))
         try:
             async with limit:

@@ -25,6 +25,8 @@ HIGH_WATER_BYTES: Final = 2**20
 _PORTS: Final = {"http": 80, "https": 443}
 _WITHOUT_BODY: Final = frozenset({204, 304})
 More = Callable[[], Awaitable[bytes]]
+# Raises where a request must not be sent any more.
+Guard = Callable[[], None]
 
 
 class Broken(Exception):
@@ -216,11 +218,18 @@ class Wire:
             self._common |= _authorization(self._proxy)
 
     async def ask(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        guard: Guard | None = None,
     ) -> Answer:
-        """One request and its whole answer."""
+        """One request and its whole answer; with nothing between `guard` and the sending."""
         request = self._request(method, target, headers, body)
-        connection, answer = await self._begun(request, Connection.whole, is_read=method == "GET")
+        connection, answer = await self._begun(
+            request, Connection.whole, is_read=method == "GET", guard=guard
+        )
         self._keep(connection)
         return answer
 
@@ -256,13 +265,20 @@ class Wire:
         return _head(method, f"{self._prefix}{target}", told) + body
 
     async def _begun(
-        self, request: bytes, until: Callable[[Connection], Awaitable[Answer]], *, is_read: bool
+        self,
+        request: bytes,
+        until: Callable[[Connection], Awaitable[Answer]],
+        *,
+        is_read: bool,
+        guard: Guard | None = None,
     ) -> tuple[Connection, Answer]:
         """The request, sent, and its answer as far as the stage says."""
         while True:
             connection = self._kept_one() or await self._opened()
             was_used = connection.is_used
             try:
+                if guard is not None:
+                    guard()
                 connection.send(request)
                 return connection, await until(connection)
             except BaseException as fault:
