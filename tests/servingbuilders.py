@@ -1,9 +1,11 @@
 """Builders of what is served: versions, services, reports, with sane defaults."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trimtab_api.documents import EvaluationReport
 from trimtab_api.v1alpha1 import Decision, FineTuneJob, InferenceService, ModelVersion
+from trimtab_operator.domain.conditions import timestamp
 
 NAMESPACE = "ns"
 REGISTRY = "registry.internal:5000/trimtab"
@@ -159,7 +161,7 @@ def a_decision(
         "by": by,
         "reason": "because",
     }
-    created = f"2026-01-01T00:{at // 60:02}:{at % 60:02}Z"
+    created = timestamp(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at))
     return Decision.model_validate(
         {"metadata": metadata_of(name, creationTimestamp=created), "spec": spec | changes}
     )

@@ -72,6 +72,12 @@ def base(world: World, text: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def successor(world: World, text: str) -> str:
+    """The name of another Ready full ModelVersion."""
+    return world.trained(base_job(text, "successor", seed=5), "successor")
+
+
+@pytest.fixture(scope="session")
 def adapter(world: World, pairs: str, base: str) -> str:
     """The name of a Ready adapter ModelVersion of the model `bot`."""
     return world.trained(adapter_job(pairs, base, "first"), "first")

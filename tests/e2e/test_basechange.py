@@ -8,7 +8,6 @@ from tests.e2e.world import (
     World,
     adapter_job,
     answered_by,
-    base_job,
     named,
     part,
     service,
@@ -31,11 +30,10 @@ def url(world: World, base: str, adapter: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def successors(world: World, text: str, pairs: str) -> dict[str, str]:
+def successors(world: World, pairs: str, successor: str) -> dict[str, str]:
     """Another base and an adapter of it, by the public names that they are for."""
-    base = world.trained(base_job(text, "successor", seed=5), "successor")
-    adapter = world.trained(adapter_job(pairs, base, "of-successor"), "of-successor")
-    return {"base": base, "bot": adapter}
+    adapter = world.trained(adapter_job(pairs, successor, "of-successor"), "of-successor")
+    return {"base": successor, "bot": adapter}
 
 
 def budgets(world: World) -> set[str]:

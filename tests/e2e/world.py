@@ -150,7 +150,7 @@ spec:
 {more}"""
 
 
-def service(base: str, name: str, versions: dict[str, str]) -> str:
+def service(base: str, name: str, versions: dict[str, str], memory: str = "4Gi") -> str:
     """An InferenceService with one engine on the CPU; `versions` maps public names to selectors."""
     models = ", ".join(
         f"{{name: {public}, version: {selector}}}" for public, selector in versions.items()
@@ -162,7 +162,7 @@ metadata: {{name: {name}}}
 spec:
   baseModel: {{name: base, modelVersion: {{name: "{base}"}}}}
   replicas: 1
-  engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, cpu: 300m, memory: 4Gi, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
+  engine: {{gpus: 0, maxModelLength: 256, dtype: Float32, cpu: 300m, memory: {memory}, adapters: {{maxRank: 16, slots: 2, resident: 8}}}}
   models: [{models}]
   gateway: {{replicas: 1}}
 """

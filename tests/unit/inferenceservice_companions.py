@@ -414,8 +414,19 @@ async def test_where_downtime_is_allowed_adapters_are_there_with_their_base_or_n
     both_up(fake)
     probes(fake, tiny="two", bot="bot-2")
     await visits(fake)
-    assert (shares(fake), named(fake)) == ({"two": 100}, {"bot-2": 100})
+    assert (shares(fake), named(fake)) == ({"two": 100, "one": 0}, {"bot-2": 100, "bot-1": 0})
     assert told(fake) == ("True", "Ready")
+    fake.cluster.add(decided("Abort", "tiny", "two"))
+    await visits(fake)
+    tidy_pods(fake)
+    (back,) = engines(fake)
+    run(fake, back, ["10.0.0.3"])
+    loaded(fake, "one", "bot-1", ip="10.0.0.3")
+    probes(fake, tiny="one", bot="bot-1")
+    fake.clock.advance(seconds=61)
+    await visits(fake)
+    assert (shares(fake), named(fake)) == ({"one": 100}, {"bot-1": 100})
+    assert engines(fake) == {back}
 
 
 async def test_an_adapter_that_fails_in_the_room_gives_it_back() -> None:

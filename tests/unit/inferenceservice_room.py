@@ -19,6 +19,7 @@ from tests.baseworld import (
     on_base_one,
     shares,
     tidy_pods,
+    tiny,
     visits,
     without_room,
 )
@@ -114,10 +115,17 @@ async def test_where_downtime_is_allowed_the_old_engines_make_room() -> None:
     comes_up(fake)
     answered_by(fake, "two")
     await visits(fake)
-    assert shares(fake) == {"two": 100}, "there is nothing to compare with, so no steps"
-    assert engines(fake) == {NEW}
+    assert shares(fake) == {"two": 100, "one": 0}, "there is nothing to compare with, so no steps"
+    assert engines(fake) == {NEW}, "the way back takes the same room"
     assert told(fake) == ("True", "Ready")
+    assert told(fake, "RolloutProgressing") == ("False", "Guarding")
+    assert "Promoted" in {e.reason for e in fake.cluster.events.values()}
+    fake.clock.advance(seconds=3601)
+    await visits(fake)
+    assert shares(fake) == {"two": 100}
+    assert engines(fake) == {NEW}
     assert seen(fake).status.base_change is None
+    assert tiny(fake).rollout is None
 
 
 async def test_downtime_is_a_last_resort() -> None:
@@ -227,16 +235,16 @@ async def test_while_room_is_made_another_base_is_asked_for() -> None:
 # --- crashes ---------------------------------------------------------------------------------------
 
 
-def promotion() -> Decision:
-    """Somebody promotes the new base."""
+def decided(action: str) -> Decision:
+    """Somebody decides about the new base."""
     target = {"kind": "InferenceService", "name": "chat", "model": "tiny"}
     spec = {
-        "action": "Promote",
+        "action": action,
         "target": {**target, "digest": digest_of("two")},
         "by": "alice",
         "reason": "it cannot wait",
     }
-    return Decision.model_validate({"metadata": metadata_of("promote"), "spec": spec})
+    return Decision.model_validate({"metadata": metadata_of(action.lower()), "spec": spec})
 
 
 async def to_the_end(fake: FakeWorld, course: str, dies_after: int) -> dict[str, Any]:
@@ -251,19 +259,28 @@ async def to_the_end(fake: FakeWorld, course: str, dies_after: int) -> dict[str,
         tidy_pods(fake)
         await visits(fake)
 
-    wishes = {"replaced": {"allowDowntime": True}, "promoted": STEPS}
+    downtime = {"allowDowntime": True}
+    wishes = {"replaced": downtime, "taken back": downtime, "promoted": STEPS}
     ask_for(fake, **wishes.get(course, {}))
     await stage()
-    if course in ("refused", "replaced"):
+    if course in ("refused", "replaced", "taken back"):
         finds_no_node(fake, seconds_ago=600)
         await stage()
     if course != "refused":
         comes_up(fake)
         await stage()
         answered_by(fake, "two")
+    if course == "taken back":
+        await stage()
+        fake.cluster.add(decided("Abort"))
+        await stage()
+        (back,) = engines(fake)
+        comes_up(fake, back, "one", "10.0.0.3")
+        answered_by(fake, "one")
+        fake.clock.advance(seconds=90)
     if course == "promoted":
         assert shares(fake) == {"one": 90, "two": 10}
-        fake.cluster.add(promotion())
+        fake.cluster.add(decided("Promote"))
         await stage()
         assert shares(fake) == {"two": 100, "one": 0}
         fake.clock.advance(seconds=3601)
@@ -272,7 +289,7 @@ async def to_the_end(fake: FakeWorld, course: str, dies_after: int) -> dict[str,
     return {**state, "objects": {k: v for k, v in state["objects"].items() if "Pod " not in k}}
 
 
-@pytest.mark.parametrize("course", ["taken over", "promoted", "refused", "replaced"])
+@pytest.mark.parametrize("course", ["taken over", "promoted", "refused", "replaced", "taken back"])
 @pytest.mark.parametrize("dies_after", [1, 2, 3, 4, 5, 6, 7, 8])
 async def test_a_crash_after_any_write_ends_in_the_same_state(course: str, dies_after: int) -> None:
     calm = await to_the_end(await on_base_one(FakeCluster()), course, 10_000)

@@ -190,7 +190,7 @@ class BaseRollout(Rollout):
         bool,
         Field(
             description="Where there is no room for both: the present engines go first, and nothing answers until the "
-            "new ones do. Without it the new base is refused, and the present one goes on."
+            "new ones do; a rollback goes the same way. Without it the new base is refused, and the present one goes on."
         ),
     ] = False
     scheduling_deadline_seconds: Annotated[
@@ -274,6 +274,13 @@ class RolloutStatus(ApiModel):
     promoted: Annotated[
         Moment | None, Field(description="When it got all requests; since then it is guarded.")
     ] = None
+    replaced: Annotated[
+        Moment | None,
+        Field(
+            description="Of a base that there was no room for: when the engines of stable went. It is held against what "
+            "was counted before."
+        ),
+    ] = None
     verdict: Annotated[RolloutVerdict, Field(description="What follows from the figures.")] = (
         RolloutVerdict.HOLD
     )
@@ -329,7 +336,11 @@ class RollbackStatus(ApiModel):
     time: Annotated[Moment, Field(description="When it was decided.")]
     duration_ms: Annotated[
         int | None,
-        Field(ge=0, description="From the decision until the routing table was written."),
+        Field(
+            ge=0,
+            description="From the decision until the routing table was written; of a base whose predecessor has to be "
+            "started again, until that began.",
+        ),
     ] = None
     decision: Annotated[
         str | None,

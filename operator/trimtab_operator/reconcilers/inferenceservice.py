@@ -133,6 +133,8 @@ def _versions(
     named |= {m.active_version for m in service.status.models if m.active_version}
     rollouts = [m.rollout for m in service.status.models if m.rollout]
     named |= {r.stable for r in rollouts}
+    change = service.status.base_change
+    named |= {change.version} if change else set()
     named |= {v for r in rollouts for c in r.companions for v in (c.stable, c.candidate)}
     followed = {s.latest_of for s in selectors if s.latest_of}
     found = [cluster.get(ModelVersion, (namespace, name)) for name in named]

@@ -90,10 +90,14 @@ def folded(
     return replace(evidence, metrics=_sorted({**evidence.metrics, metric: after}))
 
 
-def guarded(evidence: Evidence) -> Evidence:
-    """The evidence from the promotion on: the candidate alone, held against what was excluded then."""
+def guarded(evidence: Evidence, *, is_alone: bool = False) -> Evidence:
+    """The evidence from the promotion on: the candidate alone, held against what was excluded then.
+
+    `is_alone`: it never stood beside the other one, so that nothing was excluded.
+    """
+    bound = guard.alone if is_alone else guard.after
     metrics = {
-        name: one if one.guard else replace(one, guard=guard.after(one.promotion))
+        name: one if one.guard else replace(one, guard=bound(one.promotion))
         for name, one in evidence.metrics.items()
     }
     return replace(evidence, metrics=metrics)

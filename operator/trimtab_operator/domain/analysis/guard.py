@@ -27,6 +27,9 @@ from trimtab_operator.domain.analysis.promotion import PromotionTest
 from trimtab_operator.domain.analysis.rollback import HIGHEST_RATE, held_back, log_ratio
 
 RATIOS: Final = (1.25, 1.5, 2.0, 3.0, 6.0)
+# How sure the bound is of a version that was counted for a while only, and stood beside no other.
+DOUBT: Final = 1000.0
+_STEPS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,39 @@ def after(promotion: PromotionTest) -> GuardTest | None:
     if rate is None:
         return None
     return GuardTest(min(promotion.margin.edge(rate), HIGHEST_RATE))
+
+
+def alone(promotion: PromotionTest) -> GuardTest | None:
+    """The guard of a version that never stood beside the other: stable's rate may have been higher than it looked.
+
+    The bound is the highest rate that what was counted leaves possible, and the margin.
+    """
+    if not promotion.stable.n:
+        return None
+    return GuardTest(min(promotion.margin.edge(highest(promotion.stable)), HIGHEST_RATE))
+
+
+def highest(counts: Counts) -> float:
+    """A rate that is not exceeded, but for one case in `DOUBT`.
+
+    By Chernoff's bound: at a rate of u, a share as low as this one or lower has at most the
+    probability exp(-n D), D being the divergence of a coin with this share from one with u.
+    """
+    share = counts.rate or 0.0
+    low, high = share, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if counts.n * _divergence(share, middle) < math.log(DOUBT):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _divergence(share: float, rate: float) -> float:
+    heads = share * math.log(share / rate) if share else 0.0
+    tails = (1 - share) * math.log((1 - share) / (1 - rate)) if share < 1 else 0.0
+    return heads + tails
 
 
 def fold(state: GuardTest, blocks: Iterable[Block]) -> GuardTest:

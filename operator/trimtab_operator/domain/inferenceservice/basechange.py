@@ -9,32 +9,30 @@
                                          +--> not there in time, or cannot load --> Refuse
 
 What must never happen: a new pool that waits for GPUs which the present one holds, while that one
-waits for the new one. So waiting has an end, and every end leaves engines that answer, or that are
-being started. The present engines make room only by a decision that is in status before, and for one
-that failed in it only when somebody asks again.
+waits for the new one. What the cluster has room for, and how long that is waited for, is in `room`; what
+follows when the present engines have gone, in `replacement`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
 
-from trimtab_api import names
 from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import InferenceService, ModelVersion
-from trimtab_api.v1alpha1.inferenceservice import ServedModel
+from trimtab_api.v1alpha1.inferenceservice import ServedModel, VersionSelector
 from trimtab_api.v1alpha1.pools import BaseChange, RoomVerdict
-from trimtab_api.v1alpha1.rollout import BaseRollout
-from trimtab_operator.domain.conditions import moment_of, timestamp
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.domain.inferenceservice import engine
 from trimtab_operator.domain.inferenceservice.companions import company, recorded
 from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
-from trimtab_operator.domain.inferenceservice.course import Change, Direction, Moving
+from trimtab_operator.domain.inferenceservice.course import (
+    NOTHING_RECORDED,
+    STRAIGHT,
+    Change,
+    Direction,
+)
 from trimtab_operator.domain.inferenceservice.courses import Turned
-from trimtab_operator.domain.inferenceservice.health import Part, trouble
-from trimtab_operator.domain.inferenceservice.loads import FAILED, EnginePod, state_of
+from trimtab_operator.domain.inferenceservice.loads import EnginePod
 from trimtab_operator.domain.inferenceservice.pools import (
     Pool,
     base_as_model,
@@ -42,20 +40,18 @@ from trimtab_operator.domain.inferenceservice.pools import (
     pods_of_pool,
     pool_name,
 )
-from trimtab_operator.domain.inferenceservice.routes import Base, routed, served
-from trimtab_operator.domain.manifests import Manifest, get, is_deleting, name_of
-from trimtab_operator.domain.naming import short_hash
-from trimtab_operator.domain.observation import unscheduled
-from trimtab_operator.domain.outcome import soonest
-
-# What found no room is tried again: somebody else may have made some. A pod that waits holds nothing.
-TRIED_AGAIN_AFTER: Final = timedelta(minutes=30)
-# Engines that make room finish begun answers first; then the new ones load, large weights for long.
-ROOM_MADE_WITHIN: Final = timedelta(seconds=engine.GRACE_SECONDS)
-UP_WITHIN: Final = ROOM_MADE_WITHIN + timedelta(
-    seconds=engine.HUNG_PERIOD_SECONDS * engine.HUNG_TRIES
+from trimtab_operator.domain.inferenceservice.replacement import returning, taken_back
+from trimtab_operator.domain.inferenceservice.room import (
+    Candidate,
+    due_in,
+    going_back,
+    lacking,
+    ruled,
+    standing,
+    tried_again_in,
 )
-MESSAGE_LENGTH: Final = 512
+from trimtab_operator.domain.inferenceservice.routes import Base, routed, served
+from trimtab_operator.domain.manifests import Manifest, is_deleting
 
 
 @dataclass(frozen=True)
@@ -87,31 +83,6 @@ class Considered:
     ruling: BaseChange | None = None
     again_after: timedelta | None = None
 
-    @property
-    def yielding(self) -> bool:
-        """Whether the present engines make room."""
-        return self.ruling is not None and self.ruling.verdict is RoomVerdict.REPLACE
-
-
-@dataclass(frozen=True)
-class _Stuck:
-    """Since when there is no room, and in whose words."""
-
-    since: datetime
-    message: str
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """The new base and what there is of its engines."""
-
-    version: RoutedVersion
-    has_begun: bool
-    pods: tuple[Manifest, ...] = ()
-    deployment: Manifest | None = None
-    engines: tuple[EnginePod, ...] = field(default=())
-    companions: tuple[Moving, ...] = ()
-
 
 def considered(service: InferenceService, seen: Seen, now: datetime) -> Considered:
     """What is to be done about another base, if there is one."""
@@ -122,20 +93,25 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
         return Considered()
     # Guarded, a base has a way back, which a table that was lost no longer tells of.
     turn = seen.turned.get(model.name)
-    rollout = turn.record.rollout if turn else None
-    is_alone = len(routed_now) < 2 and rollout is None
-    if is_alone and model.version.name == seen.base.version:
-        return Considered()
+    record = turn.record if turn else NOTHING_RECORDED
+    is_alone = len(routed_now) < 2 and record.rollout is None
     target = seen.versions.get(model.version.name or "")
+    former = None
+    if _is_barred(seen):
+        former = taken_back(service, seen.base, target, record, seen.versions)
+    if is_alone and former is None and model.version.name == seen.base.version:
+        return Considered()
     adapters = served(seen.previous, seen.base)
-    if rollout is not None:
-        together = recorded(rollout, adapters, seen.versions)
+    if record.rollout is not None:
+        together = recorded(record.rollout, adapters, seen.versions)
         return Considered(Change(model, companions=together))
+    if former is not None:
+        return _gone_back(service, model, former, seen, now)
     if target is None or target.spec.artifact.digest == seen.base.digest:
         return Considered(Change(model))
     found = company(service, target, adapters, seen.versions, seen.consent, seen.directions)
     candidate = replace(_candidate(routed(target), routed_now, seen), companions=found.moving)
-    ruling = _standing(service, candidate, seen.base, now)
+    ruling = standing(service, candidate, seen.base, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
         return _refused(model, ruling, now)
     held = found.missing(target.metadata.name, seen.base.version) or (
@@ -143,21 +119,58 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     )
     if held is not None:
         return Considered(Change(model, hold=held))
-    ruling = _ruled(service, candidate, ruling, seen.base, now)
+    return _decided(service, model, candidate, ruling, seen.base, now)
+
+
+def _is_barred(seen: Seen) -> bool:
+    """Whether something answers that must not be served."""
+    directions = seen.directions
+    return any(
+        v.weight > 0 and v.digest in directions.get(m.name, STRAIGHT).barred
+        for m in (seen.previous.models if seen.previous else [])
+        for v in m.versions
+    )
+
+
+def _gone_back(
+    service: InferenceService, model: ServedModel, former: ModelVersion, seen: Seen, now: datetime
+) -> Considered:
+    """The engines make room once more, for the base before: there is none for both, as is known."""
+    entry, version = base_entry(service, seen.previous), routed(former)
+    adapters = returning(served(seen.previous, seen.base), version.digest)
+    candidate = replace(
+        _candidate(version, entry.versions if entry else [], seen), companions=adapters
+    )
+    ruling = going_back(service, candidate, seen.base, now)
+    selector = VersionSelector(name=former.metadata.name)
+    model = model.model_copy(update={"version": selector})
+    return _decided(service, model, candidate, ruling, seen.base, now)
+
+
+def _decided(
+    service: InferenceService,
+    model: ServedModel,
+    candidate: Candidate,
+    before: BaseChange | None,
+    present: Base,
+    now: datetime,
+) -> Considered:
+    """What follows for the table from what there is of the new engines."""
+    ruling = ruled(service, candidate, before, present, now)
     if ruling is not None and ruling.verdict is RoomVerdict.REFUSE:
         return _refused(model, ruling, now)
     is_replacing = ruling is not None
     change = Change(
         model.model_copy(update={"rollout": None}) if is_replacing else model,
-        lacking=_lacking(service, candidate, ruling, now),
-        companions=found.moving,
+        lacking=lacking(service, candidate, ruling, now),
+        companions=candidate.companions,
     )
-    return Considered(change, ruling, _due_in(service, candidate, ruling, now))
+    return Considered(change, ruling, due_in(service, candidate, ruling, now))
 
 
-def _candidate(version: RoutedVersion, before: Sequence[RoutedVersion], seen: Seen) -> _Candidate:
+def _candidate(version: RoutedVersion, before: Sequence[RoutedVersion], seen: Seen) -> Candidate:
     name = next((p.name for p in seen.pools if p.base.digest == version.digest), None)
-    return _Candidate(
+    return Candidate(
         version,
         has_begun=any(v.digest == version.digest for v in before),
         pods=tuple(p for p in pods_of_pool(seen.pods, name) if not is_deleting(p)) if name else (),
@@ -166,34 +179,9 @@ def _candidate(version: RoutedVersion, before: Sequence[RoutedVersion], seen: Se
     )
 
 
-def _standing(
-    service: InferenceService, candidate: _Candidate, present: Base, now: datetime
-) -> BaseChange | None:
-    """What was decided about this base, as long as it counts."""
-    told = service.status.base_change
-    if told is None:
-        return None
-    if told.digest != candidate.version.digest:
-        # Room that was made for one base is there for the next.
-        makes_room = told.verdict is RoomVerdict.REPLACE and _wishes(service).allow_downtime
-        return _replacing(service, candidate, present, now) if makes_room else None
-    if told.verdict is RoomVerdict.REPLACE:
-        return told
-    if told.asked != _asked(service):
-        return None
-    left = _tried_again_in(told, now)
-    return told if left is None or left > timedelta() else None
-
-
 def _refused(model: ServedModel, ruling: BaseChange, now: datetime) -> Considered:
-    return Considered(Change(model, hold=_told(ruling)), ruling, _tried_again_in(ruling, now))
-
-
-def _tried_again_in(ruling: BaseChange, now: datetime) -> timedelta | None:
-    """None for what has failed in the room that was made: each attempt takes the service down."""
-    if ruling.reason == ServiceReason.REPLACEMENT_FAILED:
-        return None
-    return (moment_of(ruling.since) or now) + TRIED_AGAIN_AFTER - now
+    hold = Finding(ruling.reason, ruling.message)
+    return Considered(Change(model, hold=hold), ruling, tried_again_in(ruling, now))
 
 
 def _held_by_rollouts(seen: Seen) -> Finding | None:
@@ -219,161 +207,3 @@ def _held_by_release(seen: Seen) -> Finding | None:
         f"{', '.join(unaware)[:256]}: an engine of this release knows no other base beside its own; move it by the "
         "annotation trimtab.dev/engine-release first, or name the present base again in spec.baseModel.modelVersion",
     )
-
-
-def _ruled(
-    service: InferenceService,
-    candidate: _Candidate,
-    before: BaseChange | None,
-    present: Base,
-    now: datetime,
-) -> BaseChange | None:
-    """The decision that stands now: the one of before, a new one, or none."""
-    stuck = _stuck(candidate)
-    if before is not None:
-        failure = _failure(service, candidate, before, stuck, now)
-        if failure is None:
-            return before
-        # The remedy first: what a cluster says may be long.
-        message = (
-            f"engines of {present.version} are started again, and {candidate.version.version} is not tried again by "
-            f"itself; change spec.baseModel, or set the annotation {names.ANNOTATION_RETRY}: {failure}"
-        )
-        reason = ServiceReason.REPLACEMENT_FAILED
-        return _decision(service, candidate, RoomVerdict.REFUSE, reason, message, now)
-    if stuck is None or now - stuck.since < _patience(service):
-        return None
-    if _wishes(service).allow_downtime:
-        return _replacing(service, candidate, present, now)
-    message = (
-        f"there is no room for engines of {candidate.version.version} beside those of {present.version}; add nodes, or "
-        f"set spec.baseModel.rollout.allowDowntime; it is tried again later: {stuck.message}"
-    )
-    reason = ServiceReason.NO_SPARE_CAPACITY
-    return _decision(service, candidate, RoomVerdict.REFUSE, reason, message, now)
-
-
-def _replacing(
-    service: InferenceService, candidate: _Candidate, present: Base, now: datetime
-) -> BaseChange:
-    message = f"engines of {present.version} make room for {candidate.version.version}, and nothing answers until it is there"
-    reason = ServiceReason.REPLACING_ENGINES
-    return _decision(service, candidate, RoomVerdict.REPLACE, reason, message, now)
-
-
-def _failure(
-    service: InferenceService,
-    candidate: _Candidate,
-    before: BaseChange,
-    stuck: _Stuck | None,
-    now: datetime,
-) -> str | None:
-    """Why it is given up to wait for engines that room was made for."""
-    version = candidate.version
-    awaited = (version, *(m.candidate for m in candidate.companions))
-    states = (state_of(each, one) for one in awaited for each in candidate.engines)
-    failed = next((s for s in states if s is not None and s.state == FAILED), None)
-    if failed is not None:
-        return f"{failed.version} cannot be loaded: {failed.message or 'no cause given'}"
-    waited = now - (moment_of(before.since) or now)
-    if stuck is not None and waited >= ROOM_MADE_WITHIN + _patience(service):
-        return f"there is no room for {version.version} even so: {stuck.message}"
-    is_up = len(candidate.engines) >= engine.replicas(service)
-    if waited >= UP_WITHIN and not is_up:
-        return (
-            f"engines of {version.version} were not ready after {int(UP_WITHIN.total_seconds())} s"
-        )
-    return None
-
-
-def _decision(
-    service: InferenceService,
-    candidate: _Candidate,
-    verdict: RoomVerdict,
-    reason: str,
-    message: str,
-    now: datetime,
-) -> BaseChange:
-    return BaseChange(
-        version=candidate.version.version,
-        digest=candidate.version.digest,
-        verdict=verdict,
-        asked=_asked(service),
-        since=timestamp(now),
-        reason=reason,
-        message=message[:MESSAGE_LENGTH],
-    )
-
-
-def _lacking(
-    service: InferenceService, candidate: _Candidate, ruling: BaseChange | None, now: datetime
-) -> Finding | None:
-    """What the pool still lacks: a share on half of it would be too much for that half."""
-    wanted, ready = engine.replicas(service), len(candidate.engines)
-    if ready >= wanted:
-        return None
-    name = candidate.version.version
-    part = Part("engine", ServiceReason.ENGINE_READY, wanted, candidate.deployment, candidate.pods)
-    found = trouble(part, now)
-    told = f"{ready} of {wanted} engines of {name} are ready"
-    if ruling is not None:
-        return Finding(ServiceReason.REPLACING_ENGINES, f"{ruling.message}; {told}")
-    if found is None:
-        return Finding(ServiceReason.STARTING, told)
-    return Finding(found.reason, f"{told}; {found.message}")
-
-
-def _stuck(candidate: _Candidate) -> _Stuck | None:
-    """The word of the scheduler, or of a quota, that has stood for longest."""
-    found = []
-    for pod in candidate.pods:
-        told = unscheduled(pod)
-        since = moment_of(get(told, "lastTransitionTime"))
-        if since is not None:
-            found.append(_Stuck(since, f"{name_of(pod)}: {get(told, 'message', default='')}"))
-    for told in get(candidate.deployment, "status", "conditions", default=[]):
-        since = moment_of(told.get("lastTransitionTime"))
-        if told.get("type") == "ReplicaFailure" and told.get("status") == "True" and since:
-            found.append(_Stuck(since, str(told.get("message", ""))))
-    return min(found, key=lambda each: each.since, default=None)
-
-
-def _due_in(
-    service: InferenceService, candidate: _Candidate, ruling: BaseChange | None, now: datetime
-) -> timedelta | None:
-    """When waiting has an end, although nothing may change until then."""
-    stuck = _stuck(candidate)
-    dates = []
-    if ruling is not None:
-        since = moment_of(ruling.since) or now
-        dates += [since + ROOM_MADE_WITHIN + _patience(service), since + UP_WITHIN]
-    elif stuck is not None:
-        dates.append(stuck.since + _patience(service))
-    return soonest(*(date - now for date in dates if date > now))
-
-
-def _wishes(service: InferenceService) -> BaseRollout:
-    return service.spec.base_model.rollout or BaseRollout()
-
-
-def _patience(service: InferenceService) -> timedelta:
-    return timedelta(seconds=_wishes(service).scheduling_deadline_seconds)
-
-
-def _asked(service: InferenceService) -> str:
-    """Stands for what a user has asked for that decides about room; with something else it is tried at once.
-
-    Not the number of replicas: an autoscaler changes it, and no attempt that takes the service down may follow from that.
-    """
-    spec = service.spec
-    return short_hash(
-        spec.base_model.model_dump_json(exclude_defaults=True),
-        spec.engine.model_dump_json(exclude_defaults=True),
-        spec.pod.model_dump_json(exclude_defaults=True),
-        service.metadata.annotations.get(names.ANNOTATION_RETRY, ""),
-        length=16,
-    )
-
-
-def _told(ruling: BaseChange) -> Finding:
-    return Finding(ruling.reason, ruling.message)

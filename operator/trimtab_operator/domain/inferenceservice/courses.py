@@ -20,7 +20,13 @@ from trimtab_api.v1alpha1.modelversion import Ruling
 from trimtab_api.v1alpha1.rollout import RollbackStatus, Rollout, RolloutStatus
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.finding import Finding
-from trimtab_operator.domain.inferenceservice import companions, driftrollback, looks, rollout
+from trimtab_operator.domain.inferenceservice import (
+    companions,
+    driftrollback,
+    looks,
+    replacement,
+    rollout,
+)
 from trimtab_operator.domain.inferenceservice.companions import served_models
 from trimtab_operator.domain.inferenceservice.consent import Consent, isolated
 from trimtab_operator.domain.inferenceservice.course import Course, Direction, Moving, Record
@@ -146,6 +152,16 @@ def begun(
     )
 
 
+def under_guard(turned: Turned, status: RolloutStatus) -> Turned:
+    """The base after it took the place of another one: its requests are watched from now on."""
+    return replace(
+        turned,
+        record=replace(turned.record, rollout=status),
+        notes=notes_of(status, None),
+        again_after=soonest(turned.again_after, looks.LOOK_EVERY),
+    )
+
+
 def asks(
     service: InferenceService, written: Mapping[str, str], now: datetime
 ) -> Iterator[tuple[str, Ask]]:
@@ -209,7 +225,7 @@ def _turn(
         if ended is not None:
             turned = replace(turned, ended=ended)
         else:
-            has_way_back = _has_way_back(status, active, resident, around.engines)
+            has_way_back = _has_way_back(model, status, active, resident, around)
             turned = _gone_on(service, turned, status, around, steers, has_way_back, now)
     elif status is not None:
         turned = replace(turned, ended="the model has no rollout in the spec any more")
@@ -345,16 +361,19 @@ def _ended(
 
 
 def _has_way_back(
+    model: ServedModel,
     status: RolloutStatus,
     active: RoutedVersion | None,
     resident: RoutedVersion | None,
-    engines: Sequence[EnginePod],
+    around: Surroundings,
 ) -> bool:
-    """Whether the stable version has requests now, or could have them at once."""
+    """Whether the stable version has requests now, or could have them: at once, but for a base that had to go."""
     if active is not None and active.digest == status.stable_digest:
         return True
+    if status.replaced is not None:
+        return replacement.may_return(model, status, around.versions, around.consent)
     is_stable = resident is not None and resident.digest == status.stable_digest
-    return is_stable and resident is not None and is_at_hand(resident, engines)
+    return is_stable and resident is not None and is_at_hand(resident, around.engines)
 
 
 def _served(

@@ -149,7 +149,7 @@ def noted(rollout: Rollout, status: RolloutStatus, notes: Notes, heard: Heard) -
     notes = replace(notes, looked=heard.at.timestamp(), trouble=heard.trouble, queries=queries)
     if heard.trouble is None:
         kept = measures.once(s for s in heard.series if notes.counts(measures.gateway(s)))
-        series = measures.together(kept, status)
+        series = measures.before_it_went(measures.together(kept, status), status)
         for metric in rollout.analysis.metrics:
             notes = _folded(metric, rollout, status, notes, series, heard.at)
     return at_step(status, notes).bounded()
@@ -228,7 +228,16 @@ def _start(wanted: Rollout, rollout: RolloutStatus, notes: Notes, now: datetime)
         times = [s.time for one in notes.evidence.metrics.values() for s in one.cursor.scrapes]
         still = max(times) - GONE_AFTER.total_seconds()
         since = datetime.fromtimestamp(min(t for t in times if t >= still), now.tzinfo)
-    return min(max(since, now - LOOKED_BACK), now - LOOK_EVERY)
+    return min(max(since, _oldest(rollout, now)), now - LOOK_EVERY)
+
+
+def _oldest(rollout: RolloutStatus, now: datetime) -> datetime:
+    """How far back to ask: of a version that had to go, to when it was there, as long as that is near."""
+    promoted = moment_of(rollout.promoted)
+    is_fresh = promoted is not None and now - promoted < LOOKED_BACK
+    if rollout.replaced is not None and is_fresh:
+        return moment_of(rollout.since) or now
+    return now - LOOKED_BACK
 
 
 def _folded(
@@ -248,7 +257,7 @@ def _folded(
             return notes  # the stable version has not shown yet what is usual
         evidence = begun(evidence, name, _margin(rollout), bound)
     if status.promoted is not None:
-        evidence = guarded(evidence)
+        evidence = guarded(evidence, is_alone=status.replaced is not None)
     one = evidence.metrics[name]
     began = moment_of(status.since) or at
     fresh = [_since(each, began) for each in series] if one.cursor.heard is None else series

@@ -5,7 +5,7 @@ One expression for all metrics of a rollout; its answer is taken apart here.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -15,6 +15,7 @@ from trimtab_api.v1alpha1.rollout import RolloutMetric, RolloutStatus
 from trimtab_operator.domain.analysis.blocks import Arm, Counter
 from trimtab_operator.domain.analysis.counters import Sample
 from trimtab_operator.domain.analysis.latency import threshold
+from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.series import RawSeries
 
@@ -115,6 +116,20 @@ def together(series: Sequence[RawSeries], rollout: RolloutStatus) -> Sequence[Ra
             labels = {k: v for k, v in each.labels.items() if k != "model"} | {"version": side}
             found.setdefault(tuple(sorted(labels.items())), []).append(each)
     return [RawSeries(dict(labels), _summed(of)) for labels, of in found.items()]
+
+
+def before_it_went(series: Sequence[RawSeries], rollout: RolloutStatus) -> Sequence[RawSeries]:
+    """Without what was asked of a stable version whose engines had gone: nobody could answer for it."""
+    went = moment_of(rollout.replaced)
+    if went is None:
+        return series
+    until = went.timestamp()
+    return [
+        replace(s, samples=tuple(x for x in s.samples if x.time <= until))
+        if s.labels.get("version") == rollout.stable
+        else s
+        for s in series
+    ]
 
 
 def _summed(series: Sequence[RawSeries]) -> tuple[Sample, ...]:

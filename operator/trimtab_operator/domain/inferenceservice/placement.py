@@ -14,7 +14,14 @@ from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.basechange import Considered, Seen, considered
 from trimtab_operator.domain.inferenceservice.companions import with_bases
 from trimtab_operator.domain.inferenceservice.consent import Consent
-from trimtab_operator.domain.inferenceservice.courses import Surroundings, Turned, begun, turns
+from trimtab_operator.domain.inferenceservice.course import NOTHING_RECORDED
+from trimtab_operator.domain.inferenceservice.courses import (
+    Surroundings,
+    Turned,
+    begun,
+    turns,
+    under_guard,
+)
 from trimtab_operator.domain.inferenceservice.loads import EnginePod
 from trimtab_operator.domain.inferenceservice.notes import stored_notes
 from trimtab_operator.domain.inferenceservice.observed import Observed
@@ -28,6 +35,7 @@ from trimtab_operator.domain.inferenceservice.pools import (
     wanted_pools,
 )
 from trimtab_operator.domain.inferenceservice.recall import recalled
+from trimtab_operator.domain.inferenceservice.replacement import guarded, remembered
 from trimtab_operator.domain.inferenceservice.routes import Base, Routing
 from trimtab_operator.domain.inferenceservice.routing import route, with_base
 from trimtab_operator.settings import Settings
@@ -70,9 +78,14 @@ def placed(observed: Observed, found: Base, settings: Settings, now: datetime) -
     turned, routing = _routed(observed, seen, change, settings, now)
     if observed.base is not None and change.change is None:
         routing = with_base(routing, observed.base, observed.policy)
-    ruling = _standing(service, change.ruling, routing.table)
-    yields = ruling is not None and ruling.verdict is RoomVerdict.REPLACE
-    pools = wanted_pools(service, routing.table, known, present.digest if yields else None)
+    base_turn = turned.get(service.spec.base_model.name)
+    record = base_turn.record if base_turn else NOTHING_RECORDED
+    ruling = _standing(service, change.ruling, routing.table) or remembered(
+        service, routing.table, record
+    )
+    makes_room = ruling is not None and ruling.verdict is RoomVerdict.REPLACE
+    alone = ruling.digest if ruling is not None and makes_room else None
+    pools = wanted_pools(service, routing.table, known, alone)
     return Placed(
         turned,
         routing,
@@ -134,6 +147,11 @@ def _routed(
             together = with_base if is_base else ()
             turned[name] = begun(service, turned[name], pair, now, together)
         found = routing()
+    name = service.spec.base_model.name
+    record = turned[name].record if name in turned else NOTHING_RECORDED
+    status = guarded(service, change.ruling, change.change, seen.base, found.table, record, now)
+    if status is not None:
+        turned[name] = under_guard(turned[name], status)
     models = (
         replace(r, record=turned[r.name].record) if r.name in turned else r for r in found.models
     )

@@ -100,15 +100,15 @@ def known_pools(
 
 
 def wanted_pools(
-    service: InferenceService, table: RoutingTable, known: Sequence[Pool], yielding: str | None
+    service: InferenceService, table: RoutingTable, known: Sequence[Pool], alone: str | None
 ) -> tuple[Pool, ...]:
-    """Those that the table needs, but for the base that makes room."""
+    """Those that the table needs; one alone where the others have made room for it."""
     entry = base_entry(service, table)
     named = {pool.base.digest: pool.name for pool in known}
     return tuple(
         Pool(named.get(v.digest) or _name(v.digest), Base(v.version, v.digest, v.uri or ""))
         for v in (entry.versions if entry else [])
-        if v.digest != yielding
+        if alone in (None, v.digest)
     )
 
 

@@ -41,6 +41,9 @@ CONDEMNING: Final = frozenset(
     }
 )
 
+# What is known of a version whose engines make room is what it has shown so long before.
+COUNTED_BEFORE: Final = timedelta(minutes=10)
+
 # Nothing is known just now, or time is over: then no step is left either.
 HOLDING: Final = frozenset(
     {
@@ -93,6 +96,21 @@ def begin(
         reason=RolloutReason.STEPPING,
         companions=list(companions),
     )
+
+
+def replaced(
+    service_uid: str,
+    stable: RoutedVersion,
+    candidate: RoutedVersion,
+    made_room: datetime,
+    now: datetime,
+    companions: Sequence[Companion] = (),
+) -> RolloutStatus:
+    """All requests at once, in the place of what had to go before: there is nothing left but to guard it."""
+    status = begin(service_uid, stable, candidate, made_room - COUNTED_BEFORE, companions)
+    changes = {"promoted": timestamp(now), "replaced": timestamp(made_room)}
+    message = f"it has all requests in the place of {stable.version}"
+    return _held(status.model_copy(update=changes), RolloutReason.GUARDING, message)
 
 
 def weight(rollout: Rollout, status: RolloutStatus) -> int:

@@ -194,6 +194,9 @@ def _news(service: InferenceService, turned: Turned, before: RolloutStatus | Non
             return None
         message = f"{name}: the rollout of {before.candidate} has ended: {turned.ended}"
         return _event(service, name, before, RolloutReason.ENDED, message)
+    if now.replaced is not None and before is None:
+        message = f"{name}: {now.candidate} has all requests in the place of {now.stable}"
+        return _event(service, name, now, RolloutReason.PROMOTED, message)
     if (
         before is None
         or before.since != now.since
