@@ -15,7 +15,7 @@ DOWNTIME = {"allowDowntime": True, "schedulingDeadlineSeconds": 10, "rollbackWin
 
 
 def spare(world: World) -> int:
-    """Bytes of memory that no pod on the node has asked for."""
+    """Mebibytes of memory that no pod on the node has asked for."""
     (node,) = json.loads(world.kube.kubectl("get", "nodes", "-o", "json"))["items"]
     told = world.kube.kubectl("get", "pods", "--all-namespaces", "-o", "json")
     running = (p for p in json.loads(told)["items"] if p["status"]["phase"] == "Running")
@@ -24,13 +24,13 @@ def spare(world: World) -> int:
         for p in running
         for c in p["spec"]["containers"]
     )
-    return int(parse_quantity(node["status"]["allocatable"]["memory"]) - asked)
+    return int(parse_quantity(node["status"]["allocatable"]["memory"]) - asked) // 2**20
 
 
 @pytest.fixture
 def url(world: World, base: str) -> Iterator[str]:
     """A Ready service whose engine takes more than half of what there is."""
-    world.apply(service(base, NAME, {}, memory=str(int(spare(world) * 0.6))))
+    world.apply(service(base, NAME, {}, memory=f"{spare(world) * 6 // 10}Mi"))
     world.holds("inferenceservice", NAME, "Ready", seconds=STARTED_WITHIN)
     with world.kube.forwarded(NAME, 80) as found:
         yield found
