@@ -90,6 +90,8 @@ async def test_what_is_worse_than_the_former_one_was_makes_room_for_it_again() -
     answered_by(fake, "one")
     await visits(fake)
     assert next(iter(shares(fake).items())) == ("one", 100)
+    promoted = [e for e in fake.cluster.events.values() if e.reason == "Promoted"]
+    assert len(promoted) == 1, "what was gone back to is known to be good, and not guarded"
     assert engines(fake) == {back}
     fake.clock.advance(seconds=61)
     await visits(fake)
@@ -98,6 +100,21 @@ async def test_what_is_worse_than_the_former_one_was_makes_room_for_it_again() -
     assert seen(fake).status.base_change is None
     assert told(fake) == ("False", "VersionQuarantined"), "the spec names what was taken back"
     assert told(fake, "EngineReady") == ("True", "EngineReady")
+
+
+async def test_while_the_former_base_is_awaited_another_one_is_asked_for() -> None:
+    fake = await on_base_one(None, a_full("six"))
+    await taken_back(fake)
+    ask_for(fake, "six", allowDowntime=True)
+    await visits(fake)
+    tidy_pods(fake)
+    await visits(fake)
+    assert engines(fake) == {"chat-engine-73697873"}
+    comes_up(fake, "chat-engine-73697873", "six", "10.0.0.6")
+    answered_by(fake, "six")
+    await visits(fake)
+    assert next(iter(shares(fake).items())) == ("six", 100)
+    assert told(fake) == ("True", "Ready")
 
 
 async def left_with_the_worse_one(fake: FakeWorld) -> str:
