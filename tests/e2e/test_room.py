@@ -15,13 +15,14 @@ DOWNTIME = {"allowDowntime": True, "schedulingDeadlineSeconds": 10, "rollbackWin
 
 
 def spare(world: World) -> int:
-    """Mebibytes of memory that no pod on the node has asked for."""
+    """Mebibytes of memory that no pod has asked for which stays on the node."""
     (node,) = json.loads(world.kube.kubectl("get", "nodes", "-o", "json"))["items"]
     told = world.kube.kubectl("get", "pods", "--all-namespaces", "-o", "json")
-    running = (p for p in json.loads(told)["items"] if p["status"]["phase"] == "Running")
     asked = sum(
         parse_quantity(c.get("resources", {}).get("requests", {}).get("memory", 0))
-        for p in running
+        for p in json.loads(told)["items"]
+        if p["status"]["phase"] in ("Pending", "Running")
+        if "deletionTimestamp" not in p["metadata"]
         for c in p["spec"]["containers"]
     )
     return int(parse_quantity(node["status"]["allocatable"]["memory"]) - asked) // 2**20
@@ -29,8 +30,8 @@ def spare(world: World) -> int:
 
 @pytest.fixture
 def url(world: World, base: str) -> Iterator[str]:
-    """A Ready service whose engine takes more than half of what there is."""
-    world.apply(service(base, NAME, {}, memory=f"{spare(world) * 6 // 10}Mi"))
+    """A Ready service whose engine takes most of what there is: whatever ends meanwhile, two do not fit."""
+    world.apply(service(base, NAME, {}, memory=f"{spare(world) * 3 // 4}Mi"))
     world.holds("inferenceservice", NAME, "Ready", seconds=STARTED_WITHIN)
     with world.kube.forwarded(NAME, 80) as found:
         yield found

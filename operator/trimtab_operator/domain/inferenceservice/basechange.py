@@ -26,12 +26,11 @@ from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice.companions import company, recorded
 from trimtab_operator.domain.inferenceservice.consent import NOTHING_ASKED, Consent
 from trimtab_operator.domain.inferenceservice.course import (
-    NOTHING_RECORDED,
     STRAIGHT,
     Change,
     Direction,
 )
-from trimtab_operator.domain.inferenceservice.courses import Turned
+from trimtab_operator.domain.inferenceservice.courses import Turned, record_of
 from trimtab_operator.domain.inferenceservice.loads import EnginePod
 from trimtab_operator.domain.inferenceservice.pools import (
     Pool,
@@ -92,8 +91,7 @@ def considered(service: InferenceService, seen: Seen, now: datetime) -> Consider
     if model is None:
         return Considered()
     # Guarded, a base has a way back, which a table that was lost no longer tells of.
-    turn = seen.turned.get(model.name)
-    record = turn.record if turn else NOTHING_RECORDED
+    record = record_of(seen.turned, model.name)
     is_alone = len(routed_now) < 2 and record.rollout is None
     target = seen.versions.get(model.version.name or "")
     former = None

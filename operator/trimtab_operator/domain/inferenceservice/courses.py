@@ -29,7 +29,13 @@ from trimtab_operator.domain.inferenceservice import (
 )
 from trimtab_operator.domain.inferenceservice.companions import served_models
 from trimtab_operator.domain.inferenceservice.consent import Consent, isolated
-from trimtab_operator.domain.inferenceservice.course import Course, Direction, Moving, Record
+from trimtab_operator.domain.inferenceservice.course import (
+    NOTHING_RECORDED,
+    Course,
+    Direction,
+    Moving,
+    Record,
+)
 from trimtab_operator.domain.inferenceservice.loads import EnginePod, is_at_hand, unloaded
 from trimtab_operator.domain.inferenceservice.looks import Ask, Heard
 from trimtab_operator.domain.inferenceservice.notes import Notes, notes_of
@@ -139,10 +145,15 @@ def begun(
     together: Sequence[Moving] = (),
 ) -> Turned:
     """The name with the first step of a rollout taken."""
-    wished = turned.model.rollout
-    if wished is None or turned.is_paused:
+    if turned.model.rollout is None or turned.is_paused:
         return turned
     status = rollout.begin(service.metadata.uid, *pair, now, companions.told(together))
+    return under_way(turned, status)
+
+
+def under_way(turned: Turned, status: RolloutStatus) -> Turned:
+    """The name with a rollout that has just begun, whatever it begins with."""
+    wished = turned.model.rollout or Rollout()
     return replace(
         turned,
         direction=replace(turned.direction, course=_course(wished, status)),
@@ -152,14 +163,9 @@ def begun(
     )
 
 
-def under_guard(turned: Turned, status: RolloutStatus) -> Turned:
-    """The base after it took the place of another one: its requests are watched from now on."""
-    return replace(
-        turned,
-        record=replace(turned.record, rollout=status),
-        notes=notes_of(status, None),
-        again_after=soonest(turned.again_after, looks.LOOK_EVERY),
-    )
+def record_of(turned: Mapping[str, Turned], name: str) -> Record:
+    """What is known of a name after its turn; nothing where it has none."""
+    return turned[name].record if name in turned else NOTHING_RECORDED
 
 
 def asks(

@@ -14,13 +14,13 @@ from trimtab_operator.domain.inferenceservice import children
 from trimtab_operator.domain.inferenceservice.basechange import Considered, Seen, considered
 from trimtab_operator.domain.inferenceservice.companions import with_bases
 from trimtab_operator.domain.inferenceservice.consent import Consent
-from trimtab_operator.domain.inferenceservice.course import NOTHING_RECORDED
 from trimtab_operator.domain.inferenceservice.courses import (
     Surroundings,
     Turned,
     begun,
+    record_of,
     turns,
-    under_guard,
+    under_way,
 )
 from trimtab_operator.domain.inferenceservice.loads import EnginePod
 from trimtab_operator.domain.inferenceservice.notes import stored_notes
@@ -78,8 +78,7 @@ def placed(observed: Observed, found: Base, settings: Settings, now: datetime) -
     turned, routing = _routed(observed, seen, change, settings, now)
     if observed.base is not None and change.change is None:
         routing = with_base(routing, observed.base, observed.policy)
-    base_turn = turned.get(service.spec.base_model.name)
-    record = base_turn.record if base_turn else NOTHING_RECORDED
+    record = record_of(turned, service.spec.base_model.name)
     ruling = _standing(service, change.ruling, routing.table) or remembered(
         service, routing.table, record
     )
@@ -148,10 +147,10 @@ def _routed(
             turned[name] = begun(service, turned[name], pair, now, together)
         found = routing()
     name = service.spec.base_model.name
-    record = turned[name].record if name in turned else NOTHING_RECORDED
+    record = record_of(turned, name)
     status = guarded(service, change.ruling, change.change, seen.base, found.table, record, now)
     if status is not None:
-        turned[name] = under_guard(turned[name], status)
+        turned[name] = under_way(turned[name], status)
     models = (
         replace(r, record=turned[r.name].record) if r.name in turned else r for r in found.models
     )
