@@ -284,6 +284,30 @@ async def test_deleting_a_version_waits_for_its_users_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("finalizers", "ready"),
+    [
+        pytest.param([], ("True", "Ready"), id="its users still need to know"),
+        pytest.param(["foregroundDeletion"], ("Unknown", "Deleting"), id="its Jobs go first"),
+    ],
+)
+async def test_what_is_lost_of_a_version_whose_deletion_waits_is_found_out_again(
+    finalizers: list[str], ready: tuple[str, str]
+) -> None:
+    fake = world_of(READY, a_service(models={"bot": {"name": "bot-1"}}))
+    await settle(reconcile, KEY, fake)
+    lost = fake.cluster.objects["ModelVersion", KEY]
+    lost["metadata"] |= {
+        "deletionTimestamp": "2026-01-02T00:00:00Z",
+        "finalizers": [*lost["metadata"]["finalizers"], *finalizers],
+    }
+    lost["status"] = {}
+    fake.cluster.edit("ModelVersion", KEY, {})
+    await settle(reconcile, KEY, fake)
+    assert told(fake, "Ready") == ready
+    assert told(fake, "InUse") == ("True", "DeletionWaits")
+
+
+@pytest.mark.parametrize(
     "user",
     [
         pytest.param(

@@ -108,7 +108,7 @@ def _others(version: ModelVersion, world: World) -> tuple[str, ...]:
 async def _with_results(observed: Observed, world: World) -> Observed:
     """What only the registry can tell, asked for only while it matters."""
     version = observed.version
-    if needs_registry(version):
+    if needs_registry(observed):
         base = resolved(version, observed.base)
         if isinstance(base, Finding):
             return observed
@@ -118,7 +118,7 @@ async def _with_results(observed: Observed, world: World) -> Observed:
             return observed
     if remembered(version):
         return observed
-    if opponents.are_due(version) and not version.metadata.deletion_timestamp:
+    if opponents.are_due(version) and not observed.is_going:
         observed = await _with_opponents(observed, world)
     return await _with_job_result(observed, world)
 

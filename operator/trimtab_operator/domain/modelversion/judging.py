@@ -42,6 +42,8 @@ from trimtab_operator.domain.observation import (
 from trimtab_operator.domain.policy import NO_RULES, NamespacePolicy
 from trimtab_operator.settings import Settings
 
+# Kubernetes's own finalizer: children go first.
+FOREGROUND: Final = "foregroundDeletion"
 TRIED_AGAIN_AFTER: Final = timedelta(minutes=1)
 LOOKED_AGAIN_AFTER: Final = timedelta(minutes=1)
 REGISTRY_ASKED_AGAIN_AFTER: Final = timedelta(seconds=5)
@@ -81,6 +83,17 @@ class Observed:
     others: tuple[str, ...] = ()
     policy: NamespacePolicy = NO_RULES
 
+    @property
+    def is_going(self) -> bool:
+        """Whether nothing is found out about it any more, since nobody may need it.
+
+        A deletion that waits for those who use it is no such case: they need to know that it is good,
+        also when its status was lost. One that takes its children first would take its Jobs, too.
+        """
+        metadata = self.version.metadata
+        takes_children = FOREGROUND in metadata.finalizers
+        return bool(metadata.deletion_timestamp) and (takes_children or not self.users)
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -94,10 +107,11 @@ class Judgement:
     signed: signing.Judgement | None = None
 
 
-def needs_registry(version: ModelVersion) -> bool:
+def needs_registry(observed: Observed) -> bool:
     """Whether the registry is to be asked about a given report now."""
+    version = observed.version
     return bool(version.spec.evaluation.report) and not (
-        remembered(version) or version.metadata.deletion_timestamp or retention.has_begun(version)
+        remembered(version) or observed.is_going or retention.has_begun(version)
     )
 
 
@@ -111,7 +125,7 @@ def judge(
     if retention.has_begun(version):
         nothing = unknown(VersionReason.ARTIFACT_DELETED, "there is no artifact to look at")
         return _tidied(observed, remembered_failure(version) or nothing, now)
-    if version.metadata.deletion_timestamp:
+    if observed.is_going:
         return Judgement(unknown(VersionReason.DELETING, "the version is being deleted"))
     if isinstance(base, Finding):
         return Judgement(of_finding(base))

@@ -144,7 +144,15 @@ def _with_signature(
     version, verdict = observed.version, judgement.verdict
     report = verdict.evaluation.report if verdict.evaluation else None
     evaluated = readiness(version, verdict)
-    signed = signing.judge(version, evaluated, report, observed.signature, settings, now)
+    signed = signing.judge(
+        version,
+        evaluated,
+        report,
+        observed.signature,
+        settings,
+        now,
+        is_going=observed.is_going,
+    )
     return replace(judgement, signed=signed)
 
 

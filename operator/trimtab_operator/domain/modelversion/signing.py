@@ -87,6 +87,8 @@ def judge(
     seen: Seen,
     settings: Settings,
     now: datetime,
+    *,
+    is_going: bool = False,
 ) -> Judgement | None:
     """None where nobody asks for a signature; `evaluated` says whether every gate has passed."""
     if version.spec.signing is None:
@@ -98,7 +100,7 @@ def judge(
         due, again = evaluation.over(seen.jobs, now)
         return Judgement(known, version.status.signature, delete=due, again_after=again)
     before = version.status.signature
-    if version.metadata.deletion_timestamp:
+    if is_going:
         answer = Answer(None, VersionReason.DELETING, "the version is being deleted")
         return Judgement(answer, before)
     if not evaluated.holds or report is None:
