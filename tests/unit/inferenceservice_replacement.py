@@ -102,6 +102,22 @@ async def test_what_is_worse_than_the_former_one_was_makes_room_for_it_again() -
     assert told(fake, "EngineReady") == ("True", "EngineReady")
 
 
+async def test_a_former_base_whose_deletion_waits_is_a_way_back_all_the_same() -> None:
+    fake = await on_base_one()
+    traffic = await in_the_room(fake)
+    leaving = {"deletionTimestamp": "2026-01-02T03:00:00Z", "finalizers": ["trimtab.dev/in-use"]}
+    fake.cluster.edit("ModelVersion", (NAMESPACE, "one"), {"metadata": leaving})
+    await flows(fake, traffic, 60, 60)
+    tidy_pods(fake)
+    await visits(fake)
+    (back,) = engines(fake)
+    assert back != NEW
+    comes_up(fake, back, "one", "10.0.0.3")
+    answered_by(fake, "one")
+    await visits(fake)
+    assert next(iter(shares(fake).items())) == ("one", 100)
+
+
 async def test_while_the_former_base_is_awaited_another_one_is_asked_for() -> None:
     fake = await on_base_one(None, a_full("six"))
     await taken_back(fake)

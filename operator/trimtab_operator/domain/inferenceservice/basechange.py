@@ -142,7 +142,9 @@ def _gone_back(
     ruling = going_back(service, candidate, seen.base, now)
     selector = VersionSelector(name=former.metadata.name)
     model = model.model_copy(update={"version": selector})
-    return _decided(service, model, candidate, ruling, seen.base, now)
+    found = _decided(service, model, candidate, ruling, seen.base, now)
+    change = replace(found.change, is_way_back=True) if found.change else None
+    return replace(found, change=change)
 
 
 def _decided(

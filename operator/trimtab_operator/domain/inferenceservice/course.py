@@ -59,6 +59,8 @@ class Change:
     # What its engines lack before it may have requests.
     lacking: Finding | None = None
     companions: tuple[Moving, ...] = ()
+    # Whether it answered before the present one, which is taken back.
+    is_way_back: bool = False
 
 
 @dataclass(frozen=True)

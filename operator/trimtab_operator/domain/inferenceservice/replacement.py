@@ -61,7 +61,8 @@ def may_return(
     is_allowed = isinstance(model.rollout, BaseRollout) and model.rollout.allow_downtime
     if not is_allowed or stable is None or stable.spec.artifact.digest != status.stable_digest:
         return False
-    return misfit(stable, Fit(status.stable_digest, 0, consent, is_base=True)) is None
+    fit = Fit(status.stable_digest, 0, consent, is_base=True, is_way_back=True)
+    return misfit(stable, fit) is None
 
 
 def taken_back(

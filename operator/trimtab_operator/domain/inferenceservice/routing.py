@@ -181,7 +181,7 @@ def _route_base(
     )
     known = replace(
         known,
-        fit=replace(known.fit, is_base=True),
+        fit=replace(known.fit, is_base=True, is_way_back=change.is_way_back),
         lacking=change.lacking,
         companions=change.companions,
     )

@@ -26,13 +26,15 @@ class Fit:
     consent: Consent = NOTHING_ASKED
     # Whether it is to be the base itself.
     is_base: bool = False
+    # Whether it has served here before and is held as the way back: its deletion waits for that.
+    is_way_back: bool = False
 
 
 Check = Callable[[ModelVersion, Fit], Finding | None]
 
 
-def deleted(version: ModelVersion, _: Fit) -> Finding | None:
-    if version.metadata.deletion_timestamp:
+def deleted(version: ModelVersion, fit: Fit) -> Finding | None:
+    if version.metadata.deletion_timestamp and not fit.is_way_back:
         return Finding(
             ServiceReason.VERSION_DELETED, f"ModelVersion {version.metadata.name} is being deleted"
         )
