@@ -49,6 +49,13 @@ async def in_the_room(fake: FakeWorld, **rollout: Any) -> Traffic:
     return traffic
 
 
+async def answers(fake: FakeWorld, pool: str, version: str) -> None:
+    """The engines are there, hold the base, and a request was answered by it."""
+    comes_up(fake, pool, version, "10.0.0.9")
+    answered_by(fake, version)
+    await visits(fake)
+
+
 async def flows(fake: FakeWorld, traffic: Traffic, seconds: int, errors: int) -> None:
     for _ in range(seconds // SCRAPE):
         fake.clock.advance(seconds=SCRAPE)
@@ -86,9 +93,7 @@ async def test_what_is_worse_than_the_former_one_was_makes_room_for_it_again() -
     assert fake.cluster.one("Decision")["spec"]["target"]["digest"] == digest_of("two")
     assert shares(fake) == {"two": 100, "one": 0}
     assert told(fake, "EngineReady") == ("False", "ReplacingEngines")
-    comes_up(fake, back, "one", "10.0.0.3")
-    answered_by(fake, "one")
-    await visits(fake)
+    await answers(fake, back, "one")
     assert next(iter(shares(fake).items())) == ("one", 100)
     promoted = [e for e in fake.cluster.events.values() if e.reason == "Promoted"]
     assert len(promoted) == 1, "what was gone back to is known to be good, and not guarded"
@@ -112,9 +117,7 @@ async def test_a_former_base_whose_deletion_waits_is_a_way_back_all_the_same() -
     await visits(fake)
     (back,) = engines(fake)
     assert back != NEW
-    comes_up(fake, back, "one", "10.0.0.3")
-    answered_by(fake, "one")
-    await visits(fake)
+    await answers(fake, back, "one")
     assert next(iter(shares(fake).items())) == ("one", 100)
 
 
@@ -126,9 +129,7 @@ async def test_while_the_former_base_is_awaited_another_one_is_asked_for() -> No
     tidy_pods(fake)
     await visits(fake)
     assert engines(fake) == {"chat-engine-73697873"}
-    comes_up(fake, "chat-engine-73697873", "six", "10.0.0.6")
-    answered_by(fake, "six")
-    await visits(fake)
+    await answers(fake, "chat-engine-73697873", "six")
     assert next(iter(shares(fake).items())) == ("six", 100)
     assert told(fake) == ("True", "Ready")
 
@@ -142,9 +143,7 @@ async def left_with_the_worse_one(fake: FakeWorld) -> str:
     await visits(fake)
     (again,) = engines(fake)
     assert again != back
-    comes_up(fake, again, "two", "10.0.0.4")
-    answered_by(fake, "two")
-    await visits(fake)
+    await answers(fake, again, "two")
     return again
 
 

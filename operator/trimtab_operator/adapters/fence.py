@@ -3,8 +3,8 @@
 A process may be stopped at any instruction, and find on waking that another has taken over. So the
 right is not a flag that somebody has to take away in time but a moment on a clock, looked at before
 each write, and again when its bytes leave: for a connection it may have had to wait. What is on its
-way then is cut off. What the API server has already got is
-beyond a fence: every write carries what it was decided on (see `cluster`).
+way then is cut off. What the API server has already got is beyond a fence: every write carries what
+it was decided on (see `cluster`).
 """
 
 import asyncio

@@ -11,16 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from trimtab_api.reasons import ServiceReason
 from trimtab_api.routing import RoutedVersion, RoutingTable
 from trimtab_api.v1alpha1 import Decision, InferenceService, ModelVersion
-from trimtab_api.v1alpha1.decision import Action
 from trimtab_api.v1alpha1.inferenceservice import ServedModel, ServedModelStatus
 from trimtab_api.v1alpha1.modelversion import Ruling
-from trimtab_api.v1alpha1.rollout import RollbackStatus, Rollout, RolloutStatus
+from trimtab_api.v1alpha1.rollout import Rollout, RolloutStatus
 from trimtab_operator.domain.conditions import moment_of
 from trimtab_operator.domain.finding import Finding
 from trimtab_operator.domain.inferenceservice import (
+    barring,
     companions,
     driftrollback,
     looks,
@@ -182,16 +181,6 @@ def asks(
                 yield model.name, found
 
 
-def is_pending(rollback: RollbackStatus | None) -> bool:
-    """Whether it is decided and not yet carried out to the end."""
-    return rollback is not None and rollback.duration_ms is None
-
-
-def condemns(rollback: RollbackStatus) -> bool:
-    """Whether the digest is to be quarantined for it."""
-    return rollback.reason in rollout.CONDEMNING
-
-
 def _turn(
     service: InferenceService,
     model: ServedModel,
@@ -201,7 +190,7 @@ def _turn(
 ) -> Turned:
     steers = steering(model.name, around.decisions, before.decisions)
     record = Record(before.rollout, before.last_rollback, steers.remembered)
-    barred = _barred(steers, around, before.last_rollback)
+    barred = barring.barred(steers, around.versions, around.isolations, before.last_rollback)
     active, resident = _served(model.name, around.previous)
     pin = steers.pin(active.digest) if active else None
     turned = Turned(
@@ -215,7 +204,7 @@ def _turn(
     turned = replace(turned, drift_plan=driftrollback.plan(model, place))
     drifted = (
         None
-        if is_pending(before.last_rollback)
+        if barring.is_pending(before.last_rollback)
         else driftrollback.decided(model, before.drift, place, now)
     )
     if drifted is not None:
@@ -272,7 +261,9 @@ def _gone_on(
 ) -> Turned:
     model = turned.model
     wished = model.rollout or Rollout()
-    circumstances = Circumstances(now, steers, _isolation(status, around.isolations), has_way_back)
+    circumstances = Circumstances(
+        now, steers, barring.isolation(status, around.isolations), has_way_back
+    )
     went, notes = one_turn(
         service,
         model,
@@ -296,20 +287,13 @@ def _gone_on(
     )
 
 
-def _isolation(status: RolloutStatus, isolations: Mapping[str, Ruling]) -> Ruling | None:
-    """The Decision about the candidate's content; a quarantine of what goes with it is one of it, too."""
-    together = (isolations.get(c.candidate_digest) for c in status.companions)
-    quarantine = (r for r in together if r is not None and r.action is Action.QUARANTINE)
-    return next(quarantine, isolations.get(status.candidate_digest))
-
-
 def _with_leaving(turned: Turned, barred: Mapping[str, Finding], now: datetime) -> Turned:
     """What was rolled back just now must not be served, and is not unloaded at once either."""
     last = turned.record.last_rollback
     if last is None:
         return turned
     direction = turned.direction
-    if is_pending(last):
+    if barring.is_pending(last):
         finding = isolated(last.from_version, last.message)
         direction = replace(direction, barred={**barred, last.from_digest: finding})
     left = (moment_of(last.time) or now) + LEAVES_AFTER - now
@@ -317,28 +301,6 @@ def _with_leaving(turned: Turned, barred: Mapping[str, Finding], now: datetime) 
         direction = replace(direction, leaving=last.from_digest)
         turned = replace(turned, again_after=soonest(turned.again_after, left))
     return replace(turned, direction=direction)
-
-
-def _barred(
-    steers: Steering, around: Surroundings, last: RollbackStatus | None
-) -> dict[str, Finding]:
-    """What must not be served under this name, by digest."""
-    names = {v.spec.artifact.digest: v.metadata.name for v in around.versions.values()}
-    found = {
-        digest: Finding(
-            ServiceReason.VERSION_ABORTED,
-            f"ModelVersion {names.get(digest, digest)} was aborted {told(ruling)}; name another version, or ask for a "
-            "Decision with action Promote",
-        )
-        for digest, ruling in steers.aborted.items()
-    }
-    for digest, ruling in around.isolations.items():
-        if ruling.action is Action.QUARANTINE:
-            why = f"quarantined by {ruling.by}: {ruling.reason}"
-            found[digest] = isolated(names.get(digest, digest), why)
-    if last is not None and last.decision is None and condemns(last):
-        found.setdefault(last.from_digest, isolated(last.from_version, last.message))
-    return found
 
 
 def _ended(

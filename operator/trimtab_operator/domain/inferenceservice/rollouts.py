@@ -13,7 +13,8 @@ from trimtab_api.v1alpha1.rollout import RollbackStatus, RolloutStatus, RolloutV
 from trimtab_operator.domain.events import Event, about, correlation_of
 from trimtab_operator.domain.finding import Answer
 from trimtab_operator.domain.inferenceservice import children
-from trimtab_operator.domain.inferenceservice.courses import Turned, condemns, is_pending
+from trimtab_operator.domain.inferenceservice.barring import condemns, is_pending
+from trimtab_operator.domain.inferenceservice.courses import Turned
 from trimtab_operator.domain.inferenceservice.pools import named_models
 from trimtab_operator.domain.inferenceservice.routes import ModelRoute
 from trimtab_operator.domain.inferenceservice.versions import Versions
