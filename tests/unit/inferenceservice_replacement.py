@@ -1,7 +1,5 @@
 """A base that took the room of another one is guarded, and makes room for it again; never both at once."""
 
-from typing import Any
-
 import pytest
 from tests.baseworld import (
     NEW,
@@ -30,14 +28,14 @@ from trimtab_operator.reconcilers import modelversion
 DAY = 24 * 60 * 60
 
 
-async def in_the_room(fake: FakeWorld, **rollout: Any) -> Traffic:
+async def in_the_room(fake: FakeWorld, each_scrape: tuple[int, int] = (100, 5)) -> Traffic:
     """`two` has all requests in the place of `one`, which was counted before it went."""
     traffic = Traffic(fake, model="tiny")
     for _ in range(120):
-        traffic.served("one", 100, 5)
+        traffic.served("one", *each_scrape)
         traffic.scrape()
         fake.clock.advance(seconds=5)
-    await without_room(fake, allowDowntime=True, rollbackWindowSeconds=1200, **rollout)
+    await without_room(fake, allowDowntime=True, rollbackWindowSeconds=1200)
     for _ in range(60):
         fake.clock.advance(seconds=5)
         traffic.served("one", 100, 100)  # nobody is there to answer
@@ -82,6 +80,16 @@ async def test_what_is_no_worse_than_the_former_one_was_stays() -> None:
     assert shares(fake) == {"two": 100}
     assert engines(fake) == {NEW}
     assert tiny(fake).last_rollback is None
+
+
+async def test_a_former_one_of_whom_little_was_counted_may_have_been_as_bad() -> None:
+    """No error in 120 requests: its rate may have been 5 % all the same."""
+    fake = await on_base_one()
+    traffic = await in_the_room(fake, each_scrape=(1, 0))
+    await flows(fake, traffic, 600, 4)
+    assert tiny(fake).last_rollback is None
+    await flows(fake, traffic, 300, 30)
+    assert tiny(fake).last_rollback is not None
 
 
 async def test_what_is_worse_than_the_former_one_was_makes_room_for_it_again() -> None:
